@@ -1,0 +1,614 @@
+//! The context: 21 fields that say what an event was about, in two forms.
+//!
+//! * The **fixed form** is the kernel's structure of 5,280 bytes: integers, and texts that are NUL-terminated
+//!   and NUL-padded.
+//! * The **compact form** holds only the fields that are set. It begins with a `u32` of presence bits, one
+//!   for each field in the order of the fixed form; the present fields follow in that order: integers in
+//!   their width, texts as a `u16` length and their bytes. Bits 21 to 31 are for later fields, each of which
+//!   is a `u16` length and as many bytes, so that a reader that does not know them can pass over them.
+//!
+//! A field that is zero or empty is not set. A record says by its `context_size` which form it carries: 0
+//! none, 5,280 the fixed form, anything else the compact form. A compact form is therefore never 5,280 bytes
+//! long or longer; the fixed form takes its place there.
+
+use thiserror::Error;
+
+use crate::layout::{load, store};
+use crate::limits::CONTEXT_SIZE_MAX;
+
+/// Bytes of the fixed form.
+pub const FIXED_SIZE: usize = CONTEXT_SIZE_MAX;
+/// Presence bits of the fields that have a name.
+const KNOWN_BITS: u32 = (1 << FIELD_COUNT) - 1;
+/// Bytes of the presence bits.
+const PRESENCE_SIZE: usize = 4;
+
+/// Why a context can't be read or written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+pub enum ContextError {
+    /// A text is longer than the fixed form can hold.
+    #[error("context field {field} has {length} bytes, its limit is {limit}")]
+    TextTooLong {
+        /// The field's name.
+        field: &'static str,
+        /// The text's length in bytes.
+        length: usize,
+        /// The longest text that the field can hold, in bytes.
+        limit: usize,
+    },
+    /// A text contains a NUL byte, which would end it in the fixed form.
+    #[error("context field {field} has a NUL byte at offset {at}")]
+    TextHasNul {
+        /// The field's name.
+        field: &'static str,
+        /// Where in the text the byte stands.
+        at: usize,
+    },
+    /// A compact context ends inside a field.
+    #[error("compact context of {available} bytes ends inside a field that needs {needed}")]
+    Truncated {
+        /// Bytes up to the end of the field.
+        needed: usize,
+        /// Bytes there are.
+        available: usize,
+    },
+    /// A compact context goes on behind its last field.
+    #[error("compact context has {excess} bytes behind its last field")]
+    Excess {
+        /// How many bytes.
+        excess: usize,
+    },
+    /// Neither form can hold the context: later fields that are not known here take too much room.
+    #[error("context of {length} bytes is larger than {FIXED_SIZE} with fields that the fixed form lacks")]
+    TooLarge {
+        /// Bytes that the compact form would have.
+        length: usize,
+    },
+    /// Fields that are not known here can't be put into the fixed form.
+    #[error("context has later fields (presence bits {bits:#010x}) that the fixed form lacks")]
+    UnknownFields {
+        /// Their presence bits.
+        bits: u32,
+    },
+}
+
+/// Which of its forms a context has in a record.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ContextForm {
+    /// The record has no context.
+    None,
+    /// Only the fields that are set.
+    Compact,
+    /// The kernel's structure.
+    Fixed,
+}
+
+impl ContextForm {
+    /// The form that a `context_size` stands for.
+    pub const fn of_size(context_size: usize) -> Self {
+        match context_size {
+            0 => Self::None,
+            FIXED_SIZE => Self::Fixed,
+            _ => Self::Compact,
+        }
+    }
+}
+
+/// Generates [`Context`] and everything that goes through its fields from one table of
+/// `bit offset-in-fixed-form name: kind`.
+macro_rules! context_fields {
+    ($( $(#[$meta:meta])* $bit:literal $offset:literal $field:ident: $kind:ident $([$size:literal])?; )*) => {
+        /// The context fields. Texts are bytes: a path on Linux need not be UTF-8.
+        #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+        pub struct Context<'a> {
+            $( $(#[$meta])* pub $field: context_fields!(@type $kind), )*
+            /// Presence bits of later fields that are not known here.
+            pub unknown_bits: u32,
+            /// Those fields as they stand in the compact form, kept so that a round trip loses nothing.
+            pub unknown_fields: &'a [u8],
+        }
+
+        const FIELD_COUNT: u32 = [$( $bit ),*].len() as u32;
+
+        const _: () = {
+            let mut bit = 0;
+            let mut end = 0;
+            $(
+                assert!($bit == bit && $offset == end);
+                bit += 1;
+                end += context_fields!(@size $kind $($size)?);
+            )*
+            assert!(bit == 21 && end == FIXED_SIZE);
+        };
+
+        impl<'a> Context<'a> {
+            /// Presence bits of the fields that are set.
+            #[inline]
+            fn presence(&self) -> u32 {
+                let mut bits = self.unknown_bits & !KNOWN_BITS;
+                $( bits |= u32::from(context_fields!(@set $kind self.$field)) << $bit; )*
+                bits
+            }
+
+            /// Bytes of the compact form.
+            #[inline]
+            pub fn compact_size(&self) -> usize {
+                let mut size = PRESENCE_SIZE + self.unknown_fields.len();
+                $( size += context_fields!(@compact_size $kind self.$field); )*
+                size
+            }
+
+            /// Checks what the fixed form demands of texts, so that either form can hold the context.
+            ///
+            /// # Errors
+            ///
+            /// The first text that is too long or contains a NUL byte.
+            #[inline]
+            pub fn check(&self) -> Result<(), ContextError> {
+                $( context_fields!(@check $kind self.$field, stringify!($field) $(, $size)?); )*
+                Ok(())
+            }
+
+            /// Reads the compact form.
+            ///
+            /// # Errors
+            ///
+            /// The bytes end inside a field, or go on behind the last one.
+            pub fn from_compact(bytes: &'a [u8]) -> Result<Self, ContextError> {
+                let mut reader = CompactReader { bytes, at: 0 };
+                let bits: u32 = reader.integer::<4, u32>()?;
+                let mut context = Self::default();
+                $(
+                    if bits & (1 << $bit) != 0 {
+                        context.$field = context_fields!(@read $kind reader);
+                    }
+                )*
+                context.unknown_bits = bits & !KNOWN_BITS;
+                let unknown_start = reader.at;
+                for _ in 0..context.unknown_bits.count_ones() {
+                    reader.text()?;
+                }
+                // Behind the last field that was read: never past the end.
+                context.unknown_fields = bytes.get(unknown_start..reader.at).unwrap_or_default();
+                match bytes.len() - reader.at {
+                    0 => Ok(context),
+                    excess => Err(ContextError::Excess { excess }),
+                }
+            }
+
+            /// Writes the compact form to the beginning of `out`, which has [`Self::compact_size`] bytes.
+            #[inline]
+            fn write_compact(&self, out: &mut [u8]) {
+                let mut at = 0;
+                put_integer(self.presence(), out, &mut at);
+                $(
+                    if context_fields!(@set $kind self.$field) {
+                        context_fields!(@write $kind self.$field, out, at);
+                    }
+                )*
+                out[at..at + self.unknown_fields.len()].copy_from_slice(self.unknown_fields);
+            }
+
+            /// Reads the fixed form. Each text ends at its first NUL byte.
+            pub fn from_fixed(bytes: &'a [u8; FIXED_SIZE]) -> Self {
+                Self {
+                    $( $field: context_fields!(@from_fixed $kind bytes, $offset $(, $size)?), )*
+                    ..Self::default()
+                }
+            }
+
+            /// Writes the fixed form over `out`.
+            ///
+            /// # Errors
+            ///
+            /// A text that the form can't hold, or fields that it lacks.
+            pub fn to_fixed(&self, out: &mut [u8; FIXED_SIZE]) -> Result<(), ContextError> {
+                self.check()?;
+                if self.unknown_bits != 0 {
+                    return Err(ContextError::UnknownFields { bits: self.unknown_bits });
+                }
+                out.fill(0);
+                $( context_fields!(@to_fixed $kind self.$field, out, $offset); )*
+                Ok(())
+            }
+        }
+    };
+
+    (@type u32) => { u32 };
+    (@type u64) => { u64 };
+    (@type text) => { &'a [u8] };
+
+    (@size u32) => { 4 };
+    (@size u64) => { 8 };
+    (@size text $size:literal) => { $size };
+
+    (@set text $value:expr) => { !$value.is_empty() };
+    (@set $int:ident $value:expr) => { $value != 0 };
+
+    (@compact_size text $value:expr) => { if $value.is_empty() { 0 } else { 2 + $value.len() } };
+    (@compact_size $int:ident $value:expr) => { if $value == 0 { 0 } else { size_of::<$int>() } };
+
+    (@check text $value:expr, $name:expr, $size:literal) => { check_text($value, $name, $size - 1)? };
+    (@check $int:ident $value:expr, $name:expr) => {};
+
+    (@read text $reader:ident) => { $reader.text()? };
+    (@read u32 $reader:ident) => { $reader.integer::<4, u32>()? };
+    (@read u64 $reader:ident) => { $reader.integer::<8, u64>()? };
+
+    (@write text $value:expr, $out:ident, $at:ident) => { put_text($value, $out, &mut $at) };
+    (@write $int:ident $value:expr, $out:ident, $at:ident) => { put_integer($value, $out, &mut $at) };
+
+    (@from_fixed text $bytes:ident, $offset:literal, $size:literal) => {
+        until_nul(&$bytes[$offset..$offset + $size])
+    };
+    (@from_fixed $int:ident $bytes:ident, $offset:literal) => { load::<$int>($bytes, $offset) };
+
+    (@to_fixed text $value:expr, $out:ident, $offset:literal) => {
+        $out[$offset..$offset + $value.len()].copy_from_slice($value)
+    };
+    (@to_fixed $int:ident $value:expr, $out:ident, $offset:literal) => { store($value, $out, $offset) };
+}
+
+context_fields! {
+    /// The transaction the event belongs to.
+    0 0 transaction_id: u64;
+    /// The session the event belongs to.
+    1 8 session_id: u64;
+    /// The causal chain the event belongs to.
+    2 16 causality_chain_id: u64;
+    /// The file's path, at most 4,095 bytes.
+    3 24 path: text[4096];
+    /// The file's inode number.
+    4 4120 inode_number: u64;
+    /// `st_mode & S_IFMT`.
+    5 4128 file_type: u32;
+    /// The graph node.
+    6 4132 graph_node_id: u64;
+    /// The graph edge.
+    7 4140 graph_edge_id: u64;
+    /// The graph operation.
+    8 4148 graph_operation_type: u32;
+    /// The vector.
+    9 4152 vector_id: u64;
+    /// How many dimensions the vector has.
+    10 4160 vector_dimensions: u32;
+    /// What the vector's elements are.
+    11 4164 vector_element_type: u32;
+    /// The agent's name, at most 63 bytes.
+    12 4168 agent_id: text[64];
+    /// What the agent was about, at most 255 bytes.
+    13 4232 agent_intent: text[256];
+    /// 0 to 100.
+    14 4488 agent_confidence: u32;
+    /// The system's load.
+    15 4492 system_load: u32;
+    /// Memory in use.
+    16 4496 memory_usage: u64;
+    /// Pressure on I/O.
+    17 4504 io_pressure: u32;
+    /// A JSON object as text, at most 511 bytes.
+    18 4508 semantic_tags: text[512];
+    /// What the operation was for, at most 255 bytes.
+    19 5020 semantic_intent: text[256];
+    /// 0 to 100.
+    20 5276 semantic_confidence: u32;
+}
+
+impl Context<'_> {
+    /// Bytes that the context takes in a record: the compact form's, or the fixed form's where that is not
+    /// larger.
+    ///
+    /// # Errors
+    ///
+    /// A text that the fixed form can't hold, or later fields with which neither form can hold the context.
+    #[inline]
+    pub fn encoded_size(&self) -> Result<usize, ContextError> {
+        self.check()?;
+        match self.compact_size() {
+            size if size < FIXED_SIZE => Ok(size),
+            length if self.unknown_bits != 0 => Err(ContextError::TooLarge { length }),
+            _ => Ok(FIXED_SIZE),
+        }
+    }
+
+    /// Writes the context over `out`, whose length is what [`Self::encoded_size`] gave.
+    #[inline]
+    pub(crate) fn write(&self, out: &mut [u8]) {
+        match out.first_chunk_mut::<FIXED_SIZE>() {
+            // `encoded_size` has made the checks that could fail here.
+            Some(fixed) => drop(self.to_fixed(fixed)),
+            None => self.write_compact(out),
+        }
+    }
+
+    /// Reads the context of a record in whichever form it has; `None` where it has none.
+    ///
+    /// # Errors
+    ///
+    /// A compact form that is not one.
+    pub fn parse(bytes: &[u8]) -> Result<Option<Context<'_>>, ContextError> {
+        match (bytes.first_chunk::<FIXED_SIZE>(), bytes) {
+            (_, []) => Ok(None),
+            (Some(fixed), _) => Ok(Some(Context::from_fixed(fixed))),
+            (None, compact) => Context::from_compact(compact).map(Some),
+        }
+    }
+}
+
+/// A position in a compact context.
+struct CompactReader<'a> {
+    bytes: &'a [u8],
+    at: usize,
+}
+
+impl<'a> CompactReader<'a> {
+    fn take(&mut self, size: usize) -> Result<&'a [u8], ContextError> {
+        let needed = self.at + size;
+        let taken = self.bytes.get(self.at..needed).ok_or(ContextError::Truncated {
+            needed,
+            available: self.bytes.len(),
+        })?;
+        self.at = needed;
+        Ok(taken)
+    }
+
+    fn integer<const N: usize, T: crate::layout::Field>(&mut self) -> Result<T, ContextError> {
+        Ok(load(self.take(N)?, 0))
+    }
+
+    fn text(&mut self) -> Result<&'a [u8], ContextError> {
+        let length: [u8; 2] = self.integer::<2, [u8; 2]>()?;
+        self.take(u16::from_le_bytes(length).into())
+    }
+}
+
+fn check_text(text: &[u8], field: &'static str, limit: usize) -> Result<(), ContextError> {
+    if text.len() > limit {
+        return Err(ContextError::TextTooLong {
+            field,
+            length: text.len(),
+            limit,
+        });
+    }
+    match text.iter().position(|&byte| byte == 0) {
+        Some(at) => Err(ContextError::TextHasNul { field, at }),
+        None => Ok(()),
+    }
+}
+
+#[inline(always)]
+fn put_integer<T: crate::layout::Field>(value: T, out: &mut [u8], at: &mut usize) {
+    value.store(out, *at);
+    *at += T::SIZE;
+}
+
+#[inline(always)]
+fn put_text(text: &[u8], out: &mut [u8], at: &mut usize) {
+    // `check` has bounded every text by 4,095 bytes.
+    put_integer((text.len() as u16).to_le_bytes(), out, at);
+    out[*at..*at + text.len()].copy_from_slice(text);
+    *at += text.len();
+}
+
+fn until_nul(field: &[u8]) -> &[u8] {
+    field.split(|&byte| byte == 0).next().unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::vec;
+    use std::vec::Vec;
+
+    use quickcheck::{Arbitrary, Gen, quickcheck};
+
+    use super::*;
+
+    #[derive(Clone, Debug)]
+    struct AnyContext {
+        numbers: [u64; 16],
+        texts: [Vec<u8>; 5],
+    }
+
+    impl Arbitrary for AnyContext {
+        fn arbitrary(g: &mut Gen) -> Self {
+            let mut number = || if bool::arbitrary(g) { u64::arbitrary(g) } else { 0 };
+            let numbers = core::array::from_fn(|_| number());
+            let texts = [4095usize, 63, 255, 511, 255].map(|limit| {
+                let length = *g.choose(&[0, 0, 1, limit / 2, limit]).unwrap();
+                (0..length).map(|_| u8::arbitrary(g).max(1)).collect()
+            });
+            Self { numbers, texts }
+        }
+    }
+
+    impl AnyContext {
+        fn context(&self) -> Context<'_> {
+            let n = &self.numbers;
+            Context {
+                transaction_id: n[0],
+                session_id: n[1],
+                causality_chain_id: n[2],
+                path: &self.texts[0],
+                inode_number: n[3],
+                file_type: n[4] as u32,
+                graph_node_id: n[5],
+                graph_edge_id: n[6],
+                graph_operation_type: n[7] as u32,
+                vector_id: n[8],
+                vector_dimensions: n[9] as u32,
+                vector_element_type: n[10] as u32,
+                agent_id: &self.texts[1],
+                agent_intent: &self.texts[2],
+                agent_confidence: n[11] as u32,
+                system_load: n[12] as u32,
+                memory_usage: n[13],
+                io_pressure: n[14] as u32,
+                semantic_tags: &self.texts[3],
+                semantic_intent: &self.texts[4],
+                semantic_confidence: n[15] as u32,
+                ..Context::default()
+            }
+        }
+    }
+
+    fn encoded(context: &Context<'_>) -> Vec<u8> {
+        let mut out = vec![0xEE; context.encoded_size().unwrap()];
+        context.write(&mut out);
+        out
+    }
+
+    quickcheck! {
+        fn both_forms_hold_all_fields_without_loss(any: AnyContext) -> bool {
+            let context = any.context();
+            let mut fixed = [0xEE; FIXED_SIZE];
+            context.to_fixed(&mut fixed).unwrap();
+            let compact = encoded(&context);
+            Context::from_fixed(&fixed) == context && Context::parse(&compact) == Ok(Some(context))
+        }
+
+        fn any_bytes_are_parsed_or_refused_without_a_panic(bytes: Vec<u8>) -> bool {
+            match Context::from_compact(&bytes) {
+                Ok(context) => context.compact_size() <= bytes.len(),
+                Err(_) => true,
+            }
+        }
+
+        fn a_compact_context_cut_anywhere_is_refused(any: AnyContext) -> bool {
+            let context = any.context();
+            let mut compact = vec![0; context.compact_size()];
+            context.write_compact(&mut compact);
+            (0..compact.len()).all(|end| Context::from_compact(&compact[..end]).is_err())
+        }
+    }
+
+    #[test]
+    fn a_file_with_a_path_of_40_bytes_costs_at_most_60() {
+        let path = [b'p'; 40];
+        let context = Context {
+            path: &path,
+            inode_number: u64::MAX,
+            file_type: 0o100000,
+            ..Context::default()
+        };
+        assert_eq!(encoded(&context).len(), 58);
+    }
+
+    #[test]
+    fn a_context_without_fields_is_four_bytes_and_not_the_same_as_none() {
+        assert_eq!(encoded(&Context::default()), [0; 4]);
+        assert_eq!(Context::parse(&[]), Ok(None));
+        assert_eq!(Context::parse(&[0; 4]), Ok(Some(Context::default())));
+    }
+
+    #[test]
+    fn what_the_fixed_form_cannot_hold_is_refused_by_name_length_and_limit() {
+        let long = [b'x'; 4096];
+        for (context, field, limit) in [
+            (
+                Context {
+                    path: &long,
+                    ..Context::default()
+                },
+                "path",
+                4095,
+            ),
+            (
+                Context {
+                    agent_id: &long[..64],
+                    ..Context::default()
+                },
+                "agent_id",
+                63,
+            ),
+            (
+                Context {
+                    agent_intent: &long[..256],
+                    ..Context::default()
+                },
+                "agent_intent",
+                255,
+            ),
+            (
+                Context {
+                    semantic_tags: &long[..512],
+                    ..Context::default()
+                },
+                "semantic_tags",
+                511,
+            ),
+            (
+                Context {
+                    semantic_intent: &long[..256],
+                    ..Context::default()
+                },
+                "semantic_intent",
+                255,
+            ),
+        ] {
+            let expected = ContextError::TextTooLong {
+                field,
+                length: limit + 1,
+                limit,
+            };
+            assert_eq!(context.encoded_size(), Err(expected));
+        }
+        let nul = Context {
+            path: b"a\0b",
+            ..Context::default()
+        };
+        assert_eq!(
+            nul.encoded_size(),
+            Err(ContextError::TextHasNul { field: "path", at: 1 })
+        );
+    }
+
+    #[test]
+    fn later_fields_are_passed_over_and_kept() {
+        let mut bytes = Vec::new();
+        bytes.extend((1u32 << 0 | 1 << 21 | 1 << 31).to_le_bytes());
+        bytes.extend(42u64.to_le_bytes());
+        bytes.extend([3, 0, b'a', b'b', b'c', 1, 0, b'z']);
+        let context = Context::from_compact(&bytes).unwrap();
+        assert_eq!(context.transaction_id, 42);
+        assert_eq!(context.unknown_fields, [3, 0, b'a', b'b', b'c', 1, 0, b'z']);
+        assert_eq!(encoded(&context), bytes);
+        let bits = 1 << 21 | 1 << 31;
+        assert_eq!(
+            context.to_fixed(&mut [0; FIXED_SIZE]),
+            Err(ContextError::UnknownFields { bits })
+        );
+    }
+
+    #[test]
+    fn a_compact_form_as_large_as_the_fixed_one_gives_way_to_it() {
+        let text = [b'x'; 4095];
+        let full = Context {
+            transaction_id: 1,
+            session_id: 1,
+            causality_chain_id: 1,
+            path: &text,
+            inode_number: 1,
+            file_type: 1,
+            graph_node_id: 1,
+            graph_edge_id: 1,
+            graph_operation_type: 1,
+            vector_id: 1,
+            vector_dimensions: 1,
+            vector_element_type: 1,
+            agent_id: &text[..63],
+            agent_intent: &text[..255],
+            agent_confidence: 1,
+            system_load: 1,
+            memory_usage: 1,
+            io_pressure: 1,
+            semantic_tags: &text[..511],
+            semantic_intent: &text[..255],
+            semantic_confidence: 1,
+            ..Context::default()
+        };
+        assert!(full.compact_size() >= FIXED_SIZE);
+        let bytes = encoded(&full);
+        assert_eq!(bytes.len(), FIXED_SIZE);
+        assert_eq!(Context::parse(&bytes), Ok(Some(full)));
+    }
+}
