@@ -1,0 +1,26 @@
+//! Bytes in, verdicts out: what the segments of a journal prove, and what is to be done about the rest.
+//!
+//! Nothing here reads a file, changes a byte or decides for the user. The way goes through four rooms:
+//!
+//! | module | what it does |
+//! | --- | --- |
+//! | [`scanner`] | walks one segment group by group and stops at the first thing that is not right |
+//! | [`evidence`], [`decision`] | what is known about a segment's end, and the table that turns it into a verdict |
+//! | [`salvage`] | finds what proves itself behind damage |
+//! | [`examine`] | holds the segments against each other; makes the report and, for a writer, the plan |
+//!
+//! The engine opens, verifies, iterates and dumps through this one scanner.
+#![forbid(unsafe_code)]
+
+pub mod decision;
+pub mod evidence;
+pub mod examine;
+pub mod fault;
+pub mod salvage;
+pub mod scanner;
+
+pub use decision::{Verdict, decide};
+pub use evidence::{End, Evidence, Link};
+pub use examine::{Extent, OpenMode, Report, SegmentInput, SegmentReport, Tip, examine};
+pub use fault::{Fault, FaultKind};
+pub use scanner::{Group, ScanEnd, Scanner};

@@ -1,0 +1,240 @@
+//! Finds what proves itself behind damage.
+//!
+//! A commit that is found behind the damage (right checksum and digest, the segment's epoch, a sequence
+//! number that is still to come) says by its `byte_count` where its group begins and by its root what was in
+//! it. Three cases follow, from the strongest proof to the weakest:
+//!
+//! 1. The group's root comes out right: all of it is kept.
+//! 2. All frames hold and their number is the commit's: the records whose checksum is right are kept.
+//! 3. A frame is lost. Records are kept from the group's beginning up to the damage, and, behind it, the
+//!    longest run of right records that ends exactly at the commit. The bytes of another record could lie in
+//!    some payload, so the run must also leave room in the commit's `record_count` for the damaged record,
+//!    and carry the ids that the commit's range has for these places.
+
+use std::collections::HashMap;
+
+use semj_format::digest::MerkleTree;
+use semj_format::{Commit, Record, Records};
+
+use crate::evidence::{Found, find_behind};
+use crate::examine::Extent;
+use crate::scanner::Scanner;
+
+/// What was kept of one group.
+pub(crate) struct Salvaged {
+    /// Where the kept records stand, in order; the Commit's own bytes are not among them.
+    pub(crate) extents: Vec<Extent>,
+    pub(crate) records: u64,
+    pub(crate) events: u64,
+}
+
+/// Takes the scan up again behind the damage that it stopped at. Gives the extents that were kept up to the
+/// commit it goes on from; `None` if there is no such commit.
+pub(crate) fn resume(scanner: &mut Scanner<'_>) -> Option<Vec<Extent>> {
+    let bytes = scanner.bytes();
+    let damage_start = scanner.offset();
+    let totals = *scanner.totals();
+    let epoch = Some(scanner.opening().epoch);
+    let behind = find_behind(bytes, damage_start, epoch, totals.commit_sequence);
+    for (at, found) in behind {
+        let Found::Commit(commit) = found else { continue };
+        let Some(salvaged) = salvage_group(bytes, damage_start, at, &commit, totals.last_event_id) else {
+            continue;
+        };
+        let end = at + semj_format::control::record_size::<Commit>();
+        scanner.resume(end, &commit, salvaged.records, salvaged.events);
+        let mut extents = salvaged.extents;
+        Extent::push(&mut extents, Extent { start: at, end });
+        return Some(extents);
+    }
+    None
+}
+
+fn salvage_group(bytes: &[u8], lowest: usize, at: usize, commit: &Commit, after_id: u64) -> Option<Salvaged> {
+    let byte_count = usize::try_from(commit.byte_count).ok()?;
+    let start = at.checked_sub(byte_count).filter(|start| *start >= lowest)?;
+    let group = bytes.get(..at)?;
+    let ids = IdRule::new(commit, after_id);
+    Some(
+        whole_group(group, start, commit)
+            .or_else(|| framed_group(group, start, commit, &ids))
+            .unwrap_or_else(|| torn_group(group, start, commit, &ids)),
+    )
+}
+
+/// Case 1.
+fn whole_group(group: &[u8], start: usize, commit: &Commit) -> Option<Salvaged> {
+    let mut tree = MerkleTree::new();
+    let mut events = 0;
+    for record in Records::new(group, start) {
+        let (_, record) = record.ok()?;
+        tree.push(record.leaf());
+        events += u64::from(!record.is_control());
+    }
+    let proven = tree.count() == u64::from(commit.record_count) && tree.root() == commit.root;
+    proven.then(|| Salvaged {
+        extents: vec![Extent {
+            start,
+            end: group.len(),
+        }],
+        records: tree.count(),
+        events,
+    })
+}
+
+/// Case 2.
+fn framed_group(group: &[u8], start: usize, commit: &Commit, ids: &IdRule) -> Option<Salvaged> {
+    let records: Vec<_> = Records::new(group, start).collect::<Result<_, _>>().ok()?;
+    if records.len() != commit.record_count as usize {
+        return None;
+    }
+    let mut kept = Salvaged {
+        extents: Vec::new(),
+        records: 0,
+        events: 0,
+    };
+    for (at, record) in &records {
+        if record.verify_checksum().is_ok() && (record.is_control() || ids.allows(record.event_id())) {
+            kept.keep(*at, record);
+        }
+    }
+    Some(kept)
+}
+
+/// Case 3.
+fn torn_group(group: &[u8], start: usize, commit: &Commit, ids: &IdRule) -> Salvaged {
+    let mut kept = Salvaged {
+        extents: Vec::new(),
+        records: 0,
+        events: 0,
+    };
+    let mut damage = start;
+    for (at, record) in Records::new(group, start).map_while(Result::ok) {
+        let expected = ids.nth(kept.events);
+        let id_fits = record.is_control() || expected.fits(record.event_id());
+        if record.verify_checksum().is_err() || !id_fits {
+            break;
+        }
+        kept.keep(at, &record);
+        damage = at + record.len();
+    }
+    let room = u64::from(commit.record_count).saturating_sub(kept.records + 1);
+    if let Some(run) = longest_run(group, damage + 1, room, ids) {
+        for (at, record) in Records::new(group, run).map_while(Result::ok) {
+            kept.keep(at, &record);
+        }
+    }
+    kept
+}
+
+/// A run of records, seen from its first one.
+#[derive(Clone, Copy)]
+struct Run {
+    records: u64,
+    events: u64,
+}
+
+/// The beginning of the longest run of right records that ends where the group ends.
+///
+/// Goes through the offsets from the last to the first, so that each candidate knows at once whether the
+/// record behind it belongs to a run, and only those are checksummed.
+fn longest_run(group: &[u8], from: usize, room: u64, ids: &IdRule) -> Option<usize> {
+    let mut runs = HashMap::from([(
+        group.len(),
+        Run {
+            records: 0,
+            events: 0,
+        },
+    )]);
+    let mut longest = None;
+    for at in (from..group.len()).rev() {
+        let Some(record) = group.get(at..).and_then(|rest| Record::parse(rest).ok()) else {
+            continue;
+        };
+        let Some(&next) = runs.get(&(at + record.len())) else {
+            continue;
+        };
+        let is_event = !record.is_control();
+        let id_fits = !is_event || ids.nth_last(next.events).fits(record.event_id());
+        if next.records < room && id_fits && record.verify_checksum().is_ok() {
+            let run = Run {
+                records: next.records + 1,
+                events: next.events + u64::from(is_event),
+            };
+            runs.insert(at, run);
+            longest = Some(at);
+        }
+    }
+    longest
+}
+
+impl Salvaged {
+    fn keep(&mut self, at: usize, record: &Record<'_>) {
+        Extent::push(
+            &mut self.extents,
+            Extent {
+                start: at,
+                end: at + record.len(),
+            },
+        );
+        self.records += 1;
+        self.events += u64::from(!record.is_control());
+    }
+}
+
+/// Which ids may stand at which place of a group.
+struct IdRule {
+    first: u64,
+    last: u64,
+    /// The ids are `first..=last` without a hole and in order, so each place has just one.
+    numbered: bool,
+}
+
+enum IdAt {
+    Is(u64),
+    Within(u64, u64),
+}
+
+impl IdAt {
+    fn fits(&self, id: u64) -> bool {
+        match *self {
+            Self::Is(expected) => id == expected,
+            Self::Within(first, last) => (first..=last).contains(&id),
+        }
+    }
+}
+
+impl IdRule {
+    fn new(commit: &Commit, after_id: u64) -> Self {
+        let span = commit
+            .last_event_id
+            .wrapping_sub(commit.first_event_id)
+            .wrapping_add(1);
+        let numbered = commit.flags & Commit::FLAG_BY_PRIORITY == 0 && span == u64::from(commit.event_count);
+        Self {
+            first: commit.first_event_id.max(after_id + 1),
+            last: commit.last_event_id,
+            numbered,
+        }
+    }
+
+    fn allows(&self, id: u64) -> bool {
+        (self.first..=self.last).contains(&id)
+    }
+
+    fn nth(&self, events_before: u64) -> IdAt {
+        if self.numbered {
+            IdAt::Is(self.first.wrapping_add(events_before))
+        } else {
+            IdAt::Within(self.first, self.last)
+        }
+    }
+
+    fn nth_last(&self, events_behind: u64) -> IdAt {
+        if self.numbered {
+            IdAt::Is(self.last.wrapping_sub(events_behind))
+        } else {
+            IdAt::Within(self.first, self.last)
+        }
+    }
+}

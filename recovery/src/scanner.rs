@@ -1,0 +1,533 @@
+//! The scanner: walks one segment, group by group, and believes nothing that it has not checked.
+//!
+//! A group is handed out only when all its records have a right frame and checksum and its Commit a right
+//! place in the chain, so whoever reads what the scanner gives reads the journal. Where something is wrong
+//! the scanner stops: behind a wrong length nothing says where the next record begins. What to make of the
+//! rest is for [`crate::decision`] and [`crate::salvage`].
+
+use semj_format::control::{self, Body};
+use semj_format::digest::MerkleTree;
+use semj_format::{
+    Commit, ControlError, Digest, EventType, JournalHeader, Record, Records, SegmentOpen, SegmentSeal,
+};
+
+use crate::fault::{Fault, FaultKind};
+
+/// Records that a Commit covers, and the Commit.
+#[derive(Clone, Copy, Debug)]
+pub struct Group<'a> {
+    bytes: &'a [u8],
+    /// Offset of the first record.
+    pub start: usize,
+    /// Offset behind the Commit.
+    pub end: usize,
+    /// The Commit.
+    pub commit: Commit,
+}
+
+impl<'a> Group<'a> {
+    /// The group's records with their offsets in the segment, the Commit last.
+    pub fn records(&self) -> impl Iterator<Item = (usize, Record<'a>)> + use<'a> {
+        // The frames were checked when the group was made, so the walk meets no error.
+        Records::new(&self.bytes[..self.end], self.start).map_while(Result::ok)
+    }
+}
+
+/// Where and how the scanner stopped.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ScanEnd {
+    /// Behind a right SegmentSeal.
+    Sealed(SegmentSeal),
+    /// At the offset that it was told to stop at.
+    Limit,
+    /// Only zero bytes follow.
+    Zeros,
+    /// At bytes that are no complete group.
+    Torn(Fault),
+    /// At bytes that are whole and contradict the chain.
+    Broken(Fault),
+    /// At a control record whose layout is not known here.
+    Unsupported(Fault),
+}
+
+impl ScanEnd {
+    fn of(fault: Fault) -> Self {
+        match fault.kind {
+            FaultKind::Control(ControlError::Version { .. }) => Self::Unsupported(fault),
+            kind if kind.contradicts() => Self::Broken(fault),
+            _ => Self::Torn(fault),
+        }
+    }
+
+    /// What is wrong, where something is.
+    pub const fn fault(&self) -> Option<Fault> {
+        match self {
+            Self::Torn(fault) | Self::Broken(fault) | Self::Unsupported(fault) => Some(*fault),
+            Self::Sealed(_) | Self::Limit | Self::Zeros => None,
+        }
+    }
+}
+
+/// What the scanner has seen and accepted so far.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Totals {
+    /// Records, commits and the seal included.
+    pub records: u64,
+    /// Events among them.
+    pub events: u64,
+    /// Commits among them.
+    pub commits: u64,
+    /// Id of the first event, 0 where there is none.
+    pub first_event_id: u64,
+    /// The highest id up to here, that of segments before included.
+    pub last_event_id: u64,
+    /// Sequence number of the last commit, that of segments before included.
+    pub commit_sequence: u64,
+    /// The highest `synced_upto` of the commits.
+    pub synced_upto: u64,
+    /// Digest of the last commit or of the seal.
+    pub digest: Digest,
+}
+
+/// One pass over one segment.
+#[derive(Debug)]
+pub struct Scanner<'a> {
+    /// The file up to where it was cut.
+    bytes: &'a [u8],
+    cut: Option<usize>,
+    header: JournalHeader,
+    opening: SegmentOpen,
+    at: usize,
+    totals: Totals,
+    commit_leaves: MerkleTree,
+    resumed: bool,
+    end: Option<ScanEnd>,
+}
+
+impl<'a> Scanner<'a> {
+    /// Begins at the beginning of a segment's file: header and SegmentOpen must be right.
+    ///
+    /// `last_event_id` is the highest id in the segments before, 0 where they don't matter.
+    ///
+    /// # Errors
+    ///
+    /// What is wrong with the opening. It is synced before the file gets its name, so it is never torn.
+    pub fn new(bytes: &'a [u8], last_event_id: u64) -> Result<Self, Fault> {
+        let fault = |offset: usize, kind| Fault {
+            offset: offset as u64,
+            kind,
+        };
+        let header = JournalHeader::parse(bytes).map_err(|error| Fault {
+            offset: error.offset(),
+            kind: FaultKind::Header(error),
+        })?;
+        let start = JournalHeader::SIZE;
+        let rest = bytes.get(start..).unwrap_or_default();
+        let first = Record::parse_verified(rest).map_err(|error| fault(start, FaultKind::Record(error)))?;
+        let opening = control::parse::<SegmentOpen>(&first)
+            .map_err(|error| fault(start, FaultKind::Control(error)))?
+            .ok_or(fault(start, FaultKind::NoSegmentOpen))?;
+        let totals = Totals {
+            records: 0,
+            events: 0,
+            commits: 0,
+            first_event_id: 0,
+            // Nor does an id below the segment's own bound belong here.
+            last_event_id: last_event_id.max(opening.next_event_id.saturating_sub(1)),
+            commit_sequence: opening.next_commit_sequence.wrapping_sub(1),
+            synced_upto: 0,
+            digest: opening.previous_digest,
+        };
+        Ok(Self {
+            bytes,
+            cut: None,
+            header,
+            opening,
+            at: start,
+            totals,
+            commit_leaves: MerkleTree::new(),
+            resumed: false,
+            end: None,
+        })
+    }
+
+    /// Stops at this offset if a group ends there: the segment that follows says that this one was cut there.
+    pub fn stop_at(mut self, offset: usize) -> Self {
+        self.bytes = self.bytes.get(..offset).unwrap_or(self.bytes);
+        self.cut = Some(offset);
+        self
+    }
+
+    /// The bytes that are scanned.
+    pub(crate) const fn bytes(&self) -> &'a [u8] {
+        self.bytes
+    }
+
+    /// The journal header.
+    pub const fn header(&self) -> &JournalHeader {
+        &self.header
+    }
+
+    /// The segment's SegmentOpen.
+    pub const fn opening(&self) -> &SegmentOpen {
+        &self.opening
+    }
+
+    /// Offset behind the last group (or the seal) that is right.
+    pub const fn offset(&self) -> usize {
+        self.at
+    }
+
+    /// What was seen up to there.
+    pub const fn totals(&self) -> &Totals {
+        &self.totals
+    }
+
+    /// How the scan ended, once [`Self::next_group`] has returned nothing.
+    pub const fn end(&self) -> Option<ScanEnd> {
+        self.end
+    }
+
+    /// The next group, checked through; nothing at the end.
+    pub fn next_group(&mut self) -> Option<Group<'a>> {
+        if self.end.is_some() {
+            return None;
+        }
+        if self.cut == Some(self.at) {
+            self.end = Some(ScanEnd::Limit);
+            return None;
+        }
+        if is_zero(&self.bytes[self.at..self.bytes.len().min(self.at + RECORD_PROBE)])
+            && is_zero(&self.bytes[self.at..])
+        {
+            self.end = Some(ScanEnd::Zeros);
+            return None;
+        }
+        match self.scan_group() {
+            Ok(Scanned::Group(group)) => Some(group),
+            Ok(Scanned::Seal(seal)) => {
+                self.end = Some(ScanEnd::Sealed(seal));
+                None
+            }
+            Err(fault) => {
+                self.end = Some(ScanEnd::of(fault));
+                None
+            }
+        }
+    }
+
+    /// Goes on behind a commit that was found behind damage: the chain is taken up from it.
+    pub(crate) fn resume(&mut self, group_end: usize, commit: &Commit, records: u64, events: u64) {
+        self.end = None;
+        self.resumed = true;
+        self.at = group_end;
+        let totals = &mut self.totals;
+        totals.commits += 1;
+        totals.records += records + 1;
+        totals.events += events;
+        totals.commit_sequence = commit.commit_sequence;
+        totals.digest = commit.digest;
+        totals.last_event_id = totals.last_event_id.max(commit.last_event_id);
+        totals.synced_upto = totals.synced_upto.max(commit.synced_upto);
+        if totals.first_event_id == 0 && events > 0 {
+            totals.first_event_id = commit.first_event_id;
+        }
+    }
+
+    fn scan_group(&mut self) -> Result<Scanned<'a>, Fault> {
+        let start = self.at;
+        let mut tree = MerkleTree::new();
+        let mut group = GroupTotals::new(self.totals.last_event_id);
+        let mut at = start;
+        loop {
+            let fault = |kind| Fault {
+                offset: at as u64,
+                kind,
+            };
+            let rest = self.bytes.get(at..).unwrap_or_default();
+            let record = match Record::parse_verified(rest) {
+                Ok(record) => record,
+                // Whole records with nothing behind them: the group was not finished.
+                Err(_) if at > start && is_zero(&rest[..rest.len().min(RECORD_PROBE)]) => {
+                    let bytes = (at - start) as u64;
+                    return Err(Fault {
+                        offset: start as u64,
+                        kind: FaultKind::Uncommitted {
+                            records: tree.count(),
+                            bytes,
+                        },
+                    });
+                }
+                Err(error) => return Err(fault(FaultKind::Record(error))),
+            };
+            let end = at + record.len();
+            let control_fault = |error| fault(FaultKind::Control(error));
+            if record.is_control() {
+                match record.event_type() {
+                    EventType::JOURNAL_COMMIT => {
+                        let commit = required::<Commit>(&record).map_err(control_fault)?;
+                        self.check_commit(&commit, start, at, &tree, &group)?;
+                        self.accept(&record, &commit, end, &tree, &group);
+                        return Ok(Scanned::Group(Group {
+                            bytes: self.bytes,
+                            start,
+                            end,
+                            commit,
+                        }));
+                    }
+                    EventType::JOURNAL_SEGMENT_SEAL => {
+                        let seal = required::<SegmentSeal>(&record).map_err(control_fault)?;
+                        if at > start {
+                            let found = "SegmentSeal behind records without a commit";
+                            return Err(fault(FaultKind::Misplaced { found }));
+                        }
+                        self.check_seal(&seal, at)?;
+                        self.at = end;
+                        self.totals.records += 1;
+                        self.totals.digest = seal.digest;
+                        self.check_header(start)?;
+                        return Ok(Scanned::Seal(seal));
+                    }
+                    EventType::JOURNAL_SEGMENT_OPEN if at > JournalHeader::SIZE => {
+                        return Err(fault(FaultKind::Misplaced {
+                            found: "second SegmentOpen",
+                        }));
+                    }
+                    _ => {}
+                }
+            } else {
+                group.see(record.event_id());
+            }
+            tree.push(record.leaf());
+            at = end;
+        }
+    }
+
+    /// Holds a commit against the records before it and the chain up to it.
+    fn check_commit(
+        &self,
+        commit: &Commit,
+        start: usize,
+        at: usize,
+        tree: &MerkleTree,
+        group: &GroupTotals,
+    ) -> Result<(), Fault> {
+        let check = Check { offset: at as u64 };
+        check.digest("commit digest", commit.digest, commit.computed_digest())?;
+        check.figure("commit epoch", commit.epoch, self.opening.epoch)?;
+        let next = self.totals.commit_sequence.wrapping_add(1);
+        check.figure("commit_sequence", commit.commit_sequence, next)?;
+        check.digest(
+            "commit previous_digest",
+            commit.previous_digest,
+            self.totals.digest,
+        )?;
+        check.figure("commit record_count", commit.record_count.into(), tree.count())?;
+        check.figure("commit event_count", commit.event_count.into(), group.events)?;
+        check.figure("commit byte_count", commit.byte_count, (at - start) as u64)?;
+        check.digest("commit root", commit.root, tree.root())?;
+        if commit.synced_upto >= commit.commit_sequence {
+            let expected = commit.commit_sequence.saturating_sub(1);
+            return Err(check.fault(FaultKind::Figure {
+                field: "commit synced_upto",
+                found: commit.synced_upto,
+                expected,
+            }));
+        }
+        if let Some((found, after)) = group.out_of_order {
+            let by_priority = commit.flags & Commit::FLAG_BY_PRIORITY != 0;
+            if !by_priority || found <= self.totals.last_event_id || self.has_double_id(start, at) {
+                return Err(Fault {
+                    offset: start as u64,
+                    kind: FaultKind::IdOrder { found, after },
+                });
+            }
+        }
+        check.figure("commit first_event_id", commit.first_event_id, group.first)?;
+        check.figure("commit last_event_id", commit.last_event_id, group.last)
+    }
+
+    /// Whether an id occurs twice in a group whose ids are not in order.
+    fn has_double_id(&self, start: usize, end: usize) -> bool {
+        let records = Records::new(&self.bytes[..end], start).map_while(Result::ok);
+        let mut ids: Vec<_> = records
+            .filter(|(_, record)| !record.is_control())
+            .map(|(_, record)| record.event_id())
+            .collect();
+        ids.sort_unstable();
+        ids.windows(2).any(|pair| pair.first() == pair.last())
+    }
+
+    fn accept(
+        &mut self,
+        record: &Record<'_>,
+        commit: &Commit,
+        end: usize,
+        tree: &MerkleTree,
+        group: &GroupTotals,
+    ) {
+        self.commit_leaves.push(record.leaf());
+        self.at = end;
+        let totals = &mut self.totals;
+        totals.records += tree.count() + 1;
+        totals.events += group.events;
+        totals.commits += 1;
+        if totals.first_event_id == 0 {
+            totals.first_event_id = group.first;
+        }
+        totals.last_event_id = totals.last_event_id.max(group.last);
+        totals.commit_sequence = commit.commit_sequence;
+        totals.synced_upto = totals.synced_upto.max(commit.synced_upto);
+        totals.digest = commit.digest;
+    }
+
+    /// Holds a seal against the whole segment before it.
+    fn check_seal(&self, seal: &SegmentSeal, at: usize) -> Result<(), Fault> {
+        let check = Check { offset: at as u64 };
+        let totals = &self.totals;
+        check.digest("seal digest", seal.digest, seal.computed_digest())?;
+        check.figure(
+            "seal segment_number",
+            seal.segment_number,
+            self.opening.segment_number,
+        )?;
+        check.figure("seal epoch", seal.epoch, self.opening.epoch)?;
+        check.figure(
+            "seal commit_sequence",
+            seal.commit_sequence,
+            totals.commit_sequence,
+        )?;
+        check.digest("seal previous_digest", seal.previous_digest, totals.digest)?;
+        if self.resumed {
+            // The totals lack what was lost.
+            return Ok(());
+        }
+        check.figure("seal commit_count", seal.commit_count, totals.commits)?;
+        check.figure("seal record_count", seal.record_count, totals.records)?;
+        check.figure("seal event_count", seal.event_count, totals.events)?;
+        check.figure(
+            "seal byte_count",
+            seal.byte_count,
+            (at - JournalHeader::SIZE) as u64,
+        )?;
+        check.figure("seal first_event_id", seal.first_event_id, totals.first_event_id)?;
+        let last = if totals.events == 0 {
+            0
+        } else {
+            totals.last_event_id
+        };
+        check.figure("seal last_event_id", seal.last_event_id, last)?;
+        check.digest("seal root", seal.root, self.commit_leaves.root())
+    }
+
+    /// Holds the figures of a final header against what was found. A header without a final flag lags.
+    fn check_header(&self, seal_at: usize) -> Result<(), Fault> {
+        use semj_format::journal_header::FLAG_SEALED;
+        if self.header.flags & FLAG_SEALED == 0 || self.resumed {
+            return Ok(());
+        }
+        let check = Check {
+            offset: seal_at as u64,
+        };
+        check.figure(
+            "header total_events",
+            self.header.total_events,
+            self.totals.records,
+        )?;
+        check.figure("header journal_size", self.header.journal_size, self.at as u64)
+    }
+}
+
+enum Scanned<'a> {
+    Group(Group<'a>),
+    Seal(SegmentSeal),
+}
+
+/// As many bytes are looked at to see whether a record could begin there.
+const RECORD_PROBE: usize = semj_format::limits::RECORD_SIZE_MIN;
+
+/// Whether all bytes are zero. Looks at whole blocks at a time, which compilers turn into vector code.
+pub(crate) fn is_zero(bytes: &[u8]) -> bool {
+    bytes
+        .chunks(4096)
+        .all(|chunk| chunk.iter().fold(0, |any, byte| any | byte) == 0)
+}
+
+/// A control record that is of this type for certain.
+fn required<B: Body>(record: &Record<'_>) -> Result<B, ControlError> {
+    let event_type = B::EVENT_TYPE;
+    let wrong_size = ControlError::Size {
+        event_type,
+        found: record.payload().len(),
+        expected: B::BODY_SIZE,
+    };
+    control::parse(record)?.ok_or(wrong_size)
+}
+
+/// What a group's events come to, seen one by one.
+struct GroupTotals {
+    events: u64,
+    first: u64,
+    last: u64,
+    highest: u64,
+    /// The first id that is not above all before it, and the highest before it.
+    out_of_order: Option<(u64, u64)>,
+}
+
+impl GroupTotals {
+    fn new(last_event_id: u64) -> Self {
+        Self {
+            events: 0,
+            first: 0,
+            last: 0,
+            highest: last_event_id,
+            out_of_order: None,
+        }
+    }
+
+    /// `first` and `last` are the lowest and the highest id, whatever the order in the group.
+    fn see(&mut self, id: u64) {
+        self.events += 1;
+        if id <= self.highest && self.out_of_order.is_none() {
+            self.out_of_order = Some((id, self.highest));
+        }
+        self.highest = self.highest.max(id);
+        self.first = if self.events == 1 { id } else { self.first.min(id) };
+        self.last = self.last.max(id);
+    }
+}
+
+struct Check {
+    offset: u64,
+}
+
+impl Check {
+    fn fault(&self, kind: FaultKind) -> Fault {
+        Fault {
+            offset: self.offset,
+            kind,
+        }
+    }
+
+    fn figure(&self, field: &'static str, found: u64, expected: u64) -> Result<(), Fault> {
+        if found != expected {
+            return Err(self.fault(FaultKind::Figure {
+                field,
+                found,
+                expected,
+            }));
+        }
+        Ok(())
+    }
+
+    fn digest(&self, field: &'static str, found: Digest, expected: Digest) -> Result<(), Fault> {
+        if found != expected {
+            return Err(self.fault(FaultKind::Digest {
+                field,
+                found,
+                expected,
+            }));
+        }
+        Ok(())
+    }
+}
