@@ -61,6 +61,8 @@ impl Extent {
 /// One segment's file.
 #[derive(Clone, Copy, Debug)]
 pub struct SegmentInput<'a> {
+    /// The file's name, for the report.
+    pub name: &'a str,
     /// The segment's number by its file name, where the name says one.
     pub number: Option<u64>,
     /// The whole file.
@@ -70,6 +72,8 @@ pub struct SegmentInput<'a> {
 /// What one segment proves.
 #[derive(Clone, Debug)]
 pub struct SegmentReport {
+    /// The file's name.
+    pub name: String,
     /// The segment's number: its own word for it, or that of its name where it has none.
     pub number: u64,
     /// Bytes of the file.
@@ -231,21 +235,23 @@ pub fn examine(inputs: &[SegmentInput<'_>], mode: OpenMode) -> Report {
     report
 }
 
-/// A point in time ends at the first fault. A segment whose opening is bad has nothing before its fault.
+/// A point in time ends at the first fault. A segment whose opening is bad, or which does not continue the one
+/// before, has nothing before its fault.
 fn cut_at_first_fault(report: &mut Report) {
-    if let Some(bad) = report
+    let Some(bad) = report
         .segments
         .iter()
         .position(|segment| !segment.verdict.is_good())
-    {
-        let has_prefix = report.segments.get(bad).is_some_and(|segment| {
-            segment.totals.commits > 0 && !segment.fault.is_some_and(|fault| fault.offset == 0)
-        });
-        report.kept = bad + usize::from(has_prefix);
+    else {
         return;
-    }
-    // Behind a segment with an open end or a torn tail another one may only stand that it links to.
-    report.kept = report.segments.len();
+    };
+    let has_prefix = report.segments.get(bad).is_some_and(|segment| {
+        segment.totals.commits > 0
+            && segment
+                .fault
+                .is_some_and(|fault| fault.offset > JournalHeader::SIZE as u64)
+    });
+    report.kept = bad + usize::from(has_prefix);
 }
 
 /// Damage that earlier opens recorded. The records stand in the first group of a segment.
@@ -450,6 +456,7 @@ fn finish(
         }
     }
     let report = SegmentReport {
+        name: input.name.to_owned(),
         number,
         file_size: bytes.len(),
         header: Some(*header),
@@ -485,6 +492,7 @@ fn bad_opening(input: &SegmentInput<'_>, last_event_id: u64, fault: Fault) -> Se
         digest: Digest::ZERO,
     };
     SegmentReport {
+        name: input.name.to_owned(),
         number: input.number.unwrap_or(0),
         file_size: input.bytes.len(),
         header: JournalHeader::parse(input.bytes).ok(),

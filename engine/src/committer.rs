@@ -1,0 +1,176 @@
+//! The committer: one thread that takes batches from the front end, appends them as commit groups, syncs and
+//! answers those who wait.
+//!
+//! It owns the active segment and the chain. A failure of any file operation ends it: nothing is acknowledged
+//! after that, because after a failed sync nothing is known of the bytes it was to make durable.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use crate::batch::Batch;
+use crate::error::Error;
+use crate::front::{BUFFER_SIZE, Front, Work};
+use crate::medium::Medium;
+use crate::segment::Segments;
+use crate::writer::{Chain, NewSegment, SegmentWriter};
+
+/// See the module.
+#[derive(Debug)]
+pub(crate) struct Committer {
+    pub(crate) medium: Arc<dyn Medium>,
+    pub(crate) dir: std::path::PathBuf,
+    pub(crate) segment_size: u64,
+    pub(crate) sync_interval: Option<Duration>,
+    pub(crate) front: Arc<Front>,
+    pub(crate) segments: Arc<Segments>,
+    /// `None` once the last segment is sealed.
+    pub(crate) writer: Option<SegmentWriter>,
+    pub(crate) chain: Chain,
+    pub(crate) last_committed_id: u64,
+}
+
+/// What one round of work changed.
+#[derive(Default)]
+struct Round {
+    bytes: u64,
+    commits: u64,
+    syncs: u64,
+    segments: u64,
+}
+
+impl Committer {
+    /// Runs until the journal is closed or something fails.
+    pub(crate) fn run(mut self) {
+        // A panic must not leave callers waiting for answers that never come.
+        let front = Arc::clone(&self.front);
+        let mut last_words = LastWords {
+            front: &front,
+            has_ended: false,
+        };
+        let mut spare = Batch::with_capacity(BUFFER_SIZE);
+        let mut unsynced_since: Option<Instant> = None;
+        loop {
+            let sync_at = unsynced_since
+                .zip(self.sync_interval)
+                .map(|(since, interval)| since + interval);
+            let work = self.front.next_work(&mut spare, sync_at);
+            let is_sync_due = sync_at.is_some_and(|at| Instant::now() >= at);
+            let mut round = Round::default();
+            let outcome = self.work(&work, is_sync_due, &mut spare, &mut round);
+            if let Err(error) = outcome {
+                self.front.fail(error);
+                break;
+            }
+            spare.clear(BUFFER_SIZE);
+            let is_durable = self.chain.synced_upto == self.chain.commit_sequence;
+            unsynced_since = if is_durable {
+                None
+            } else {
+                unsynced_since.or_else(|| Some(Instant::now()))
+            };
+            let Self {
+                chain,
+                last_committed_id,
+                writer,
+                ..
+            } = &self;
+            self.front.finish(&work, |stats| {
+                stats.bytes_written += round.bytes;
+                stats.commits += round.commits;
+                stats.syncs += round.syncs;
+                stats.segments += round.segments;
+                stats.last_committed_id = *last_committed_id;
+                stats.digest = chain.digest;
+                if is_durable {
+                    stats.last_durable_id = *last_committed_id;
+                }
+                if let Some(writer) = writer {
+                    stats.segment_number = writer.number();
+                }
+            });
+            if work.close {
+                break;
+            }
+        }
+        last_words.has_ended = true;
+    }
+
+    fn work(
+        &mut self,
+        work: &Work,
+        is_sync_due: bool,
+        batch: &mut Batch,
+        round: &mut Round,
+    ) -> Result<(), Error> {
+        if !batch.is_empty() {
+            if self
+                .writer
+                .as_ref()
+                .is_none_or(|writer| !writer.has_room(batch.len()))
+            {
+                self.rotate(round)?;
+            }
+            if let Some(writer) = &mut self.writer {
+                round.bytes += writer.append(batch, &mut self.chain, self.medium.monotonic_ns())?;
+                round.commits += 1;
+                self.last_committed_id = batch.last_event_id().max(self.last_committed_id);
+            }
+        }
+        if work.close {
+            self.seal(round)?;
+        } else if work.rotate {
+            self.rotate(round)?;
+        } else if let Some(writer) = &self.writer
+            && (work.sync || is_sync_due)
+            && self.chain.synced_upto < self.chain.commit_sequence
+        {
+            writer.sync(&mut self.chain)?;
+            round.syncs += 1;
+        }
+        Ok(())
+    }
+
+    /// Seals the active segment; everything that was committed is durable then.
+    fn seal(&mut self, round: &mut Round) -> Result<Option<crate::writer::Previous>, Error> {
+        let Some(writer) = self.writer.take() else {
+            return Ok(None);
+        };
+        round.syncs += 2;
+        writer.seal(&mut self.chain, self.medium.monotonic_ns()).map(Some)
+    }
+
+    /// Seals the active segment and begins the next.
+    fn rotate(&mut self, round: &mut Round) -> Result<(), Error> {
+        let Some(previous) = self.seal(round)? else {
+            return Ok(());
+        };
+        let new = NewSegment {
+            medium: &*self.medium,
+            dir: &self.dir,
+            size: self.segment_size,
+            number: previous.segment_number + 1,
+            next_event_id: self.last_committed_id + 1,
+            previous,
+        };
+        let writer = SegmentWriter::create(&new, &[], &mut self.chain)?;
+        round.commits += 1;
+        round.segments += 1;
+        self.segments.push(Arc::clone(writer.segment()));
+        self.writer = Some(writer);
+        Ok(())
+    }
+}
+
+/// Tells those who wait when the committer ends in a panic.
+struct LastWords<'a> {
+    front: &'a Front,
+    has_ended: bool,
+}
+
+impl Drop for LastWords<'_> {
+    fn drop(&mut self) {
+        if !self.has_ended {
+            self.front.fail(Error::CommitterPanicked);
+        }
+    }
+}

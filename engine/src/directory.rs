@@ -1,0 +1,86 @@
+//! The names in a journal's directory.
+
+use std::path::{Path, PathBuf};
+
+/// The writer's lock.
+pub(crate) const LOCK: &str = "LOCK";
+/// Where recovery puts what it takes out.
+pub(crate) const QUARANTINE: &str = "quarantine";
+/// Ends the name of a segment's file.
+const SUFFIX: &str = ".semj";
+/// Ends the name of a segment that is being made.
+const UNFINISHED: &str = ".semj.tmp";
+
+/// The name of a segment's file: its number and the lowest id it may hold, so that names sort as ids do.
+pub(crate) fn segment_name(number: u64, next_event_id: u64) -> String {
+    format!("{number:010}-{next_event_id:020}{SUFFIX}")
+}
+
+/// The number in a segment's file name, `None` for every other name.
+pub(crate) fn segment_number(name: &str) -> Option<u64> {
+    let (number, id) = name.strip_suffix(SUFFIX)?.split_once('-')?;
+    let digits = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+    (digits(number) && digits(id))
+        .then(|| number.parse().ok())
+        .flatten()
+}
+
+/// The name under which a segment is made.
+pub(crate) fn unfinished(segment_name: &str) -> String {
+    format!(
+        "{}{UNFINISHED}",
+        segment_name.strip_suffix(SUFFIX).unwrap_or(segment_name)
+    )
+}
+
+/// Whether a file is a segment that was never finished.
+pub(crate) fn is_unfinished(name: &str) -> bool {
+    name.ends_with(UNFINISHED)
+}
+
+/// Segment files among `names`, in the order of their numbers.
+pub(crate) fn segments(names: Vec<String>) -> Vec<(u64, String)> {
+    let mut segments: Vec<_> = names
+        .into_iter()
+        .filter_map(|name| Some((segment_number(&name)?, name)))
+        .collect();
+    segments.sort_unstable();
+    segments
+}
+
+/// A name in quarantine: of which segment, in which epoch it was taken out, and from which offset on.
+pub(crate) fn quarantine_name(segment_name: &str, epoch: u64, offset: u64) -> String {
+    format!("{segment_name}.epoch-{epoch}.from-{offset}")
+}
+
+/// The segment number and the epoch in a name in quarantine.
+pub(crate) fn quarantined(name: &str) -> Option<(u64, u64)> {
+    let (segment, rest) = name.split_once(".epoch-")?;
+    let (epoch, _) = rest.split_once(".from-")?;
+    Some((segment_number(segment)?, epoch.parse().ok()?))
+}
+
+/// The quarantine of a journal.
+pub(crate) fn quarantine(dir: &Path) -> PathBuf {
+    dir.join(QUARANTINE)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_sort_as_ids_do_and_give_their_numbers_back() {
+        let names: Vec<_> = [(1, 1), (2, 10), (9, 99), (10, 100), (11, u64::MAX)]
+            .map(|(number, id)| segment_name(number, id))
+            .into();
+        assert!(names.is_sorted());
+        let numbers: Vec<_> = names.iter().filter_map(|name| segment_number(name)).collect();
+        assert_eq!(numbers, [1, 2, 9, 10, 11]);
+        assert_eq!(unfinished(&names[0]), "0000000001-00000000000000000001.semj.tmp");
+        for other in ["LOCK", "1-2.semj.tmp", "a-1.semj", "1.semj", "-1.semj", "1-.semj"] {
+            assert_eq!(segment_number(other), None, "{other}");
+        }
+        assert_eq!(quarantined(&quarantine_name(&names[2], 7, 4096)), Some((9, 7)));
+    }
+}

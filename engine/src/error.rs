@@ -1,0 +1,141 @@
+//! What can go wrong, with the file, the offset and the numbers.
+
+use std::fmt;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use semj_format::{DraftError, EventType};
+use semj_recovery::Report;
+use thiserror::Error;
+
+/// What can go wrong.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// The operating system refused an operation on a file.
+    #[error("{}: can't {operation}", path.display())]
+    Io {
+        /// What was tried.
+        operation: &'static str,
+        /// On which file.
+        path: PathBuf,
+        /// The operating system's answer.
+        source: io::Error,
+    },
+    /// Another journal has the directory open for writing.
+    #[error("{}: in use by {}", dir.display(), Holder(*pid))]
+    Locked {
+        /// The journal's directory.
+        dir: PathBuf,
+        /// The holder's process id, where it could be read.
+        pid: Option<u32>,
+    },
+    /// There is no journal to read.
+    #[error("{}: no journal here (no segment file)", dir.display())]
+    NoJournal {
+        /// The directory.
+        dir: PathBuf,
+    },
+    /// The journal is damaged in a way that the open mode does not accept. Nothing was changed.
+    #[error("{}: {}", dir.display(), Refusal(report))]
+    Damaged {
+        /// The journal's directory.
+        dir: PathBuf,
+        /// Everything that was found.
+        report: Box<Report>,
+    },
+    /// The event can't be held by the format.
+    #[error("the event can't be recorded: {0}")]
+    Draft(#[from] DraftError),
+    /// The event's type belongs to the journal's own records.
+    #[error("event type {event_type} is the journal's own and can't be emitted")]
+    ReservedType {
+        /// The type.
+        event_type: EventType,
+    },
+    /// A score or confidence is over 100.
+    #[error("{field} is {value}, the limit is 100")]
+    Score {
+        /// The field's name.
+        field: &'static str,
+        /// Its value.
+        value: u32,
+    },
+    /// An imported event's id does not grow.
+    #[error("event id {found} can't follow {after}: ids must increase")]
+    IdOrder {
+        /// The id that was brought.
+        found: u64,
+        /// The last id in the journal.
+        after: u64,
+    },
+    /// There are no ids left.
+    #[error("the journal has used up its event ids")]
+    IdsExhausted,
+    /// A batch is too large to be committed as one.
+    #[error("a batch of {bytes} bytes is more than a segment can take as one ({limit}); raise segment_size")]
+    BatchTooLarge {
+        /// Bytes of the batch's records.
+        bytes: usize,
+        /// Bytes that there is room for.
+        limit: usize,
+    },
+    /// An option is out of its range.
+    #[error("option {option} is {value}, it must be {must_be}")]
+    Option {
+        /// The option's name.
+        option: &'static str,
+        /// Its value.
+        value: u64,
+        /// The range.
+        must_be: &'static str,
+    },
+    /// The committer thread panicked: a bug in this crate.
+    #[error("the committer thread panicked")]
+    CommitterPanicked,
+    /// An earlier failure ended all writing. What was acknowledged before it is safe; only a reopen helps.
+    #[error("the journal stopped writing after a failure")]
+    Poisoned {
+        /// The failure.
+        source: Arc<Error>,
+    },
+}
+
+impl Error {
+    /// For `map_err` behind an operation on a file.
+    pub(crate) fn io(operation: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Self {
+        let path = path.to_owned();
+        move |source| Self::Io {
+            operation,
+            path,
+            source,
+        }
+    }
+}
+
+struct Holder(Option<u32>);
+
+impl fmt::Display for Holder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0 {
+            Some(pid) => write!(f, "process {pid}"),
+            None => f.write_str("another process"),
+        }
+    }
+}
+
+struct Refusal<'a>(&'a Report);
+
+impl fmt::Display for Refusal<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Some(segment) = self.0.refusal() else {
+            return f.write_str("refused");
+        };
+        write!(f, "segment {} is {}", segment.name, segment.verdict.name())?;
+        match &segment.fault {
+            Some(fault) => write!(f, ": {fault}"),
+            None => Ok(()),
+        }
+    }
+}

@@ -1,0 +1,57 @@
+//! SEMJ: an append-only journal in the kernel's own format.
+//!
+//! ```
+//! # fn main() -> Result<(), semj::Error> {
+//! # let dir = tempfile::tempdir().map_err(|_| ()).unwrap();
+//! # let dir = dir.path();
+//! use semj::{Event, EventType, Journal, Options};
+//!
+//! let journal = Journal::open(dir, Options::default())?;
+//! let id = journal.emit(&Event::new(EventType::FILESYSTEM_CREATE).path("/etc/motd").payload(b"hello"))?;
+//! journal.sync()?; // on disk from here on, whatever happens
+//!
+//! let reader = journal.reader();
+//! let record = reader.get(id).unwrap();
+//! assert_eq!(record.payload(), b"hello");
+//! for record in reader.iter(..) {
+//!     println!("{} {}", record.event_id(), record.event_type());
+//! }
+//! journal.close()?;
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! | module | what lives there |
+//! | --- | --- |
+//! | [`Journal`] | open, emit, sync, rotate, close |
+//! | [`Reader`] | get, iterate; also without a writer |
+//! | [`Event`], [`Options`], [`Error`], [`Stats`] | what goes in and what comes out |
+//! | [`medium`] | the seam to files, maps, syncs and clocks |
+//!
+//! `ARCHITECTURE.md` follows one event from `emit` to disk and back.
+
+mod batch;
+mod committer;
+mod directory;
+mod error;
+mod event;
+mod front;
+mod journal;
+pub mod medium;
+mod open;
+mod options;
+mod reader;
+mod segment;
+mod stats;
+mod writer;
+
+pub use error::Error;
+pub use event::Event;
+pub use journal::Journal;
+pub use options::Options;
+pub use reader::{Events, Located, Reader, Records};
+pub use semj_format as format;
+pub use semj_format::{Context, Draft, EventFlags, EventType, Priority, Record};
+pub use semj_recovery as recovery;
+pub use semj_recovery::{OpenMode, Report, SegmentReport, Verdict};
+pub use stats::Stats;

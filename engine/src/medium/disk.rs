@@ -1,0 +1,219 @@
+//! The real medium: the kernel's file systems and clocks. The only file that calls them.
+//!
+//! Bytes are written with `pwrite` and read through read-only maps: on Linux both see the same page cache. A
+//! failed write is then an error code and never a signal, no stray store can reach the journal, and a sync
+//! writes no more than was written (ARCHITECTURE.md, "Why pwrite").
+
+use std::fs::{self, OpenOptions};
+use std::io;
+use std::ops::Range;
+use std::os::unix::fs::FileExt as _;
+use std::path::{Path, PathBuf};
+
+use memmap2::{Mmap, MmapOptions};
+use rustix::fs::{FallocateFlags, fallocate};
+use rustix::time::{ClockId, Timespec, clock_gettime};
+
+use super::{ClockAnchor, File, LockOutcome, Map, Medium};
+
+/// The machine's own file systems and clocks.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Disk;
+
+impl Medium for Disk {
+    fn list(&self, dir: &Path) -> io::Result<Vec<String>> {
+        let mut names = Vec::new();
+        for entry in fs::read_dir(dir)? {
+            // A name that is not UTF-8 is none that the engine gave.
+            names.extend(entry?.file_name().into_string());
+        }
+        Ok(names)
+    }
+
+    fn create_dir(&self, dir: &Path) -> io::Result<()> {
+        // Each level that is new becomes durable in the one above it.
+        let missing: Vec<_> = dir
+            .ancestors()
+            .take_while(|path| !path.as_os_str().is_empty() && !path.is_dir())
+            .collect();
+        for path in missing.into_iter().rev() {
+            match fs::create_dir(path) {
+                Err(error) if error.kind() == io::ErrorKind::AlreadyExists && path.is_dir() => {}
+                other => other?,
+            }
+            let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty());
+            self.sync_dir(parent.unwrap_or(Path::new(".")))?;
+        }
+        Ok(())
+    }
+
+    fn create(&self, path: &Path, size: u64) -> io::Result<Box<dyn File>> {
+        let file = OpenOptions::new()
+            .read(true)
+            .write(true)
+            .create(true)
+            .truncate(true)
+            .open(path)?;
+        if size > 0 {
+            fallocate(&file, FallocateFlags::empty(), 0, size)?;
+        }
+        Ok(Box::new(DiskFile { file }))
+    }
+
+    fn open(&self, path: &Path, writable: bool) -> io::Result<Box<dyn File>> {
+        let file = OpenOptions::new().read(true).write(writable).open(path)?;
+        Ok(Box::new(DiskFile { file }))
+    }
+
+    fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
+        fs::rename(from, to)
+    }
+
+    fn remove(&self, path: &Path) -> io::Result<()> {
+        fs::remove_file(path)
+    }
+
+    fn sync_dir(&self, dir: &Path) -> io::Result<()> {
+        fs::File::open(dir)?.sync_all()
+    }
+
+    fn lock(&self, path: &Path) -> io::Result<LockOutcome> {
+        let file = OpenOptions::new()
+            .read(true)
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .open(path)?;
+        match fs2::FileExt::try_lock_exclusive(&file) {
+            Ok(()) => {}
+            Err(error) if error.raw_os_error() == fs2::lock_contended_error().raw_os_error() => {
+                let pid = fs::read_to_string(path)
+                    .ok()
+                    .and_then(|text| text.trim().parse().ok());
+                return Ok(LockOutcome::Held(pid));
+            }
+            Err(error) => return Err(error),
+        }
+        file.set_len(0)?;
+        file.write_all_at(format!("{}\n", std::process::id()).as_bytes(), 0)?;
+        Ok(LockOutcome::Acquired(Box::new(DiskLock {
+            _file: file,
+            path: path.to_owned(),
+        })))
+    }
+
+    fn monotonic_ns(&self) -> i64 {
+        nanoseconds(clock_gettime(ClockId::Monotonic))
+    }
+
+    fn clock_anchor(&self) -> ClockAnchor {
+        ClockAnchor {
+            wall_clock_ns: nanoseconds(clock_gettime(ClockId::Realtime)),
+            monotonic_ns: self.monotonic_ns(),
+        }
+    }
+
+    fn boot_id(&self) -> [u8; 16] {
+        let text = fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
+        let hex: String = text.chars().filter(char::is_ascii_hexdigit).collect();
+        u128::from_str_radix(&hex, 16).unwrap_or(0).to_be_bytes()
+    }
+
+    fn cpu_id(&self) -> u32 {
+        u32::try_from(rustix::thread::sched_getcpu()).unwrap_or(0)
+    }
+
+    fn random(&self) -> io::Result<[u8; 16]> {
+        let mut bytes = [0; 16];
+        // Up to 256 bytes come at once or not at all, says getrandom(2).
+        rustix::rand::getrandom(&mut bytes, rustix::rand::GetRandomFlags::empty())?;
+        Ok(bytes)
+    }
+}
+
+fn nanoseconds(time: Timespec) -> i64 {
+    time.tv_sec * 1_000_000_000 + time.tv_nsec
+}
+
+/// Holds the lock for as long as the file is open.
+#[derive(Debug)]
+struct DiskLock {
+    _file: fs::File,
+    path: PathBuf,
+}
+
+impl Drop for DiskLock {
+    fn drop(&mut self) {
+        tracing::trace!(path = %self.path.display(), "lock given back");
+    }
+}
+
+#[derive(Debug)]
+struct DiskFile {
+    file: fs::File,
+}
+
+impl File for DiskFile {
+    fn size(&self) -> io::Result<u64> {
+        Ok(self.file.metadata()?.len())
+    }
+
+    fn write_at(&self, offset: u64, bytes: &[u8]) -> io::Result<()> {
+        self.file.write_all_at(bytes, offset)
+    }
+
+    fn sync_data(&self) -> io::Result<()> {
+        self.file.sync_data()
+    }
+
+    fn sync_all(&self) -> io::Result<()> {
+        self.file.sync_all()
+    }
+
+    fn release_from(&self, offset: u64) -> io::Result<()> {
+        let size = self.size()?;
+        if offset >= size {
+            return Ok(());
+        }
+        let hole = FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE;
+        match fallocate(&self.file, hole, offset, size - offset) {
+            // A file system without holes keeps the space; the bytes were zero before.
+            Err(rustix::io::Errno::OPNOTSUPP) => Ok(()),
+            other => Ok(other?),
+        }
+    }
+
+    fn map(&self) -> io::Result<Box<dyn Map>> {
+        let size = usize::try_from(self.size()?).map_err(|_| io::ErrorKind::FileTooLarge)?;
+        if size == 0 {
+            return Ok(Box::new(DiskMap { map: None }));
+        }
+        // SAFETY: the map is read-only, and `bytes` below is its only way out. The engine asks there only for
+        // bytes that it has published, which it never writes again, and never makes a file shorter. Another
+        // program that changes or cuts a journal's file under a reader is outside of what can be kept safe
+        // with a map; the same holds for every program that maps a file.
+        let map = unsafe { MmapOptions::new().len(size).map(&self.file)? };
+        Ok(Box::new(DiskMap { map: Some(map) }))
+    }
+}
+
+#[derive(Debug)]
+struct DiskMap {
+    /// Nothing can be mapped of an empty file.
+    map: Option<Mmap>,
+}
+
+impl Map for DiskMap {
+    fn size(&self) -> usize {
+        self.map.as_ref().map_or(0, |map| map.len())
+    }
+
+    fn bytes(&self, range: Range<usize>) -> &[u8] {
+        let Some(map) = &self.map else { return &[] };
+        let end = range.end.min(map.len());
+        let start = range.start.min(end);
+        // SAFETY: start <= end <= the map's length, so the range lies in the map, which lives as long as
+        // `self`. A slice of the whole map would also cover bytes that are still being written.
+        unsafe { std::slice::from_raw_parts(map.as_ptr().add(start), end - start) }
+    }
+}

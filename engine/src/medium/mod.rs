@@ -1,0 +1,95 @@
+//! The seam: everything the engine asks of the world goes through these traits.
+//!
+//! The engine calls no file system, clock or random source but through [`Medium`], so that a test can put a
+//! simulated disk under it which loses power at any step. [`Disk`] is the real one.
+//!
+//! What the engine relies on, and a simulated medium must model:
+//!
+//! * Written bytes are seen by maps of the same file at once, and are durable only after a sync of the file.
+//! * A new, renamed or removed name is durable only after a sync of the directory.
+//! * After a failed sync nothing is known of the bytes it was to make durable.
+
+mod disk;
+
+use std::fmt::Debug;
+use std::io;
+use std::ops::Range;
+use std::path::Path;
+
+pub use disk::Disk;
+
+/// Two clocks read together.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ClockAnchor {
+    /// CLOCK_REALTIME: nanoseconds since 1970.
+    pub wall_clock_ns: i64,
+    /// CLOCK_MONOTONIC, nanoseconds.
+    pub monotonic_ns: i64,
+}
+
+/// Whether a lock was had.
+#[derive(Debug)]
+pub enum LockOutcome {
+    /// It was; it is given back when this is dropped.
+    Acquired(Box<dyn Debug + Send + Sync>),
+    /// Somebody else has it: the process that wrote its id into the file, where that can be read.
+    Held(Option<u32>),
+}
+
+/// Files, directories, clocks.
+pub trait Medium: Debug + Send + Sync {
+    /// The names in a directory, in no order.
+    fn list(&self, dir: &Path) -> io::Result<Vec<String>>;
+    /// Creates a directory and those above it, durably. One that exists is no error.
+    fn create_dir(&self, dir: &Path) -> io::Result<()>;
+    /// Creates a file of this size, all of it backed by the disk, all zero. A file of this name is replaced.
+    fn create(&self, path: &Path, size: u64) -> io::Result<Box<dyn File>>;
+    /// Opens a file for reading and, if `writable`, for writing.
+    fn open(&self, path: &Path, writable: bool) -> io::Result<Box<dyn File>>;
+    /// Gives a file another name, in place of a file that has it.
+    fn rename(&self, from: &Path, to: &Path) -> io::Result<()>;
+    /// Removes a file.
+    fn remove(&self, path: &Path) -> io::Result<()>;
+    /// Makes the names in a directory durable.
+    fn sync_dir(&self, dir: &Path) -> io::Result<()>;
+    /// Takes the lock of this file without waiting, and writes this process's id into it.
+    fn lock(&self, path: &Path) -> io::Result<LockOutcome>;
+
+    /// Nanoseconds of CLOCK_MONOTONIC.
+    fn monotonic_ns(&self) -> i64;
+    /// Both clocks, read as close together as can be.
+    fn clock_anchor(&self) -> ClockAnchor;
+    /// Which boot of the machine the monotonic clock belongs to; zero where that is not known.
+    fn boot_id(&self) -> [u8; 16];
+    /// The processor that the caller runs on.
+    fn cpu_id(&self) -> u32;
+    /// 16 random bytes.
+    fn random(&self) -> io::Result<[u8; 16]>;
+}
+
+/// An open file.
+pub trait File: Debug + Send + Sync {
+    /// Bytes of the file.
+    fn size(&self) -> io::Result<u64>;
+    /// Writes all of `bytes` at `offset`.
+    fn write_at(&self, offset: u64, bytes: &[u8]) -> io::Result<()>;
+    /// Makes the bytes durable, and what is needed to read them back.
+    fn sync_data(&self) -> io::Result<()>;
+    /// Makes bytes and all metadata durable.
+    fn sync_all(&self) -> io::Result<()>;
+    /// Gives the space from `offset` on back to the disk. The size stays, the bytes read zero.
+    fn release_from(&self, offset: u64) -> io::Result<()>;
+    /// Maps the whole file for reading.
+    fn map(&self) -> io::Result<Box<dyn Map>>;
+}
+
+/// A file in memory, for reading.
+pub trait Map: Debug + Send + Sync {
+    /// Bytes of the map.
+    fn size(&self) -> usize;
+    /// The bytes of a range, clipped to the map.
+    ///
+    /// The caller asks for ranges that nobody writes to any more: what the journal has published, or a file
+    /// that has no writer.
+    fn bytes(&self, range: Range<usize>) -> &[u8];
+}

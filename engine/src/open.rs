@@ -1,0 +1,367 @@
+//! Opening a directory: what is there, what it proves, and for a writer what has to be done before it goes on.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use semj_format::control::{DamagedRange, GapReason, PreviousEnd};
+use semj_format::journal_header::{FLAG_CUT, FLAG_SEALED};
+use semj_format::{Digest, EventType, Gap, JournalHeader, Recovered};
+use semj_recovery::{OpenMode, Report, SegmentInput, SegmentReport, Tip, examine};
+
+use crate::directory;
+use crate::error::Error;
+use crate::medium::{Map, Medium};
+use crate::segment::Segment;
+use crate::writer::{Chain, NewSegment, Previous, SegmentWriter, finish_header};
+
+/// How often a reader looks again at a journal that seems damaged, in case its writer was just at work.
+const LIVE_RETRIES: usize = 2;
+/// Damaged ranges that one Recovered record can list.
+const DAMAGED_RANGES_MAX: usize = (48 << 10) / DamagedRange::SIZE;
+
+/// The segments of a directory, mapped and examined.
+#[derive(Debug)]
+pub(crate) struct Found {
+    maps: Vec<Box<dyn Map>>,
+    pub(crate) report: Report,
+}
+
+/// Looks at a directory without changing it.
+pub(crate) fn examine_dir(medium: &dyn Medium, dir: &Path, mode: OpenMode) -> Result<Found, Error> {
+    let mut retries = LIVE_RETRIES;
+    loop {
+        match try_examine_dir(medium, dir, mode) {
+            Ok(found) if retries == 0 || found.report.is_whole() => return Ok(found),
+            Err(error) if retries == 0 => return Err(error),
+            _ => retries -= 1,
+        }
+    }
+}
+
+fn try_examine_dir(medium: &dyn Medium, dir: &Path, mode: OpenMode) -> Result<Found, Error> {
+    let names = directory::segments(medium.list(dir).map_err(Error::io("list", dir))?);
+    let mut maps = Vec::with_capacity(names.len());
+    for (_, name) in &names {
+        let path = dir.join(name);
+        let file = medium.open(&path, false).map_err(Error::io("open", &path))?;
+        maps.push(file.map().map_err(Error::io("map", &path))?);
+    }
+    let inputs: Vec<_> = names
+        .iter()
+        .zip(&maps)
+        .map(|((number, name), map)| SegmentInput {
+            name,
+            number: Some(*number),
+            bytes: map.bytes(0..map.size()),
+        })
+        .collect();
+    let report = examine(&inputs, mode);
+    Ok(Found { maps, report })
+}
+
+impl Found {
+    /// The same, if the mode accepts what was found.
+    pub(crate) fn accepted(self, dir: &Path) -> Result<Self, Error> {
+        match self.report.refusal() {
+            Some(_) => Err(Error::Damaged {
+                dir: dir.to_owned(),
+                report: Box::new(self.report),
+            }),
+            None => Ok(self),
+        }
+    }
+
+    /// The segments that are kept, for reading.
+    pub(crate) fn into_segments(self) -> Vec<Arc<Segment>> {
+        let kept = self.report.kept_segments().iter().zip(self.maps);
+        kept.filter_map(|(report, map)| {
+            Some(Arc::new(Segment::found(
+                report.opening?,
+                map,
+                report.extents.clone(),
+            )))
+        })
+        .collect()
+    }
+}
+
+/// A journal that is ready to be written to.
+#[derive(Debug)]
+pub(crate) struct Opened {
+    pub(crate) report: Report,
+    pub(crate) segments: Vec<Arc<Segment>>,
+    pub(crate) writer: SegmentWriter,
+    pub(crate) chain: Chain,
+    pub(crate) next_event_id: u64,
+}
+
+/// Opens a directory for writing. The caller holds its lock.
+///
+/// The order of the steps is what makes a crash between any two of them harmless: nothing is taken from the
+/// journal before it is safe in quarantine, and the segment that says where the journal was cut is durable
+/// before the cut-off bytes are given up.
+pub(crate) fn open_for_writing(
+    medium: &dyn Medium,
+    dir: &Path,
+    mode: OpenMode,
+    segment_size: u64,
+) -> Result<Opened, Error> {
+    let found = examine_dir(medium, dir, mode)?.accepted(dir)?;
+    let report = found.report.clone();
+    let quarantined = Quarantine::numbers(medium, dir)?;
+    let epoch = report.highest_epoch.max(quarantined.epoch) + 1;
+    let number = report.highest_segment_number.max(quarantined.segment_number) + 1;
+
+    remove_unfinished(medium, dir)?;
+    let quarantine = Quarantine { medium, dir, epoch };
+    for segment in report.segments.iter().skip(report.kept).rev() {
+        quarantine.take_segment(segment)?;
+    }
+    let mut quarantined_bytes = 0;
+    let newest = report
+        .kept_segments()
+        .last()
+        .zip(found.maps.get(report.kept.wrapping_sub(1)));
+    if let Some((segment, map)) = newest
+        && !segment.is_sealed
+    {
+        if let Some(tail) = segment.tail {
+            quarantine.keep_tail(segment, map.bytes(tail.start..tail.end))?;
+            quarantined_bytes = tail.size() as u64;
+        }
+        // What was read may have been in memory only.
+        let path = dir.join(&segment.name);
+        let file = medium.open(&path, true).map_err(Error::io("open", &path))?;
+        file.sync_all().map_err(Error::io("sync", &path))?;
+        medium.sync_dir(dir).map_err(Error::io("sync", dir))?;
+    }
+
+    let tip = report.tip;
+    let mut chain = Chain {
+        journal_uuid: match tip {
+            Some(tip) => tip.journal_uuid,
+            None => new_uuid(medium.random().map_err(Error::io("get random bytes for", dir))?),
+        },
+        epoch,
+        commit_sequence: tip.map_or(0, |tip| tip.commit_sequence),
+        digest: tip.map_or(Digest::ZERO, |tip| tip.digest),
+        synced_upto: tip.map_or(0, |tip| tip.commit_sequence),
+    };
+    let last_event_id = tip.map_or(0, |tip| tip.last_event_id);
+    let gap = gap(&report, last_event_id);
+    let next_event_id = gap.map_or(last_event_id, |gap| gap.last_event_id) + 1;
+    let new = NewSegment {
+        medium,
+        dir,
+        size: segment_size,
+        number,
+        next_event_id,
+        previous: Previous {
+            segment_number: tip.map_or(0, |tip| tip.segment_number),
+            end: tip.map_or(PreviousEnd::None, |tip| tip.previous_end),
+            end_offset: tip.map_or(0, |tip| tip.end as u64),
+        },
+    };
+    let notes = notes(&report, tip, gap, quarantined_bytes);
+    let writer = SegmentWriter::create(&new, &notes, &mut chain)?;
+    finish_old_headers(medium, dir, &report)?;
+
+    let mut segments = found.into_segments();
+    segments.push(Arc::clone(writer.segment()));
+    Ok(Opened {
+        report,
+        segments,
+        writer,
+        chain,
+        next_event_id,
+    })
+}
+
+/// The control records that tell what this open found and did.
+fn notes(
+    report: &Report,
+    tip: Option<Tip>,
+    gap: Option<Gap>,
+    quarantined_bytes: u64,
+) -> Vec<(EventType, Vec<u8>)> {
+    let mut notes = Vec::new();
+    let Some(newest) = report.kept_segments().last() else {
+        return notes;
+    };
+    let new_damage: Vec<_> = report
+        .kept_segments()
+        .iter()
+        .filter(|segment| segment.verdict != semj_recovery::Verdict::KnownDamage)
+        .flat_map(|segment| {
+            segment.damaged.iter().map(|damage| DamagedRange {
+                segment_number: segment.number,
+                offset: damage.start as u64,
+                length: damage.size() as u64,
+            })
+        })
+        .collect();
+    if !newest.is_sealed || !new_damage.is_empty() {
+        // More ranges than fit are joined into one at the end, which claims more damage than there is, but
+        // never less.
+        let (listed, joined) = new_damage.split_at(new_damage.len().min(DAMAGED_RANGES_MAX));
+        let mut ranges = listed.to_vec();
+        for range in joined {
+            match ranges.last_mut() {
+                Some(last) if last.segment_number == range.segment_number => {
+                    last.length = range.offset + range.length - last.offset;
+                }
+                _ => ranges.push(*range),
+            }
+        }
+        let recovered = Recovered {
+            segment_number: newest.number,
+            commit_sequence: tip.map_or(0, |tip| tip.commit_sequence),
+            cut_offset: newest.end as u64,
+            quarantined_bytes,
+            kept_events: report.events(),
+            mode: report.mode.code(),
+            verdict: newest.verdict.code(),
+            range_count: ranges.len() as u32,
+            reserved: 0,
+        };
+        let mut body = recovered.encode().to_vec();
+        ranges
+            .iter()
+            .for_each(|range| body.extend_from_slice(&range.encode()));
+        notes.push((EventType::JOURNAL_RECOVERED, body));
+    }
+    if let Some(gap) = gap {
+        notes.push((EventType::JOURNAL_GAP, gap.encode().to_vec()));
+    }
+    notes
+}
+
+/// The ids behind the kept end that something in the journal speaks of. They may have been acknowledged, so
+/// they are not given again; after a torn tail, which nobody was told was durable, they are.
+fn gap(report: &Report, last_event_id: u64) -> Option<Gap> {
+    let lost =
+        report.mode != OpenMode::Strict && !report.is_whole() && report.highest_event_id > last_event_id;
+    lost.then_some(Gap {
+        first_event_id: last_event_id + 1,
+        last_event_id: report.highest_event_id,
+        event_count: 0,
+        reason: GapReason::Damaged.code(),
+        type_count: 0,
+    })
+}
+
+/// Makes the headers of segments final that a crash or a cut left as they were at creation.
+fn finish_old_headers(medium: &dyn Medium, dir: &Path, report: &Report) -> Result<(), Error> {
+    for segment in report.kept_segments() {
+        let Some(header) = segment.header else { continue };
+        let flag = if segment.is_sealed { FLAG_SEALED } else { FLAG_CUT };
+        let is_final = header.flags & flag != 0 && header.journal_size == segment.end as u64;
+        // Behind damage a walk by sizes gets lost; figures that speak of records there would not be true.
+        if is_final || !segment.damaged.is_empty() {
+            continue;
+        }
+        let totals = &segment.totals;
+        let next_event_id = totals.last_event_id + 1;
+        let header = JournalHeader::new(totals.records, next_event_id, segment.end as u64, flag);
+        let path = dir.join(&segment.name);
+        let file = medium.open(&path, true).map_err(Error::io("open", &path))?;
+        finish_header(&*file, &path, &header)?;
+    }
+    Ok(())
+}
+
+/// Removes segments whose creation was cut short: they never had a name that counts.
+fn remove_unfinished(medium: &dyn Medium, dir: &Path) -> Result<(), Error> {
+    for name in medium.list(dir).map_err(Error::io("list", dir))? {
+        if directory::is_unfinished(&name) {
+            let path = dir.join(name);
+            medium.remove(&path).map_err(Error::io("remove", &path))?;
+        }
+    }
+    Ok(())
+}
+
+/// Version 4 of RFC 9562: 122 random bits.
+fn new_uuid(mut random: [u8; 16]) -> [u8; 16] {
+    random[6] = random[6] & 0x0F | 0x40;
+    random[8] = random[8] & 0x3F | 0x80;
+    random
+}
+
+/// Where bytes go that are taken out of the journal. The engine never deletes them.
+struct Quarantine<'a> {
+    medium: &'a dyn Medium,
+    dir: &'a Path,
+    epoch: u64,
+}
+
+/// The highest numbers that names in quarantine speak of, which must not be used again.
+#[derive(Default)]
+struct QuarantinedNumbers {
+    epoch: u64,
+    segment_number: u64,
+}
+
+impl Quarantine<'_> {
+    fn numbers(medium: &dyn Medium, dir: &Path) -> Result<QuarantinedNumbers, Error> {
+        let names = medium.list(dir).map_err(Error::io("list", dir))?;
+        let mut highest = QuarantinedNumbers::default();
+        if names.iter().any(|name| name == directory::QUARANTINE) {
+            let quarantine = directory::quarantine(dir);
+            for name in medium.list(&quarantine).map_err(Error::io("list", &quarantine))? {
+                if let Some((segment_number, epoch)) = directory::quarantined(&name) {
+                    highest.epoch = highest.epoch.max(epoch);
+                    highest.segment_number = highest.segment_number.max(segment_number);
+                }
+            }
+        }
+        Ok(highest)
+    }
+
+    /// Moves a whole segment into quarantine.
+    fn take_segment(&self, segment: &SegmentReport) -> Result<(), Error> {
+        let target = self.target(segment, 0)?;
+        let path = self.dir.join(&segment.name);
+        self.medium
+            .rename(&path, &target)
+            .map_err(Error::io("move to quarantine", &path))?;
+        // First there, then gone here: at no moment may a crash leave it in neither.
+        let quarantine = directory::quarantine(self.dir);
+        self.medium
+            .sync_dir(&quarantine)
+            .map_err(Error::io("sync", &quarantine))?;
+        self.medium
+            .sync_dir(self.dir)
+            .map_err(Error::io("sync", self.dir))?;
+        tracing::warn!(segment = %segment.name, to = %target.display(), "segment moved to quarantine");
+        Ok(())
+    }
+
+    /// Copies what stands behind a segment's end into quarantine.
+    fn keep_tail(&self, segment: &SegmentReport, tail: &[u8]) -> Result<(), Error> {
+        let target = self.target(segment, segment.end as u64)?;
+        let file = self
+            .medium
+            .create(&target, tail.len() as u64)
+            .map_err(Error::io("create", &target))?;
+        file.write_at(0, tail).map_err(Error::io("write", &target))?;
+        file.sync_all().map_err(Error::io("sync", &target))?;
+        let quarantine = directory::quarantine(self.dir);
+        self.medium
+            .sync_dir(&quarantine)
+            .map_err(Error::io("sync", &quarantine))?;
+        tracing::warn!(
+            segment = %segment.name, offset = segment.end, bytes = tail.len(), verdict = segment.verdict.name(),
+            "tail copied to quarantine"
+        );
+        Ok(())
+    }
+
+    fn target(&self, segment: &SegmentReport, offset: u64) -> Result<std::path::PathBuf, Error> {
+        let quarantine = directory::quarantine(self.dir);
+        self.medium
+            .create_dir(&quarantine)
+            .map_err(Error::io("create", &quarantine))?;
+        Ok(quarantine.join(directory::quarantine_name(&segment.name, self.epoch, offset)))
+    }
+}

@@ -1,0 +1,48 @@
+//! How a journal is opened.
+
+use std::time::Duration;
+
+use semj_recovery::OpenMode;
+
+use crate::error::Error;
+use crate::writer;
+
+/// How a journal is opened for writing. The defaults need no change to begin with.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// What to do about a journal that is not whole. Default: [`OpenMode::Strict`].
+    pub mode: OpenMode,
+    /// Bytes of a segment file, all of which are reserved on the disk when it is created. From 256 KiB to
+    /// 4 GiB; default 64 MiB.
+    pub segment_size: u64,
+    /// How long a committed event may wait at most until a sync that nobody asked for; `None`: such syncs are
+    /// left to the operating system. Default: 1 s. Events behind a [`crate::Journal::sync`] never wait.
+    pub sync_interval: Option<Duration>,
+    /// How long an emitted event may wait at most for others to be committed with. Default: 5 ms. A sync, a
+    /// rotation and a full buffer commit at once.
+    pub commit_interval: Duration,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            mode: OpenMode::Strict,
+            segment_size: 64 << 20,
+            sync_interval: Some(Duration::from_secs(1)),
+            commit_interval: Duration::from_millis(5),
+        }
+    }
+}
+
+impl Options {
+    pub(crate) fn check(&self) -> Result<(), Error> {
+        if !(writer::SEGMENT_SIZE_MIN..=writer::SEGMENT_SIZE_MAX).contains(&self.segment_size) {
+            return Err(Error::Option {
+                option: "segment_size",
+                value: self.segment_size,
+                must_be: "from 256 KiB to 4 GiB",
+            });
+        }
+        Ok(())
+    }
+}

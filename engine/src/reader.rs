@@ -1,0 +1,215 @@
+//! Reading a journal: one event by its id, or all of a range, borrowed from the map.
+
+use std::fmt;
+use std::ops::{Bound, RangeBounds};
+use std::path::Path;
+use std::sync::Arc;
+
+use semj_format::{Record, SegmentOpen};
+use semj_recovery::{OpenMode, Report};
+
+use crate::error::Error;
+use crate::medium::{Disk, Medium};
+use crate::open;
+use crate::segment::{Segment, Walk};
+
+/// A view of a journal as it was at one moment.
+///
+/// It holds what was committed when it was made; what is committed later is seen by a later reader. Records
+/// are borrowed from the mapped files and cost no copy.
+#[derive(Clone)]
+pub struct Reader {
+    segments: Arc<Vec<Arc<Segment>>>,
+    /// Where the last segment ended at that moment; the others had reached their final ends.
+    end: usize,
+    report: Arc<Report>,
+}
+
+impl Reader {
+    /// Opens a journal for reading only. Takes no lock and changes no byte; everything is verified first.
+    ///
+    /// A torn tail, such as a live writer's last group has while it is written, is not shown.
+    ///
+    /// # Errors
+    ///
+    /// No journal there, an I/O error, or damage that `mode` does not accept ([`Error::Damaged`] has the
+    /// whole report). [`OpenMode::Salvage`] shows what proves itself.
+    pub fn open(dir: impl AsRef<Path>, mode: OpenMode) -> Result<Self, Error> {
+        Self::open_on(&Disk, dir.as_ref(), mode)
+    }
+
+    /// [`Reader::open`] on another medium.
+    ///
+    /// # Errors
+    ///
+    /// As [`Reader::open`].
+    pub fn open_on(medium: &dyn Medium, dir: &Path, mode: OpenMode) -> Result<Self, Error> {
+        let _span = tracing::info_span!("read", dir = %dir.display()).entered();
+        let found = open::examine_dir(medium, dir, mode)?;
+        if found.report.segments.is_empty() {
+            return Err(Error::NoJournal { dir: dir.to_owned() });
+        }
+        let found = found.accepted(dir)?;
+        let report = Arc::new(found.report.clone());
+        Ok(Self::new(Arc::new(found.into_segments()), report))
+    }
+
+    pub(crate) fn new(segments: Arc<Vec<Arc<Segment>>>, report: Arc<Report>) -> Self {
+        let end = segments.last().map_or(0, |segment| segment.end());
+        Self {
+            segments,
+            end,
+            report,
+        }
+    }
+
+    /// What was found when the journal was opened.
+    pub fn report(&self) -> &Report {
+        &self.report
+    }
+
+    /// The event with this id.
+    pub fn get(&self, event_id: u64) -> Option<Record<'_>> {
+        self.iter(event_id..=event_id).next()
+    }
+
+    /// The events whose ids lie in this range, in their order.
+    pub fn iter(&self, event_ids: impl RangeBounds<u64>) -> Events<'_> {
+        let first = match event_ids.start_bound() {
+            Bound::Included(&id) => id,
+            Bound::Excluded(&id) => id.saturating_add(1),
+            Bound::Unbounded => 0,
+        };
+        let last = match event_ids.end_bound() {
+            Bound::Included(&id) => id,
+            // Ids begin at 1: below it there is nothing.
+            Bound::Excluded(&id) => id.saturating_sub(1),
+            Bound::Unbounded => u64::MAX,
+        };
+        // The last segment whose lower bound the id reaches; the ones before end below it.
+        let behind = self
+            .segments
+            .partition_point(|segment| segment.opening.next_event_id <= first);
+        let at = behind.saturating_sub(1);
+        let records = self.records_of(at, |segment, end| segment.walk_from(first, end));
+        Events { records, first, last }
+    }
+
+    /// All records, the journal's own included, with the places where they stand.
+    pub fn records(&self) -> Records<'_> {
+        self.records_of(0, |segment, end| segment.walk(0, end))
+    }
+
+    fn records_of<'r>(
+        &'r self,
+        segment: usize,
+        walk: impl FnOnce(&'r Segment, usize) -> Walk<'r>,
+    ) -> Records<'r> {
+        let walk = self
+            .segments
+            .get(segment)
+            .map(|first| walk(first, self.end_of(segment)));
+        Records {
+            reader: self,
+            segment,
+            walk,
+        }
+    }
+
+    /// Where a segment ends for this reader.
+    fn end_of(&self, segment: usize) -> usize {
+        match self.segments.get(segment) {
+            Some(_) if segment + 1 == self.segments.len() => self.end,
+            Some(segment) => segment.end(),
+            None => 0,
+        }
+    }
+}
+
+impl fmt::Debug for Reader {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Reader")
+            .field("segments", &self.segments.len())
+            .field("end", &self.end)
+            .finish_non_exhaustive()
+    }
+}
+
+/// A record and where it stands.
+#[derive(Clone, Copy, Debug)]
+pub struct Located<'r> {
+    /// The SegmentOpen of the record's segment: its number, its clocks.
+    pub opening: &'r SegmentOpen,
+    /// Offset in the segment's file.
+    pub offset: u64,
+    /// The record.
+    pub record: Record<'r>,
+}
+
+/// Records in their order, the journal's own included.
+#[derive(Clone, Debug)]
+pub struct Records<'r> {
+    reader: &'r Reader,
+    segment: usize,
+    walk: Option<Walk<'r>>,
+}
+
+impl<'r> Iterator for Records<'r> {
+    type Item = Located<'r>;
+
+    #[inline]
+    fn next(&mut self) -> Option<Located<'r>> {
+        loop {
+            let opening = &self.reader.segments.get(self.segment)?.opening;
+            if let Some((offset, record)) = self.walk.as_mut()?.next() {
+                return Some(Located {
+                    opening,
+                    offset: offset as u64,
+                    record,
+                });
+            }
+            self.segment += 1;
+            let end = self.reader.end_of(self.segment);
+            self.walk = self
+                .reader
+                .segments
+                .get(self.segment)
+                .map(|segment| segment.walk(0, end));
+        }
+    }
+}
+
+/// Events of a range of ids, in their order.
+#[derive(Clone, Debug)]
+pub struct Events<'r> {
+    records: Records<'r>,
+    first: u64,
+    last: u64,
+}
+
+impl<'r> Events<'r> {
+    /// The same events with the places where they stand.
+    pub fn located(self) -> impl Iterator<Item = Located<'r>> {
+        let Self { records, first, last } = self;
+        records
+            .filter(move |located| !located.record.is_control() && located.record.event_id() >= first)
+            .take_while(move |located| located.record.event_id() <= last)
+    }
+}
+
+impl<'r> Iterator for Events<'r> {
+    type Item = Record<'r>;
+
+    #[inline]
+    fn next(&mut self) -> Option<Record<'r>> {
+        let Self { records, first, .. } = self;
+        let record = records
+            .map(|located| located.record)
+            .find(|record| !record.is_control() && record.event_id() >= *first)?;
+        if record.event_id() > self.last {
+            self.records.walk = None;
+            return None;
+        }
+        Some(record)
+    }
+}

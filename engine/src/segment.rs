@@ -1,0 +1,154 @@
+//! A segment as readers see it: mapped, with an end up to which it is committed, and an index.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use parking_lot::RwLock;
+use semj_format::{JournalHeader, Record, Records, SegmentOpen};
+use semj_index::SparseIndex;
+use semj_recovery::Extent;
+
+use crate::medium::Map;
+
+/// A segment as readers see it. Shared by the committer, which moves its end, and any number of readers.
+#[derive(Debug)]
+pub(crate) struct Segment {
+    pub(crate) opening: SegmentOpen,
+    map: Box<dyn Map>,
+    /// Where the records stand; the last one's end is bounded by `end` too.
+    extents: Vec<Extent>,
+    /// Everything before it is committed and is never written again. Stored with `Release` when the bytes
+    /// and the index are in place, loaded with `Acquire` by readers.
+    end: AtomicUsize,
+    index: RwLock<SparseIndex>,
+}
+
+impl Segment {
+    /// A segment that has just been created and whose records end at `end`.
+    pub(crate) fn active(opening: SegmentOpen, map: Box<dyn Map>, end: usize) -> Self {
+        let extents = vec![Extent {
+            start: JournalHeader::SIZE,
+            end: map.size(),
+        }];
+        Self {
+            opening,
+            map,
+            extents,
+            end: AtomicUsize::new(end),
+            index: RwLock::new(SparseIndex::new()),
+        }
+    }
+
+    /// A segment that was found, with its records standing in `extents`, which were checked.
+    pub(crate) fn found(opening: SegmentOpen, map: Box<dyn Map>, extents: Vec<Extent>) -> Self {
+        let mut index = SparseIndex::new();
+        for extent in &extents {
+            let walk = Records::new(map.bytes(extent.start..extent.end), 0).map_while(Result::ok);
+            for (offset, record) in walk.filter(|(_, record)| !record.is_control()) {
+                index.push(record.event_id(), extent.start + offset);
+            }
+        }
+        let end = extents.last().map_or(0, |extent| extent.end);
+        Self {
+            opening,
+            map,
+            extents,
+            end: AtomicUsize::new(end),
+            index: RwLock::new(index),
+        }
+    }
+
+    /// Makes a group visible that the committer has written before `end`: first its events in the index, then
+    /// the end.
+    pub(crate) fn publish(&self, events: impl Iterator<Item = (u64, usize)>, end: usize) {
+        let mut index = self.index.write();
+        for (event_id, offset) in events {
+            index.push(event_id, offset);
+        }
+        drop(index);
+        self.end.store(end, Ordering::Release);
+    }
+
+    /// Offset up to which the segment is committed.
+    pub(crate) fn end(&self) -> usize {
+        self.end.load(Ordering::Acquire)
+    }
+
+    /// A walk over the records before `end`, from the first event on whose id is at least `event_id`, or a
+    /// little before it.
+    pub(crate) fn walk_from(&self, event_id: u64, end: usize) -> Walk<'_> {
+        match self.index.read().seek(event_id) {
+            Some(offset) => self.walk(offset, end),
+            None => self.walk(end, end),
+        }
+    }
+
+    /// A walk over the records between two offsets, of which the first is that of a record.
+    pub(crate) fn walk(&self, from: usize, end: usize) -> Walk<'_> {
+        let first = self.extents.partition_point(|extent| extent.end <= from);
+        let extents = self.extents.get(first..).unwrap_or_default();
+        Walk {
+            segment: self,
+            extents,
+            base: 0,
+            records: Records::new(&[], 0),
+            from,
+            end,
+        }
+    }
+}
+
+/// Records of one segment, control records included, each with its offset.
+#[derive(Clone, Debug)]
+pub(crate) struct Walk<'s> {
+    segment: &'s Segment,
+    extents: &'s [Extent],
+    /// Offset in the segment of the bytes that `records` walks.
+    base: usize,
+    records: Records<'s>,
+    from: usize,
+    end: usize,
+}
+
+impl<'s> Iterator for Walk<'s> {
+    type Item = (usize, Record<'s>);
+
+    #[inline]
+    fn next(&mut self) -> Option<Self::Item> {
+        loop {
+            // The extents were checked when the segment was found or written, so no frame is wrong here; a
+            // file that was changed from outside since then ends the walk early.
+            if let Some(Ok((offset, record))) = self.records.next() {
+                return Some((self.base + offset, record));
+            }
+            let (extent, rest) = self.extents.split_first()?;
+            self.extents = rest;
+            self.base = extent.start.max(self.from);
+            self.records = Records::new(self.segment.map.bytes(self.base..extent.end.min(self.end)), 0);
+        }
+    }
+}
+
+/// The segments of an open journal, oldest first. Readers take the list as it is at one moment; the committer
+/// puts a new list in its place.
+#[derive(Debug)]
+pub(crate) struct Segments {
+    list: RwLock<Arc<Vec<Arc<Segment>>>>,
+}
+
+impl Segments {
+    pub(crate) fn new(list: Vec<Arc<Segment>>) -> Self {
+        Self {
+            list: RwLock::new(Arc::new(list)),
+        }
+    }
+
+    pub(crate) fn push(&self, segment: Arc<Segment>) {
+        let mut list = self.list.write();
+        *list = Arc::new(list.iter().cloned().chain([segment]).collect());
+    }
+
+    pub(crate) fn snapshot(&self) -> Arc<Vec<Arc<Segment>>> {
+        Arc::clone(&self.list.read())
+    }
+}

@@ -1,0 +1,32 @@
+//! Figures of a running journal.
+
+use semj_format::Digest;
+
+/// Figures of a journal since it was opened, taken at one moment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Stats {
+    /// The epoch that this open began.
+    pub epoch: u64,
+    /// The active segment's number.
+    pub segment_number: u64,
+    /// Segments of the journal, the active one included.
+    pub segments: u64,
+    /// Events that were emitted or imported.
+    pub events_emitted: u64,
+    /// The id of the last event that was emitted, 0 before the first of the journal.
+    pub last_emitted_id: u64,
+    /// The highest id that a commit covers: readers see events up to it.
+    pub last_committed_id: u64,
+    /// The highest id that is known to be on disk.
+    pub last_durable_id: u64,
+    /// Commits that were written.
+    pub commits: u64,
+    /// Bytes that were written to segments, the journal's own records included.
+    pub bytes_written: u64,
+    /// Syncs of segment data.
+    pub syncs: u64,
+    /// Times that an emission had to wait because the buffer was full.
+    pub waits: u64,
+    /// The digest of the last commit or seal: it stands for everything in the journal up to it.
+    pub digest: Digest,
+}

@@ -1,0 +1,323 @@
+//! Writes one segment: creates it, appends groups, seals it. Keeps the chain.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use semj_format::control::{self, Body, PreviousEnd};
+use semj_format::digest::MerkleTree;
+use semj_format::journal_header::FLAG_SEALED;
+use semj_format::{Commit, Digest, Draft, EventType, JournalHeader, SegmentOpen, SegmentSeal};
+
+use crate::batch::Batch;
+use crate::directory;
+use crate::error::Error;
+use crate::medium::{File, Medium};
+use crate::segment::Segment;
+
+/// The smallest segment: the largest record and the journal's own records fit well.
+pub(crate) const SEGMENT_SIZE_MIN: u64 = 256 << 10;
+/// The largest segment.
+pub(crate) const SEGMENT_SIZE_MAX: u64 = 4 << 30;
+const COMMIT_SIZE: usize = control::record_size::<Commit>();
+const SEAL_SIZE: usize = control::record_size::<SegmentSeal>();
+/// Room that a new segment keeps for its first group: SegmentOpen, Recovered with some hundred ranges, Gap.
+const FIRST_GROUP_SIZE_MAX: usize = 72 << 10;
+/// As [`SegmentOpen::writer`] has it.
+const WRITER: &str = concat!("semj ", env!("CARGO_PKG_VERSION"));
+
+/// Bytes of one group's records that a segment of this size can take.
+pub(crate) const fn group_size_max(segment_size: u64) -> usize {
+    segment_size as usize - JournalHeader::SIZE - FIRST_GROUP_SIZE_MAX - COMMIT_SIZE - SEAL_SIZE
+}
+
+/// The commit chain of the journal, as far as it was written.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Chain {
+    pub(crate) journal_uuid: [u8; 16],
+    pub(crate) epoch: u64,
+    /// The last commit's sequence number.
+    pub(crate) commit_sequence: u64,
+    /// The last commit's or seal's digest.
+    pub(crate) digest: Digest,
+    /// The highest commit that is known to be durable.
+    pub(crate) synced_upto: u64,
+}
+
+impl Chain {
+    /// Closes a group: appends its Commit to it and moves the chain on.
+    fn commit(&mut self, batch: &mut Batch, monotonic_ns: i64) -> CommitLeaf {
+        let mut tree = MerkleTree::new();
+        for (_, record) in batch.records() {
+            tree.push(record.leaf());
+        }
+        self.commit_sequence += 1;
+        let record_count = tree.count();
+        let commit = Commit {
+            commit_sequence: self.commit_sequence,
+            epoch: self.epoch,
+            first_event_id: batch.first_event_id(),
+            last_event_id: batch.last_event_id(),
+            // A segment has less than 4 GiB and a record at least 132 bytes.
+            record_count: record_count as u32,
+            event_count: batch.events(),
+            byte_count: batch.len() as u64,
+            synced_upto: self.synced_upto,
+            flags: 0,
+            reserved: 0,
+            root: tree.root(),
+            previous_digest: self.digest,
+            digest: Digest::ZERO,
+        }
+        .seal_digest();
+        self.digest = commit.digest;
+        let start = batch.len();
+        push_control::<Commit>(batch, &commit.encode(), monotonic_ns);
+        CommitLeaf {
+            leaf: semj_format::digest::leaf(&batch.bytes()[start..]),
+            record_count,
+            commit,
+        }
+    }
+}
+
+struct CommitLeaf {
+    leaf: Digest,
+    record_count: u64,
+    commit: Commit,
+}
+
+/// Appends a control record with this body to a batch.
+pub(crate) fn push_control<B: Body>(batch: &mut Batch, body: &[u8], monotonic_ns: i64) {
+    push_own(
+        batch,
+        &control::draft(B::EVENT_TYPE, body, monotonic_ns, std::process::id()),
+        body.len(),
+    );
+}
+
+fn push_own(batch: &mut Batch, draft: &Draft<'_>, body_size: usize) {
+    batch.push(draft, semj_format::EventHeader::SIZE + body_size);
+}
+
+/// How the segment before a new one ended.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Previous {
+    pub(crate) segment_number: u64,
+    pub(crate) end: PreviousEnd,
+    pub(crate) end_offset: u64,
+}
+
+/// What a new segment begins with.
+#[derive(Debug)]
+pub(crate) struct NewSegment<'a> {
+    pub(crate) medium: &'a dyn Medium,
+    pub(crate) dir: &'a Path,
+    pub(crate) size: u64,
+    pub(crate) number: u64,
+    pub(crate) next_event_id: u64,
+    pub(crate) previous: Previous,
+}
+
+/// The active segment's writer.
+#[derive(Debug)]
+pub(crate) struct SegmentWriter {
+    segment: Arc<Segment>,
+    file: Box<dyn File>,
+    path: PathBuf,
+    size: usize,
+    at: usize,
+    commit_count: u64,
+    record_count: u64,
+    event_count: u64,
+    first_event_id: u64,
+    last_event_id: u64,
+    commit_leaves: MerkleTree,
+}
+
+impl SegmentWriter {
+    /// Creates a segment whose first group is its SegmentOpen and the control records in `notes`, given as
+    /// types and bodies. When this returns, file and name are durable.
+    pub(crate) fn create(
+        new: &NewSegment<'_>,
+        notes: &[(EventType, Vec<u8>)],
+        chain: &mut Chain,
+    ) -> Result<Self, Error> {
+        let name = directory::segment_name(new.number, new.next_event_id);
+        let path = new.dir.join(&name);
+        let unfinished = new.dir.join(directory::unfinished(&name));
+        let anchor = new.medium.clock_anchor();
+        let mut writer = [0; 32];
+        writer[..WRITER.len()].copy_from_slice(WRITER.as_bytes());
+        let opening = SegmentOpen {
+            journal_uuid: chain.journal_uuid,
+            segment_number: new.number,
+            epoch: chain.epoch,
+            previous_segment: new.previous.segment_number,
+            previous_end: new.previous.end.code(),
+            reserved: 0,
+            previous_end_offset: new.previous.end_offset,
+            previous_digest: chain.digest,
+            next_event_id: new.next_event_id,
+            next_commit_sequence: chain.commit_sequence + 1,
+            wall_clock_ns: anchor.wall_clock_ns,
+            monotonic_ns: anchor.monotonic_ns,
+            boot_id: new.medium.boot_id(),
+            writer,
+        };
+        let mut group = Batch::default();
+        push_control::<SegmentOpen>(&mut group, &opening.encode(), anchor.monotonic_ns);
+        for (event_type, body) in notes {
+            let draft = control::draft(*event_type, body, anchor.monotonic_ns, std::process::id());
+            push_own(&mut group, &draft, body.len());
+        }
+        let CommitLeaf {
+            leaf,
+            record_count,
+            commit,
+        } = chain.commit(&mut group, anchor.monotonic_ns);
+        let at = JournalHeader::SIZE + group.len();
+        let header = JournalHeader::new(record_count + 1, new.next_event_id, at as u64, 0);
+
+        let file = new
+            .medium
+            .create(&unfinished, new.size)
+            .map_err(Error::io("create", &unfinished))?;
+        let mut bytes = header.encode().to_vec();
+        bytes.extend_from_slice(group.bytes());
+        file.write_at(0, &bytes)
+            .map_err(Error::io("write", &unfinished))?;
+        file.sync_all().map_err(Error::io("sync", &unfinished))?;
+        new.medium
+            .rename(&unfinished, &path)
+            .map_err(Error::io("rename", &unfinished))?;
+        new.medium.sync_dir(new.dir).map_err(Error::io("sync", new.dir))?;
+        chain.synced_upto = commit.commit_sequence;
+        let map = file.map().map_err(Error::io("map", &path))?;
+        tracing::debug!(segment = %name, epoch = chain.epoch, "segment created");
+
+        let mut commit_leaves = MerkleTree::new();
+        commit_leaves.push(leaf);
+        Ok(Self {
+            segment: Arc::new(Segment::active(opening, map, at)),
+            file,
+            path,
+            size: new.size as usize,
+            at,
+            commit_count: 1,
+            record_count: record_count + 1,
+            event_count: 0,
+            first_event_id: 0,
+            last_event_id: 0,
+            commit_leaves,
+        })
+    }
+
+    /// The segment, as readers see it.
+    pub(crate) fn segment(&self) -> &Arc<Segment> {
+        &self.segment
+    }
+
+    /// The segment's number.
+    pub(crate) fn number(&self) -> u64 {
+        self.segment.opening.segment_number
+    }
+
+    /// Whether a group of so many bytes, its Commit and a seal still have room.
+    pub(crate) fn has_room(&self, group_size: usize) -> bool {
+        self.at + group_size + COMMIT_SIZE + SEAL_SIZE <= self.size
+    }
+
+    /// Appends a group and publishes it: readers see it from here on. Gives the bytes written.
+    ///
+    /// The caller has asked [`Self::has_room`]. After an error the segment must not be written to again.
+    pub(crate) fn append(
+        &mut self,
+        batch: &mut Batch,
+        chain: &mut Chain,
+        monotonic_ns: i64,
+    ) -> Result<u64, Error> {
+        let start = self.at;
+        let CommitLeaf {
+            leaf, record_count, ..
+        } = chain.commit(batch, monotonic_ns);
+        self.file
+            .write_at(start as u64, batch.bytes())
+            .map_err(Error::io("write", &self.path))?;
+        self.at += batch.len();
+        self.commit_leaves.push(leaf);
+        self.commit_count += 1;
+        self.record_count += record_count + 1;
+        self.event_count += u64::from(batch.events());
+        if self.first_event_id == 0 {
+            self.first_event_id = batch.first_event_id();
+        }
+        if batch.last_event_id() != 0 {
+            self.last_event_id = batch.last_event_id();
+        }
+        let events = batch.records().filter(|(_, record)| !record.is_control());
+        self.segment.publish(
+            events.map(|(offset, record)| (record.event_id(), start + offset)),
+            self.at,
+        );
+        Ok(batch.len() as u64)
+    }
+
+    /// Makes everything that was appended durable.
+    pub(crate) fn sync(&self, chain: &mut Chain) -> Result<(), Error> {
+        self.file.sync_data().map_err(Error::io("sync", &self.path))?;
+        chain.synced_upto = chain.commit_sequence;
+        Ok(())
+    }
+
+    /// Closes the segment: writes the seal, then, when all of it is durable, the final header. Gives what the
+    /// next segment has to say of this one.
+    pub(crate) fn seal(mut self, chain: &mut Chain, monotonic_ns: i64) -> Result<Previous, Error> {
+        let seal = SegmentSeal {
+            segment_number: self.number(),
+            epoch: chain.epoch,
+            commit_sequence: chain.commit_sequence,
+            commit_count: self.commit_count,
+            record_count: self.record_count,
+            event_count: self.event_count,
+            first_event_id: self.first_event_id,
+            last_event_id: self.last_event_id,
+            byte_count: (self.at - JournalHeader::SIZE) as u64,
+            synced_upto: chain.synced_upto,
+            root: self.commit_leaves.root(),
+            previous_digest: chain.digest,
+            digest: Digest::ZERO,
+        }
+        .seal_digest();
+        let mut group = Batch::default();
+        push_control::<SegmentSeal>(&mut group, &seal.encode(), monotonic_ns);
+        self.file
+            .write_at(self.at as u64, group.bytes())
+            .map_err(Error::io("write", &self.path))?;
+        self.at += group.len();
+        self.sync(chain)?;
+        chain.digest = seal.digest;
+
+        let next_event_id = match self.last_event_id {
+            0 => self.segment.opening.next_event_id,
+            last => last + 1,
+        };
+        let header = JournalHeader::new(self.record_count + 1, next_event_id, self.at as u64, FLAG_SEALED);
+        finish_header(&*self.file, &self.path, &header)?;
+        self.segment.publish(std::iter::empty(), self.at);
+        tracing::debug!(segment = self.number(), events = self.event_count, digest = %seal.digest, "segment sealed");
+        Ok(Previous {
+            segment_number: self.number(),
+            end: PreviousEnd::Sealed,
+            end_offset: self.at as u64,
+        })
+    }
+}
+
+/// Writes a header whose figures are final, and gives the space behind them back.
+pub(crate) fn finish_header(file: &dyn File, path: &Path, header: &JournalHeader) -> Result<(), Error> {
+    file.write_at(0, &header.encode())
+        .map_err(Error::io("write", path))?;
+    file.sync_data().map_err(Error::io("sync", path))?;
+    file.release_from(header.journal_size)
+        .map_err(Error::io("release space of", path))
+}
