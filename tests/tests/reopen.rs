@@ -1,0 +1,411 @@
+//! What an open does about a journal that was not closed, or is damaged; on a real file system.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use semj::{Error, Event, EventType, Journal, OpenMode, Options, Reader, Verdict};
+use semj_format::{EventType as Type, Gap, JournalHeader, Recovered, SegmentOpen, control, journal_header};
+
+fn options(mode: OpenMode) -> Options {
+    Options {
+        mode,
+        segment_size: 256 << 10,
+        ..Options::default()
+    }
+}
+
+fn strict() -> Options {
+    options(OpenMode::Strict)
+}
+
+/// Emits and syncs so many events.
+fn emit(journal: &Journal, count: u64) {
+    for _ in 0..count {
+        let event = Event::new(EventType::FILESYSTEM_WRITE)
+            .path("/project/file")
+            .payload(b"{\"bytes\":512}");
+        journal.emit(&event).unwrap();
+        journal.sync().unwrap();
+    }
+}
+
+/// The state that a crash leaves: a copy of the files of a journal that goes on living.
+fn crashed(journal: &Journal) -> tempfile::TempDir {
+    let copy = tempfile::tempdir().unwrap();
+    for entry in fs::read_dir(journal.dir()).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_file() {
+            fs::copy(&path, copy.path().join(path.file_name().unwrap())).unwrap();
+        }
+    }
+    copy
+}
+
+fn segments(dir: &Path) -> Vec<PathBuf> {
+    let mut paths: Vec<_> = fs::read_dir(dir)
+        .unwrap()
+        .map(|entry| entry.unwrap().path())
+        .collect();
+    paths.retain(|path| path.extension().is_some_and(|extension| extension == "semj"));
+    paths.sort();
+    paths
+}
+
+fn quarantined(dir: &Path) -> Vec<Vec<u8>> {
+    let Ok(entries) = fs::read_dir(dir.join("quarantine")) else {
+        return Vec::new();
+    };
+    let mut paths: Vec<_> = entries.map(|entry| entry.unwrap().path()).collect();
+    paths.sort();
+    paths.iter().map(|path| fs::read(path).unwrap()).collect()
+}
+
+fn ids(dir: &Path, mode: OpenMode) -> Vec<u64> {
+    Reader::open(dir, mode)
+        .unwrap()
+        .iter(..)
+        .map(|record| record.event_id())
+        .collect()
+}
+
+/// Where the records of one segment stand, as a strict reader sees them.
+fn records(dir: &Path, segment_number: u64) -> Vec<(usize, usize, Type)> {
+    let reader = Reader::open(dir, OpenMode::Strict).unwrap();
+    let located = reader
+        .records()
+        .filter(|at| at.opening.segment_number == segment_number);
+    located
+        .map(|at| (at.offset as usize, at.record.len(), at.record.event_type()))
+        .collect()
+}
+
+fn flip(path: &Path, at: usize) {
+    let mut bytes = fs::read(path).unwrap();
+    bytes[at] ^= 0x10;
+    fs::write(path, bytes).unwrap();
+}
+
+#[test]
+fn after_a_crash_the_old_segment_is_never_appended_to_and_a_new_epoch_begins() {
+    let dir = tempfile::tempdir().unwrap();
+    let journal = Journal::open(dir.path(), strict()).unwrap();
+    emit(&journal, 10);
+    let crash = crashed(&journal);
+    let old = fs::read(&segments(crash.path())[0]).unwrap();
+
+    let reopened = Journal::open(crash.path(), strict()).unwrap();
+    assert_eq!(reopened.recovery().segments[0].verdict, Verdict::OpenEnd);
+    assert_eq!(
+        (reopened.stats().epoch, reopened.stats().last_durable_id),
+        (2, 10)
+    );
+    emit(&reopened, 5);
+    reopened.close().unwrap();
+
+    let paths = segments(crash.path());
+    assert_eq!(paths.len(), 2);
+    let now = fs::read(&paths[0]).unwrap();
+    assert!(
+        now[JournalHeader::SIZE..] == old[JournalHeader::SIZE..],
+        "only the header changed"
+    );
+    assert_eq!(
+        JournalHeader::parse(&now).unwrap().flags,
+        journal_header::FLAG_CUT
+    );
+    assert_eq!(ids(crash.path(), OpenMode::Strict), (1..=15).collect::<Vec<_>>());
+    let reader = Reader::open(crash.path(), OpenMode::Strict).unwrap();
+    let opening = reader.report().segments[1].opening.unwrap();
+    assert_eq!(
+        opening.previous_end_offset,
+        reader.report().segments[0].end as u64
+    );
+    let recovered: Vec<Recovered> = reader
+        .records()
+        .filter_map(|at| control::parse(&at.record).unwrap())
+        .collect();
+    assert_eq!(recovered.len(), 1);
+    assert_eq!(
+        (recovered[0].kept_events, recovered[0].quarantined_bytes),
+        (10, 0)
+    );
+}
+
+#[test]
+fn a_torn_tail_is_cut_and_its_bytes_are_kept_in_quarantine() {
+    let dir = tempfile::tempdir().unwrap();
+    let journal = Journal::open(dir.path(), strict()).unwrap();
+    emit(&journal, 10);
+    let crash = crashed(&journal);
+    let path = &segments(crash.path())[0];
+    let end = Reader::open(crash.path(), OpenMode::Strict)
+        .unwrap()
+        .report()
+        .segments[0]
+        .end;
+    // An unfinished group: the beginning of the event before it, again.
+    let mut bytes = fs::read(path).unwrap();
+    let (at, size, _) = *records(crash.path(), 1)
+        .iter()
+        .rfind(|(.., t)| !t.is_journal())
+        .unwrap();
+    bytes.copy_within(at..at + size - 1, end);
+    fs::write(path, &bytes).unwrap();
+
+    let before = fs::read(path).unwrap();
+    let reader = Reader::open(crash.path(), OpenMode::Strict).unwrap();
+    assert_eq!(reader.report().segments[0].verdict, Verdict::TornTail);
+    assert_eq!(reader.iter(..).count(), 10);
+    assert!(before == fs::read(path).unwrap() && quarantined(crash.path()).is_empty());
+
+    let reopened = Journal::open(crash.path(), strict()).unwrap();
+    assert_eq!(quarantined(crash.path()), [bytes[end..end + size - 1].to_vec()]);
+    emit(&reopened, 3);
+    reopened.close().unwrap();
+    assert_eq!(ids(crash.path(), OpenMode::Strict), (1..=13).collect::<Vec<_>>());
+}
+
+#[test]
+fn recovering_twice_equals_recovering_once() {
+    let dir = tempfile::tempdir().unwrap();
+    let journal = Journal::open(dir.path(), strict()).unwrap();
+    emit(&journal, 20);
+    let crash = crashed(&journal);
+    let expected = ids(crash.path(), OpenMode::Strict);
+    for epoch in 2..6 {
+        let reopened = Journal::open(crash.path(), strict()).unwrap();
+        assert_eq!(reopened.stats().epoch, epoch);
+        // Not closed either: the next open finds what this one left.
+        let again = crashed(&reopened);
+        assert_eq!(ids(again.path(), OpenMode::Strict), expected);
+        Journal::open(again.path(), strict()).unwrap().close().unwrap();
+        assert_eq!(ids(again.path(), OpenMode::Strict), expected);
+        let header = JournalHeader::parse(&fs::read(&segments(again.path())[0]).unwrap()).unwrap();
+        assert_eq!(header.flags, journal_header::FLAG_CUT);
+    }
+}
+
+#[test]
+fn a_crash_between_seal_and_header_is_made_good() {
+    let dir = tempfile::tempdir().unwrap();
+    let journal = Journal::open(dir.path(), strict()).unwrap();
+    let unsealed_header = fs::read(&segments(dir.path())[0]).unwrap()[..JournalHeader::SIZE].to_vec();
+    emit(&journal, 3);
+    journal.close().unwrap();
+    let path = &segments(dir.path())[0];
+    let closed = fs::read(path).unwrap();
+    let mut bytes = closed.clone();
+    bytes[..JournalHeader::SIZE].copy_from_slice(&unsealed_header);
+    fs::write(path, bytes).unwrap();
+    Journal::open(dir.path(), strict()).unwrap().close().unwrap();
+    assert!(fs::read(path).unwrap() == closed);
+    assert_eq!(ids(dir.path(), OpenMode::Strict), [1, 2, 3]);
+}
+
+#[test]
+fn unfinished_segments_are_ignored_by_readers_and_removed_by_the_next_writer() {
+    let dir = tempfile::tempdir().unwrap();
+    let journal = Journal::open(dir.path(), strict()).unwrap();
+    emit(&journal, 3);
+    journal.close().unwrap();
+    let unfinished = dir.path().join("0000000002-00000000000000000004.semj.tmp");
+    fs::write(&unfinished, b"half a segment").unwrap();
+    assert_eq!(ids(dir.path(), OpenMode::Strict), [1, 2, 3]);
+    assert!(unfinished.exists());
+    Journal::open(dir.path(), strict()).unwrap().close().unwrap();
+    assert!(!unfinished.exists());
+}
+
+/// A closed journal of three segments with ten events each.
+fn three_segments() -> tempfile::TempDir {
+    let dir = tempfile::tempdir().unwrap();
+    let journal = Journal::open(dir.path(), strict()).unwrap();
+    for last in [false, false, true] {
+        emit(&journal, 10);
+        if !last {
+            journal.rotate().unwrap();
+        }
+    }
+    journal.close().unwrap();
+    dir
+}
+
+/// Offset of the payload of the n-th event of a segment.
+fn event_offset(dir: &Path, segment: u64, n: usize) -> usize {
+    let (at, size, _) = *records(dir, segment)
+        .iter()
+        .filter(|(.., t)| !t.is_journal())
+        .nth(n)
+        .unwrap();
+    at + size - 1
+}
+
+fn all_bytes(dir: &Path) -> Vec<Vec<u8>> {
+    segments(dir).iter().map(|path| fs::read(path).unwrap()).collect()
+}
+
+#[test]
+fn strict_refuses_damage_below_the_durable_mark_with_a_report_and_changes_nothing() {
+    let dir = three_segments();
+    let at = event_offset(dir.path(), 2, 4);
+    let path = &segments(dir.path())[1];
+    flip(path, at);
+    let before = all_bytes(dir.path());
+    match Journal::open(dir.path(), strict()).unwrap_err() {
+        Error::Damaged { report, dir: named } => {
+            assert_eq!(named, dir.path());
+            let segment = report.refusal().unwrap();
+            assert_eq!((segment.number, segment.verdict), (2, Verdict::Corrupt));
+            let fault = segment.fault.unwrap();
+            assert!(
+                fault.offset < at as u64 && at as u64 - fault.offset < 300,
+                "{fault}"
+            );
+            assert_eq!(Path::new(&segment.name), Path::new(path.file_name().unwrap()));
+        }
+        other => panic!("{other}"),
+    }
+    assert!(matches!(
+        Reader::open(dir.path(), OpenMode::Strict),
+        Err(Error::Damaged { .. })
+    ));
+    assert!(all_bytes(dir.path()) == before && quarantined(dir.path()).is_empty());
+}
+
+#[test]
+fn point_in_time_keeps_the_prefix_and_quarantines_the_rest() {
+    let dir = three_segments();
+    let at = event_offset(dir.path(), 2, 4);
+    let before = all_bytes(dir.path());
+    flip(&segments(dir.path())[1], at);
+    assert_eq!(
+        ids(dir.path(), OpenMode::PointInTime),
+        (1..=14).collect::<Vec<_>>()
+    );
+    let journal = Journal::open(dir.path(), options(OpenMode::PointInTime)).unwrap();
+    // Ids that may have been acknowledged are not given again.
+    assert_eq!(journal.stats().last_emitted_id, 30);
+    emit(&journal, 2);
+    journal.close().unwrap();
+    let mut expected: Vec<u64> = (1..=14).collect();
+    expected.extend([31, 32]);
+    assert_eq!(ids(dir.path(), OpenMode::Strict), expected);
+    let quarantined = quarantined(dir.path());
+    assert_eq!(quarantined.len(), 2);
+    assert!(quarantined[1] == before[2], "the later segment, whole");
+    let reader = Reader::open(dir.path(), OpenMode::Strict).unwrap();
+    let gap: Gap = reader
+        .records()
+        .find_map(|at| control::parse(&at.record).unwrap())
+        .unwrap();
+    assert_eq!((gap.first_event_id, gap.last_event_id), (15, 30));
+    let opening: SegmentOpen = reader.report().segments.last().unwrap().opening.unwrap();
+    assert_eq!(
+        (opening.previous_segment, opening.segment_number, opening.epoch),
+        (2, 4, 2)
+    );
+}
+
+#[test]
+fn salvage_keeps_all_that_proves_itself_and_the_damage_is_known_from_then_on() {
+    let dir = three_segments();
+    flip(&segments(dir.path())[1], event_offset(dir.path(), 2, 4));
+    let mut expected: Vec<u64> = (1..=30).filter(|id| *id != 15).collect();
+    assert_eq!(ids(dir.path(), OpenMode::Salvage), expected);
+    let damaged = all_bytes(dir.path());
+    let journal = Journal::open(dir.path(), options(OpenMode::Salvage)).unwrap();
+    emit(&journal, 2);
+    journal.close().unwrap();
+    expected.extend([31, 32]);
+    assert!(
+        all_bytes(dir.path())[..3] == damaged,
+        "damaged segments are left as they are"
+    );
+    // The next open needs no special mode.
+    Journal::open(dir.path(), strict()).unwrap().close().unwrap();
+    let reader = Reader::open(dir.path(), OpenMode::Strict).unwrap();
+    assert_eq!(reader.report().segments[1].verdict, Verdict::KnownDamage);
+    assert_eq!(ids(dir.path(), OpenMode::Strict), expected);
+    // New damage is still found.
+    let path = &segments(dir.path())[1];
+    flip(path, reader.report().segments[1].extents[0].end - 1);
+    assert!(matches!(
+        Reader::open(dir.path(), OpenMode::Strict),
+        Err(Error::Damaged { .. })
+    ));
+}
+
+#[test]
+fn missing_swapped_renamed_and_doubled_segments_are_noticed() {
+    type Change = fn(&[PathBuf]);
+    let changes: [(&str, Change); 6] = [
+        ("first missing", |paths| fs::remove_file(&paths[0]).unwrap()),
+        ("middle missing", |paths| fs::remove_file(&paths[1]).unwrap()),
+        ("swapped", |paths| {
+            let spare = paths[0].with_extension("spare");
+            fs::rename(&paths[0], &spare).unwrap();
+            fs::rename(&paths[1], &paths[0]).unwrap();
+            fs::rename(&spare, &paths[1]).unwrap();
+        }),
+        ("renamed", |paths| {
+            fs::rename(
+                &paths[2],
+                paths[2].with_file_name("0000000009-00000000000000000021.semj"),
+            )
+            .unwrap();
+        }),
+        ("doubled", |paths| {
+            let copy = paths[2].with_file_name("0000000004-00000000000000000031.semj");
+            fs::copy(&paths[2], copy).map(drop).unwrap();
+        }),
+        ("of another journal", |paths| {
+            let other = three_segments();
+            fs::copy(&segments(other.path())[1], &paths[1]).map(drop).unwrap();
+        }),
+    ];
+    for (what, change) in changes {
+        let dir = three_segments();
+        change(&segments(dir.path()));
+        match Reader::open(dir.path(), OpenMode::Strict) {
+            Err(Error::Damaged { .. }) => {}
+            other => panic!("{what}: {other:?}"),
+        }
+        let kept = ids(dir.path(), OpenMode::PointInTime);
+        assert!(kept.iter().copied().eq(1..=kept.len() as u64), "{what}: a prefix");
+    }
+}
+
+#[test]
+fn a_lost_newest_segment_is_the_one_loss_that_the_segments_alone_cannot_tell() {
+    let dir = three_segments();
+    fs::remove_file(&segments(dir.path())[2]).unwrap();
+    let reader = Reader::open(dir.path(), OpenMode::Strict).unwrap();
+    assert_eq!(reader.report().events(), 20);
+}
+
+#[test]
+fn a_newer_layout_is_refused_in_every_mode() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut segment = semj_tests::SegmentBuilder::new();
+    let event = segment.event(b"x");
+    segment.group(&[event]);
+    let mut commit = semj_tests::control_record::<semj_format::Commit>(&[0; 160]);
+    commit[12] = 1;
+    commit[84..88].fill(0);
+    let checksum = semj_format::checksum::kernel_crc32([&commit[..]]);
+    commit[84..88].copy_from_slice(&checksum.to_le_bytes());
+    segment.bytes.extend(commit);
+    fs::write(
+        dir.path().join("0000000001-00000000000000000001.semj"),
+        &segment.bytes,
+    )
+    .unwrap();
+    for mode in [OpenMode::Strict, OpenMode::PointInTime, OpenMode::Salvage] {
+        match Journal::open(dir.path(), options(mode)).unwrap_err() {
+            Error::Damaged { report, .. } => {
+                assert_eq!(report.refusal().unwrap().verdict, Verdict::Unsupported);
+            }
+            other => panic!("{other}"),
+        }
+    }
+}
