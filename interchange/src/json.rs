@@ -1,0 +1,834 @@
+//! Events as JSON objects, one a line.
+//!
+//! Fields have the format's names. A line carries every header field but those that follow from the rest (the
+//! sizes, the link count, the version, the checksum); in what is read all but `event_type` and `ktime_ns` may
+//! be left out and are the kernel's defaults then. An `event_id` that is 0 or left out is the journal's to give.
+//!
+//! A payload is JSON and stands in the record as the text that it had in the line. One that is not JSON, or
+//! has line breaks, is `payload_base64`; a text that is not UTF-8 is `path_base64` and so on.
+
+use std::borrow::Cow;
+use std::io::{self, Write};
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD as BASE64;
+use semj_format::control;
+use semj_format::{
+    CausalityLink, Commit, Context, Draft, DraftContext, EventHeader, EventType, Gap, Record, Recovered,
+    SegmentOpen, SegmentSeal,
+};
+use serde::de::{self, Deserializer, Visitor};
+use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
+use thiserror::Error;
+
+/// Why a line is no event.
+#[derive(Debug, Error)]
+pub enum JsonError {
+    /// Not JSON, a field that is missing or not known, a value of another type or out of its range.
+    #[error("{0}")]
+    Json(#[from] serde_json::Error),
+    /// A field that should be base64.
+    #[error("{field}: {source}")]
+    Base64 {
+        /// The field's name.
+        field: &'static str,
+        /// What is wrong with it.
+        source: base64::DecodeError,
+    },
+    /// A field given in both its forms.
+    #[error("both {field} and {field}_base64 are given")]
+    Twice {
+        /// The field's name.
+        field: &'static str,
+    },
+    /// A text that is too long for its field.
+    #[error("{field} has {length} bytes, its limit is {limit}")]
+    TooLong {
+        /// The field's name.
+        field: &'static str,
+        /// Bytes it has.
+        length: usize,
+        /// Bytes it may have.
+        limit: usize,
+    },
+}
+
+/// One line, parsed. [`JsonEvent::draft`] makes a record of it.
+#[derive(Debug)]
+pub struct JsonEvent<'a> {
+    header: EventHeader,
+    context: Option<OwnedContext<'a>>,
+    payload: Cow<'a, [u8]>,
+    metadata: Cow<'a, [u8]>,
+    links: Vec<CausalityLink>,
+}
+
+#[derive(Debug)]
+struct OwnedContext<'a> {
+    numbers: Context<'static>,
+    path: Cow<'a, [u8]>,
+    agent_id: Cow<'a, [u8]>,
+    agent_intent: Cow<'a, [u8]>,
+    semantic_tags: Cow<'a, [u8]>,
+    semantic_intent: Cow<'a, [u8]>,
+    unknown_fields: Vec<u8>,
+}
+
+impl<'a> JsonEvent<'a> {
+    /// Parses one line.
+    ///
+    /// # Errors
+    ///
+    /// See [`JsonError`].
+    pub fn parse(line: &'a [u8]) -> Result<Self, JsonError> {
+        serde_json::from_slice::<Line<'a>>(line)?.into_event()
+    }
+
+    /// The record to be.
+    pub fn draft(&self) -> Draft<'_> {
+        let context = match &self.context {
+            None => DraftContext::None,
+            Some(owned) => DraftContext::Fields(Context {
+                path: &owned.path,
+                agent_id: &owned.agent_id,
+                agent_intent: &owned.agent_intent,
+                semantic_tags: &owned.semantic_tags,
+                semantic_intent: &owned.semantic_intent,
+                unknown_fields: &owned.unknown_fields,
+                ..owned.numbers
+            }),
+        };
+        Draft {
+            header: self.header,
+            context,
+            payload: &self.payload,
+            metadata: &self.metadata,
+            links: &self.links,
+        }
+    }
+}
+
+/// A type by its name or its number.
+#[derive(Clone, Copy)]
+struct TypeField(EventType);
+
+impl<'de> Deserialize<'de> for TypeField {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct NameOrNumber;
+        impl Visitor<'_> for NameOrNumber {
+            type Value = TypeField;
+            fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                f.write_str("the name of an event type or its number")
+            }
+            fn visit_str<E: de::Error>(self, name: &str) -> Result<TypeField, E> {
+                name.parse()
+                    .map(TypeField)
+                    .map_err(|_| E::invalid_value(de::Unexpected::Str(name), &self))
+            }
+            fn visit_u64<E: de::Error>(self, number: u64) -> Result<TypeField, E> {
+                let number = u32::try_from(number)
+                    .map_err(|_| E::invalid_value(de::Unexpected::Unsigned(number), &self))?;
+                Ok(TypeField(EventType(number)))
+            }
+        }
+        deserializer.deserialize_any(NameOrNumber)
+    }
+}
+
+impl Serialize for TypeField {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        match self.0.name() {
+            Some(name) => serializer.serialize_str(name),
+            None => serializer.serialize_u32(self.0.0),
+        }
+    }
+}
+
+/// The line as it stands; what is read and what is written.
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Line<'a> {
+    #[serde(default)]
+    event_id: u64,
+    event_type: TypeField,
+    #[serde(default)]
+    event_subtype: u32,
+    ktime_ns: i64,
+    #[serde(default)]
+    sequence: u64,
+    #[serde(default)]
+    cpu_id: u32,
+    #[serde(default)]
+    process_id: u32,
+    #[serde(default)]
+    global_sequence: u64,
+    #[serde(default)]
+    local_sequence: u64,
+    #[serde(default = "defaults::event_flags")]
+    event_flags: u32,
+    #[serde(default = "defaults::event_priority")]
+    event_priority: u32,
+    #[serde(default)]
+    compression_type: u32,
+    #[serde(default)]
+    encryption_type: u32,
+    #[serde(default)]
+    parent_event_id: u64,
+    #[serde(default)]
+    root_cause_event_id: u64,
+    #[serde(default = "defaults::agent_visibility_mask")]
+    agent_visibility_mask: u64,
+    #[serde(default = "defaults::agent_relevance_score")]
+    agent_relevance_score: u32,
+    #[serde(default = "defaults::replay_priority")]
+    replay_priority: u32,
+    #[serde(borrow, default, skip_serializing_if = "Option::is_none")]
+    context: Option<ContextLine<'a>>,
+    #[serde(borrow, default, skip_serializing_if = "Option::is_none")]
+    payload: Option<&'a RawValue>,
+    #[serde(borrow, default, skip_serializing_if = "Option::is_none")]
+    payload_base64: Option<Cow<'a, str>>,
+    #[serde(borrow, default, skip_serializing_if = "Option::is_none")]
+    metadata: Option<&'a RawValue>,
+    #[serde(borrow, default, skip_serializing_if = "Option::is_none")]
+    metadata_base64: Option<Cow<'a, str>>,
+    #[serde(borrow, default, skip_serializing_if = "Vec::is_empty")]
+    causality_links: Vec<LinkLine<'a>>,
+}
+
+/// What the kernel writes where nothing else was asked for.
+mod defaults {
+    use semj_format::EventHeader;
+    const EVENT: EventHeader = EventHeader::new(0);
+
+    pub(super) fn event_flags() -> u32 {
+        EVENT.event_flags
+    }
+    pub(super) fn event_priority() -> u32 {
+        EVENT.event_priority
+    }
+    pub(super) fn agent_visibility_mask() -> u64 {
+        EVENT.agent_visibility_mask
+    }
+    pub(super) fn agent_relevance_score() -> u32 {
+        EVENT.agent_relevance_score
+    }
+    pub(super) fn replay_priority() -> u32 {
+        EVENT.replay_priority
+    }
+}
+
+/// The context as it stands. Fields that are not set are left out.
+#[derive(Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct ContextLine<'a> {
+    #[serde(skip_serializing_if = "is_zero")]
+    transaction_id: u64,
+    #[serde(skip_serializing_if = "is_zero")]
+    session_id: u64,
+    #[serde(skip_serializing_if = "is_zero")]
+    causality_chain_id: u64,
+    #[serde(borrow, skip_serializing_if = "Option::is_none")]
+    path: Option<Cow<'a, str>>,
+    #[serde(borrow, skip_serializing_if = "Option::is_none")]
+    path_base64: Option<Cow<'a, str>>,
+    #[serde(skip_serializing_if = "is_zero")]
+    inode_number: u64,
+    #[serde(skip_serializing_if = "is_zero")]
+    file_type: u32,
+    #[serde(skip_serializing_if = "is_zero")]
+    graph_node_id: u64,
+    #[serde(skip_serializing_if = "is_zero")]
+    graph_edge_id: u64,
+    #[serde(skip_serializing_if = "is_zero")]
+    graph_operation_type: u32,
+    #[serde(skip_serializing_if = "is_zero")]
+    vector_id: u64,
+    #[serde(skip_serializing_if = "is_zero")]
+    vector_dimensions: u32,
+    #[serde(skip_serializing_if = "is_zero")]
+    vector_element_type: u32,
+    #[serde(borrow, skip_serializing_if = "Option::is_none")]
+    agent_id: Option<Cow<'a, str>>,
+    #[serde(borrow, skip_serializing_if = "Option::is_none")]
+    agent_id_base64: Option<Cow<'a, str>>,
+    #[serde(borrow, skip_serializing_if = "Option::is_none")]
+    agent_intent: Option<Cow<'a, str>>,
+    #[serde(borrow, skip_serializing_if = "Option::is_none")]
+    agent_intent_base64: Option<Cow<'a, str>>,
+    #[serde(skip_serializing_if = "is_zero")]
+    agent_confidence: u32,
+    #[serde(skip_serializing_if = "is_zero")]
+    system_load: u32,
+    #[serde(skip_serializing_if = "is_zero")]
+    memory_usage: u64,
+    #[serde(skip_serializing_if = "is_zero")]
+    io_pressure: u32,
+    /// An object, or a string that is taken for the text itself.
+    #[serde(borrow, skip_serializing_if = "Option::is_none")]
+    semantic_tags: Option<&'a RawValue>,
+    #[serde(borrow, skip_serializing_if = "Option::is_none")]
+    semantic_tags_base64: Option<Cow<'a, str>>,
+    #[serde(borrow, skip_serializing_if = "Option::is_none")]
+    semantic_intent: Option<Cow<'a, str>>,
+    #[serde(borrow, skip_serializing_if = "Option::is_none")]
+    semantic_intent_base64: Option<Cow<'a, str>>,
+    #[serde(skip_serializing_if = "is_zero")]
+    semantic_confidence: u32,
+    /// Later fields of the compact form, as they stand there.
+    #[serde(skip_serializing_if = "is_zero")]
+    unknown_bits: u32,
+    #[serde(borrow, skip_serializing_if = "Option::is_none")]
+    unknown_fields_base64: Option<Cow<'a, str>>,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct LinkLine<'a> {
+    cause_event_id: u64,
+    effect_event_id: u64,
+    #[serde(default)]
+    causality_type: u32,
+    #[serde(default)]
+    causality_strength: u32,
+    #[serde(default)]
+    causality_delay_ns: i64,
+    #[serde(borrow, default, skip_serializing_if = "Option::is_none")]
+    causality_description: Option<Cow<'a, str>>,
+    #[serde(borrow, default, skip_serializing_if = "Option::is_none")]
+    causality_description_base64: Option<Cow<'a, str>>,
+}
+
+fn is_zero<T: Default + PartialEq>(value: &T) -> bool {
+    *value == T::default()
+}
+
+impl<'a> Line<'a> {
+    fn into_event(self) -> Result<JsonEvent<'a>, JsonError> {
+        let header = EventHeader {
+            event_id: self.event_id,
+            event_subtype: self.event_subtype,
+            ktime_ns: self.ktime_ns,
+            sequence: self.sequence,
+            cpu_id: self.cpu_id,
+            process_id: self.process_id,
+            global_sequence: self.global_sequence,
+            local_sequence: self.local_sequence,
+            event_flags: self.event_flags,
+            event_priority: self.event_priority,
+            compression_type: self.compression_type,
+            encryption_type: self.encryption_type,
+            parent_event_id: self.parent_event_id,
+            root_cause_event_id: self.root_cause_event_id,
+            agent_visibility_mask: self.agent_visibility_mask,
+            agent_relevance_score: self.agent_relevance_score,
+            replay_priority: self.replay_priority,
+            ..EventHeader::new(self.event_type.0.0)
+        };
+        Ok(JsonEvent {
+            header,
+            context: self.context.map(ContextLine::into_context).transpose()?,
+            payload: either("payload", self.payload.map(raw), self.payload_base64)?,
+            metadata: either("metadata", self.metadata.map(raw), self.metadata_base64)?,
+            links: self
+                .causality_links
+                .into_iter()
+                .map(LinkLine::into_link)
+                .collect::<Result<_, _>>()?,
+        })
+    }
+
+    fn of_record(record: &Record<'a>, context: Option<ContextLine<'a>>) -> Self {
+        let header = record.header();
+        let (payload, payload_base64) = json_or_base64(record.payload());
+        let (metadata, metadata_base64) = json_or_base64(record.metadata());
+        Self {
+            event_id: header.event_id,
+            event_type: TypeField(EventType(header.event_type)),
+            event_subtype: header.event_subtype,
+            ktime_ns: header.ktime_ns,
+            sequence: header.sequence,
+            cpu_id: header.cpu_id,
+            process_id: header.process_id,
+            global_sequence: header.global_sequence,
+            local_sequence: header.local_sequence,
+            event_flags: header.event_flags,
+            event_priority: header.event_priority,
+            compression_type: header.compression_type,
+            encryption_type: header.encryption_type,
+            parent_event_id: header.parent_event_id,
+            root_cause_event_id: header.root_cause_event_id,
+            agent_visibility_mask: header.agent_visibility_mask,
+            agent_relevance_score: header.agent_relevance_score,
+            replay_priority: header.replay_priority,
+            context,
+            payload,
+            payload_base64,
+            metadata,
+            metadata_base64,
+            causality_links: record.links().map(LinkLine::of_link).collect(),
+        }
+    }
+}
+
+impl<'a> ContextLine<'a> {
+    fn into_context(self) -> Result<OwnedContext<'a>, JsonError> {
+        let numbers = Context {
+            transaction_id: self.transaction_id,
+            session_id: self.session_id,
+            causality_chain_id: self.causality_chain_id,
+            inode_number: self.inode_number,
+            file_type: self.file_type,
+            graph_node_id: self.graph_node_id,
+            graph_edge_id: self.graph_edge_id,
+            graph_operation_type: self.graph_operation_type,
+            vector_id: self.vector_id,
+            vector_dimensions: self.vector_dimensions,
+            vector_element_type: self.vector_element_type,
+            agent_confidence: self.agent_confidence,
+            system_load: self.system_load,
+            memory_usage: self.memory_usage,
+            io_pressure: self.io_pressure,
+            semantic_confidence: self.semantic_confidence,
+            unknown_bits: self.unknown_bits,
+            ..Context::default()
+        };
+        let semantic_tags = match self.semantic_tags {
+            Some(tags) if tags.get().starts_with('"') => Some(text(
+                serde_json::from_str::<Cow<'_, str>>(tags.get())?
+                    .into_owned()
+                    .into(),
+            )),
+            tags => tags.map(raw),
+        };
+        Ok(OwnedContext {
+            numbers,
+            path: either("path", self.path.map(text), self.path_base64)?,
+            agent_id: either("agent_id", self.agent_id.map(text), self.agent_id_base64)?,
+            agent_intent: either(
+                "agent_intent",
+                self.agent_intent.map(text),
+                self.agent_intent_base64,
+            )?,
+            semantic_tags: either("semantic_tags", semantic_tags, self.semantic_tags_base64)?,
+            semantic_intent: either(
+                "semantic_intent",
+                self.semantic_intent.map(text),
+                self.semantic_intent_base64,
+            )?,
+            unknown_fields: either("unknown_fields", None, self.unknown_fields_base64)?.into_owned(),
+        })
+    }
+
+    /// `tags` is the JSON form of the context's `semantic_tags`, see [`tags_json`].
+    fn of_context(context: &Context<'a>, tags: Option<&'a RawValue>) -> Self {
+        let (path, path_base64) = text_or_base64(context.path);
+        let (agent_id, agent_id_base64) = text_or_base64(context.agent_id);
+        let (agent_intent, agent_intent_base64) = text_or_base64(context.agent_intent);
+        let (semantic_intent, semantic_intent_base64) = text_or_base64(context.semantic_intent);
+        let has_tags = !context.semantic_tags.is_empty();
+        let base64 = |bytes| Some(Cow::Owned(BASE64.encode(bytes)));
+        Self {
+            transaction_id: context.transaction_id,
+            session_id: context.session_id,
+            causality_chain_id: context.causality_chain_id,
+            path,
+            path_base64,
+            inode_number: context.inode_number,
+            file_type: context.file_type,
+            graph_node_id: context.graph_node_id,
+            graph_edge_id: context.graph_edge_id,
+            graph_operation_type: context.graph_operation_type,
+            vector_id: context.vector_id,
+            vector_dimensions: context.vector_dimensions,
+            vector_element_type: context.vector_element_type,
+            agent_id,
+            agent_id_base64,
+            agent_intent,
+            agent_intent_base64,
+            agent_confidence: context.agent_confidence,
+            system_load: context.system_load,
+            memory_usage: context.memory_usage,
+            io_pressure: context.io_pressure,
+            semantic_tags: tags,
+            semantic_tags_base64: (has_tags && tags.is_none())
+                .then(|| base64(context.semantic_tags))
+                .flatten(),
+            semantic_intent,
+            semantic_intent_base64,
+            semantic_confidence: context.semantic_confidence,
+            unknown_bits: context.unknown_bits,
+            unknown_fields_base64: (!context.unknown_fields.is_empty())
+                .then(|| base64(context.unknown_fields))
+                .flatten(),
+        }
+    }
+}
+
+impl LinkLine<'_> {
+    fn into_link(self) -> Result<CausalityLink, JsonError> {
+        let field = "causality_description";
+        let description = self.causality_description.map(text);
+        let bytes = either(field, description, self.causality_description_base64)?;
+        let mut causality_description = [0; 128];
+        let limit = causality_description.len();
+        causality_description
+            .get_mut(..bytes.len())
+            .ok_or(JsonError::TooLong {
+                field,
+                length: bytes.len(),
+                limit,
+            })?
+            .copy_from_slice(&bytes);
+        Ok(CausalityLink {
+            cause_event_id: self.cause_event_id,
+            effect_event_id: self.effect_event_id,
+            causality_type: self.causality_type,
+            causality_strength: self.causality_strength,
+            causality_delay_ns: self.causality_delay_ns,
+            causality_description,
+        })
+    }
+
+    fn of_link(link: CausalityLink) -> Self {
+        let bytes = link.causality_description;
+        let end = bytes
+            .iter()
+            .rposition(|byte| *byte != 0)
+            .map_or(0, |last| last + 1);
+        let (description, base64) = text_or_base64(bytes.get(..end).unwrap_or_default());
+        let owned = |text: Cow<'_, str>| Cow::Owned(text.into_owned());
+        Self {
+            cause_event_id: link.cause_event_id,
+            effect_event_id: link.effect_event_id,
+            causality_type: link.causality_type,
+            causality_strength: link.causality_strength,
+            causality_delay_ns: link.causality_delay_ns,
+            causality_description: description.map(owned),
+            causality_description_base64: base64.map(owned),
+        }
+    }
+}
+
+fn raw(json: &RawValue) -> Cow<'_, [u8]> {
+    Cow::Borrowed(json.get().as_bytes())
+}
+
+fn text(text: Cow<'_, str>) -> Cow<'_, [u8]> {
+    match text {
+        Cow::Borrowed(text) => Cow::Borrowed(text.as_bytes()),
+        Cow::Owned(text) => Cow::Owned(text.into_bytes()),
+    }
+}
+
+/// The field's bytes from whichever form it was given in.
+fn either<'a>(
+    field: &'static str,
+    plain: Option<Cow<'a, [u8]>>,
+    base64: Option<Cow<'a, str>>,
+) -> Result<Cow<'a, [u8]>, JsonError> {
+    match (plain, base64) {
+        (Some(_), Some(_)) => Err(JsonError::Twice { field }),
+        (Some(plain), None) => Ok(plain),
+        (None, Some(base64)) => {
+            let decoded = BASE64.decode(base64.as_bytes());
+            Ok(Cow::Owned(
+                decoded.map_err(|source| JsonError::Base64 { field, source })?,
+            ))
+        }
+        (None, None) => Ok(Cow::Borrowed(&[])),
+    }
+}
+
+type TextOrBase64<'a> = (Option<Cow<'a, str>>, Option<Cow<'a, str>>);
+
+fn text_or_base64(bytes: &[u8]) -> TextOrBase64<'_> {
+    match std::str::from_utf8(bytes) {
+        Ok("") => (None, None),
+        Ok(text) => (Some(Cow::Borrowed(text)), None),
+        Err(_) => (None, Some(Cow::Owned(BASE64.encode(bytes)))),
+    }
+}
+
+/// JSON that can stand in a line as it is, or else base64.
+fn json_or_base64(bytes: &[u8]) -> (Option<&RawValue>, Option<Cow<'_, str>>) {
+    match (bytes, inline_json(bytes)) {
+        ([], _) => (None, None),
+        (_, Some(json)) => (Some(json), None),
+        (_, None) => (None, Some(Cow::Owned(BASE64.encode(bytes)))),
+    }
+}
+
+/// The bytes as JSON, if they are nothing else: no line break, no blank around it, which would be lost. A
+/// `null` is none either, because it is read as a field that is left out.
+fn inline_json(bytes: &[u8]) -> Option<&RawValue> {
+    let json: &RawValue = serde_json::from_slice(bytes).ok()?;
+    let is_same = json.get().len() == bytes.len() && json.get() != "null";
+    (is_same && !bytes.iter().any(|byte| matches!(byte, b'\n' | b'\r'))).then_some(json)
+}
+
+/// The tags as JSON: an object as it is, any other text as a string; nothing if it is not UTF-8.
+fn tags_json(tags: &[u8]) -> Option<Box<RawValue>> {
+    let json = inline_json(tags).filter(|json| !json.get().starts_with('"'));
+    match json {
+        _ if tags.is_empty() => None,
+        Some(json) => Some(json.to_owned()),
+        None => serde_json::value::to_raw_value(std::str::from_utf8(tags).ok()?).ok(),
+    }
+}
+
+/// Writes an event as one line, the line break included.
+///
+/// # Errors
+///
+/// Those of `out`.
+pub fn write_event(record: &Record<'_>, out: &mut impl Write) -> io::Result<()> {
+    // A context that is none can't be read by anybody; the event is shown without it.
+    let context = record.context().ok().flatten();
+    let tags = context
+        .as_ref()
+        .and_then(|context| tags_json(context.semantic_tags));
+    let context = context.map(|context| ContextLine::of_context(&context, tags.as_deref()));
+    serde_json::to_writer(&mut *out, &Line::of_record(record, context))?;
+    out.write_all(b"\n")
+}
+
+/// Writes one of the journal's own records as one line, its body taken apart.
+///
+/// # Errors
+///
+/// Those of `out`.
+pub fn write_control(record: &Record<'_>, out: &mut impl Write) -> io::Result<()> {
+    serde_json::to_writer(&mut *out, &control_value(record))?;
+    out.write_all(b"\n")
+}
+
+/// One of the journal's own records with its body taken apart.
+pub fn control_value(record: &Record<'_>) -> serde_json::Value {
+    serde_json::json!({
+        "event_id": record.event_id(),
+        "event_type": TypeField(record.event_type()),
+        "event_subtype": record.event_subtype(),
+        "ktime_ns": record.ktime_ns(),
+        "process_id": record.process_id(),
+        "body": body_value(record).unwrap_or_else(|| serde_json::json!({ "payload_base64": BASE64.encode(record.payload()) })),
+    })
+}
+
+fn body_value(record: &Record<'_>) -> Option<serde_json::Value> {
+    use serde_json::json;
+    let hex = |bytes: &[u8]| bytes.iter().map(|byte| format!("{byte:02x}")).collect::<String>();
+    let nul_padded = |bytes: &[u8]| String::from_utf8_lossy(bytes).trim_end_matches('\0').to_owned();
+    Some(match record.event_type() {
+        EventType::JOURNAL_SEGMENT_OPEN => {
+            let body: SegmentOpen = control::parse(record).ok()??;
+            let previous_end = match control::PreviousEnd::from_code(body.previous_end) {
+                Some(control::PreviousEnd::None) => json!("none"),
+                Some(control::PreviousEnd::Sealed) => json!("sealed"),
+                Some(control::PreviousEnd::Cut) => json!("cut"),
+                None => json!(body.previous_end),
+            };
+            json!({
+                "journal_uuid": hex(&body.journal_uuid), "segment_number": body.segment_number,
+                "epoch": body.epoch, "previous_segment": body.previous_segment, "previous_end": previous_end,
+                "previous_end_offset": body.previous_end_offset,
+                "previous_digest": body.previous_digest.to_string(), "next_event_id": body.next_event_id,
+                "next_commit_sequence": body.next_commit_sequence, "wall_clock_ns": body.wall_clock_ns,
+                "monotonic_ns": body.monotonic_ns, "boot_id": hex(&body.boot_id),
+                "writer": nul_padded(&body.writer),
+            })
+        }
+        EventType::JOURNAL_COMMIT => {
+            let body: Commit = control::parse(record).ok()??;
+            json!({
+                "commit_sequence": body.commit_sequence, "epoch": body.epoch,
+                "first_event_id": body.first_event_id, "last_event_id": body.last_event_id,
+                "record_count": body.record_count, "event_count": body.event_count,
+                "byte_count": body.byte_count, "synced_upto": body.synced_upto, "flags": body.flags,
+                "root": body.root.to_string(), "previous_digest": body.previous_digest.to_string(),
+                "digest": body.digest.to_string(),
+            })
+        }
+        EventType::JOURNAL_SEGMENT_SEAL => {
+            let body: SegmentSeal = control::parse(record).ok()??;
+            json!({
+                "segment_number": body.segment_number, "epoch": body.epoch,
+                "commit_sequence": body.commit_sequence, "commit_count": body.commit_count,
+                "record_count": body.record_count, "event_count": body.event_count,
+                "first_event_id": body.first_event_id, "last_event_id": body.last_event_id,
+                "byte_count": body.byte_count, "synced_upto": body.synced_upto,
+                "root": body.root.to_string(), "previous_digest": body.previous_digest.to_string(),
+                "digest": body.digest.to_string(),
+            })
+        }
+        EventType::JOURNAL_RECOVERED => {
+            let body: Recovered = control::parse(record).ok()??;
+            let ranges: Vec<_> = control::damaged_ranges(record)
+                .map(|range| {
+                    json!({
+                        "segment_number": range.segment_number, "offset": range.offset, "length": range.length,
+                    })
+                })
+                .collect();
+            json!({
+                "segment_number": body.segment_number, "commit_sequence": body.commit_sequence,
+                "cut_offset": body.cut_offset, "quarantined_bytes": body.quarantined_bytes,
+                "kept_events": body.kept_events, "mode": body.mode, "verdict": body.verdict,
+                "damaged_ranges": ranges,
+            })
+        }
+        EventType::JOURNAL_GAP => {
+            let body: Gap = control::parse(record).ok()??;
+            let types: Vec<_> = control::gap_types(record)
+                .map(|gap| {
+                    json!({ "event_type": TypeField(EventType(gap.event_type)), "event_count": gap.event_count })
+                })
+                .collect();
+            json!({
+                "first_event_id": body.first_event_id, "last_event_id": body.last_event_id,
+                "event_count": body.event_count, "reason": body.reason, "types": types,
+            })
+        }
+        _ => return None,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use quickcheck::{Arbitrary, Gen, quickcheck};
+
+    use super::*;
+
+    fn line_of(draft: &Draft<'_>) -> Vec<u8> {
+        let bytes = draft.to_vec().unwrap();
+        let mut line = Vec::new();
+        write_event(&Record::parse(&bytes).unwrap(), &mut line).unwrap();
+        line
+    }
+
+    fn round_trip(draft: &Draft<'_>) {
+        let line = line_of(draft);
+        assert_eq!(line.iter().filter(|byte| **byte == b'\n').count(), 1);
+        let parsed = JsonEvent::parse(&line).unwrap();
+        assert!(
+            parsed.draft().to_vec().unwrap() == draft.to_vec().unwrap(),
+            "{}",
+            String::from_utf8_lossy(&line)
+        );
+    }
+
+    #[derive(Clone, Debug)]
+    struct AnyEvent {
+        header: Vec<u8>,
+        texts: [Vec<u8>; 7],
+        numbers: [u64; 4],
+        link: Vec<u8>,
+    }
+
+    impl Arbitrary for AnyEvent {
+        fn arbitrary(g: &mut Gen) -> Self {
+            let bytes = |g: &mut Gen, size| (0..size).map(|_| u8::arbitrary(g)).collect::<Vec<_>>();
+            let texts = std::array::from_fn(|_| match u8::arbitrary(g) % 4 {
+                0 => Vec::new(),
+                1 => String::arbitrary(g).into_bytes(),
+                2 => br#"{"a":[1, 2.50],"b":"\u00e9"}"#.to_vec(),
+                _ => Vec::arbitrary(g),
+            });
+            let texts = texts.map(|text| text.into_iter().filter(|byte| *byte != 0).take(60).collect());
+            Self {
+                header: bytes(g, 132),
+                texts,
+                numbers: std::array::from_fn(|_| u64::arbitrary(g)),
+                link: bytes(g, 160),
+            }
+        }
+    }
+
+    quickcheck! {
+        fn any_event_comes_back_from_its_line_byte_for_byte(any: AnyEvent) -> bool {
+            let header = EventHeader::decode(any.header.first_chunk().unwrap());
+            let links = [CausalityLink::decode(any.link.first_chunk().unwrap())];
+            let [path, agent_id, agent_intent, semantic_tags, semantic_intent, payload, metadata] = &any.texts;
+            let context = Context {
+                path, agent_id, agent_intent, semantic_tags, semantic_intent,
+                transaction_id: any.numbers[0], inode_number: any.numbers[1], file_type: any.numbers[2] as u32,
+                memory_usage: any.numbers[3],
+                ..Context::default()
+            };
+            let context = DraftContext::Fields(context);
+            round_trip(&Draft { header, context, payload, metadata, links: &links });
+            round_trip(&Draft { payload, ..Draft::new(header) });
+            true
+        }
+
+        fn any_bytes_are_parsed_or_refused_without_a_panic(line: Vec<u8>) -> bool {
+            let _ = JsonEvent::parse(&line);
+            true
+        }
+    }
+
+    #[test]
+    fn what_is_left_out_has_the_kernels_defaults() {
+        let line = br#"{"event_type":"FilesystemCreate","ktime_ns":5}"#;
+        let parsed = JsonEvent::parse(line).unwrap();
+        let expected = EventHeader {
+            ktime_ns: 5,
+            ..EventHeader::new(0x0101)
+        };
+        assert_eq!(parsed.draft().header, expected);
+        assert!(matches!(parsed.draft().context, DraftContext::None));
+    }
+
+    #[test]
+    fn a_payload_keeps_its_text() {
+        let line = br#"{"event_type":257,"ktime_ns":1,"payload":{"n": 1.50,"s":"\u0041"}}"#;
+        let parsed = JsonEvent::parse(line).unwrap();
+        assert_eq!(parsed.draft().payload, br#"{"n": 1.50,"s":"\u0041"}"#);
+    }
+
+    #[test]
+    fn errors_name_the_field() {
+        for (line, name) in [
+            (r#"{"event_type":"Nope","ktime_ns":1}"#, "Nope"),
+            (r#"{"event_type":"FilesystemRead"}"#, "ktime_ns"),
+            (
+                r#"{"event_type":"FilesystemRead","ktime_ns":1,"inode":3}"#,
+                "inode",
+            ),
+            (
+                r#"{"event_type":"FilesystemRead","ktime_ns":1,"cpu_id":4294967296}"#,
+                "4294967296",
+            ),
+            (
+                r#"{"event_type":"FilesystemRead","ktime_ns":1,"payload_base64":"?"}"#,
+                "payload",
+            ),
+            (
+                r#"{"event_type":"FilesystemRead","ktime_ns":1,"payload":1,"payload_base64":""}"#,
+                "payload",
+            ),
+        ] {
+            let error = JsonEvent::parse(line.as_bytes()).unwrap_err().to_string();
+            assert!(error.contains(name), "{error}");
+        }
+    }
+
+    #[test]
+    fn later_context_fields_survive() {
+        let unknown_fields = [2, 0, b'h', b'i'];
+        let context = Context {
+            unknown_bits: 1 << 22,
+            unknown_fields: &unknown_fields,
+            ..Context::default()
+        };
+        let header = EventHeader {
+            event_id: 1,
+            ..EventHeader::new(0x0101)
+        };
+        round_trip(&Draft {
+            context: DraftContext::Fields(context),
+            ..Draft::new(header)
+        });
+    }
+}
