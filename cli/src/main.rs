@@ -1,1 +1,91 @@
-fn main() {}
+//! The program `semj`.
+//!
+//! Data goes to standard output, everything else to standard error. Exit status: 0 good, 1 failed or damage
+//! found, 2 wrong use, 3 done, but something was skipped or lost.
+
+mod commands;
+mod journal_arg;
+mod output;
+
+use std::io;
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+/// A journal that loses nothing that was acknowledged, and proves that nobody touched it.
+#[derive(Debug, Parser)]
+#[command(name = "semj", version, propagate_version = true, max_term_width = 100)]
+#[command(after_help = "\
+Exit status: 0 good, 1 failed or damage found, 2 wrong use, 3 done but something was skipped or lost.
+Data goes to standard output, everything else to standard error; RUST_LOG=info shows what the engine does.
+
+Examples:
+  semj import events.jsonl.zst -j ./journal
+  semj cat ./journal --limit 20
+  semj verify ./journal
+  semj export -j ./journal --format kernel -o journal.semj")]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    Import(commands::import::Args),
+    Export(commands::export::Args),
+    Cat(commands::cat::Args),
+    Verify(commands::verify::Args),
+    Stats(commands::stats::Args),
+    Inspect(commands::inspect::Args),
+}
+
+/// How a command ended that did not fail.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Outcome {
+    /// Everything was done and found good.
+    Good,
+    /// Damage was found, or the input was refused; what is wrong was said.
+    Bad,
+    /// It was done, but something was skipped or lost; what, was said.
+    Incomplete,
+}
+
+impl From<Outcome> for ExitCode {
+    fn from(outcome: Outcome) -> Self {
+        Self::from(match outcome {
+            Outcome::Good => 0,
+            Outcome::Bad => 1,
+            Outcome::Incomplete => 3,
+        })
+    }
+}
+
+fn main() -> ExitCode {
+    tracing_subscriber::fmt()
+        .with_env_filter(
+            tracing_subscriber::EnvFilter::builder()
+                .with_default_directive(tracing_subscriber::filter::LevelFilter::WARN.into())
+                .from_env_lossy(),
+        )
+        .with_writer(io::stderr)
+        .with_ansi(false)
+        .init();
+    // Wrong use ends here, with status 2.
+    let result = match Cli::parse().command {
+        Command::Import(args) => commands::import::run(&args),
+        Command::Export(args) => commands::export::run(&args),
+        Command::Cat(args) => commands::cat::run(&args),
+        Command::Verify(args) => commands::verify::run(&args),
+        Command::Stats(args) => commands::stats::run(&args),
+        Command::Inspect(args) => commands::inspect::run(&args),
+    };
+    match result {
+        Ok(outcome) => outcome.into(),
+        // Whoever read the output has seen enough: `semj cat | head`.
+        Err(error) if output::is_broken_pipe(&error) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("semj: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}

@@ -14,10 +14,7 @@ pub(crate) struct Batch {
 impl Batch {
     /// An empty batch with room for so many bytes.
     pub(crate) fn with_capacity(bytes: usize) -> Self {
-        Self {
-            bytes: Vec::with_capacity(bytes),
-            ..Self::default()
-        }
+        Self { bytes: Vec::with_capacity(bytes), ..Self::default() }
     }
 
     /// Encodes a record behind the others. `size` is the draft's encoded size.

@@ -43,16 +43,11 @@ impl Committer {
     pub(crate) fn run(mut self) {
         // A panic must not leave callers waiting for answers that never come.
         let front = Arc::clone(&self.front);
-        let mut last_words = LastWords {
-            front: &front,
-            has_ended: false,
-        };
+        let mut last_words = LastWords { front: &front, has_ended: false };
         let mut spare = Batch::with_capacity(BUFFER_SIZE);
         let mut unsynced_since: Option<Instant> = None;
         loop {
-            let sync_at = unsynced_since
-                .zip(self.sync_interval)
-                .map(|(since, interval)| since + interval);
+            let sync_at = unsynced_since.zip(self.sync_interval).map(|(since, interval)| since + interval);
             let work = self.front.next_work(&mut spare, sync_at);
             let is_sync_due = sync_at.is_some_and(|at| Instant::now() >= at);
             let mut round = Round::default();
@@ -63,17 +58,8 @@ impl Committer {
             }
             spare.clear(BUFFER_SIZE);
             let is_durable = self.chain.synced_upto == self.chain.commit_sequence;
-            unsynced_since = if is_durable {
-                None
-            } else {
-                unsynced_since.or_else(|| Some(Instant::now()))
-            };
-            let Self {
-                chain,
-                last_committed_id,
-                writer,
-                ..
-            } = &self;
+            unsynced_since = if is_durable { None } else { unsynced_since.or_else(|| Some(Instant::now())) };
+            let Self { chain, last_committed_id, writer, .. } = &self;
             self.front.finish(&work, |stats| {
                 stats.bytes_written += round.bytes;
                 stats.commits += round.commits;
@@ -103,11 +89,7 @@ impl Committer {
         round: &mut Round,
     ) -> Result<(), Error> {
         if !batch.is_empty() {
-            if self
-                .writer
-                .as_ref()
-                .is_none_or(|writer| !writer.has_room(batch.len()))
-            {
+            if self.writer.as_ref().is_none_or(|writer| !writer.has_room(batch.len())) {
                 self.rotate(round)?;
             }
             if let Some(writer) = &mut self.writer {

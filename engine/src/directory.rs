@@ -20,17 +20,12 @@ pub(crate) fn segment_name(number: u64, next_event_id: u64) -> String {
 pub(crate) fn segment_number(name: &str) -> Option<u64> {
     let (number, id) = name.strip_suffix(SUFFIX)?.split_once('-')?;
     let digits = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
-    (digits(number) && digits(id))
-        .then(|| number.parse().ok())
-        .flatten()
+    (digits(number) && digits(id)).then(|| number.parse().ok()).flatten()
 }
 
 /// The name under which a segment is made.
 pub(crate) fn unfinished(segment_name: &str) -> String {
-    format!(
-        "{}{UNFINISHED}",
-        segment_name.strip_suffix(SUFFIX).unwrap_or(segment_name)
-    )
+    format!("{}{UNFINISHED}", segment_name.strip_suffix(SUFFIX).unwrap_or(segment_name))
 }
 
 /// Whether a file is a segment that was never finished.
@@ -40,10 +35,8 @@ pub(crate) fn is_unfinished(name: &str) -> bool {
 
 /// Segment files among `names`, in the order of their numbers.
 pub(crate) fn segments(names: Vec<String>) -> Vec<(u64, String)> {
-    let mut segments: Vec<_> = names
-        .into_iter()
-        .filter_map(|name| Some((segment_number(&name)?, name)))
-        .collect();
+    let mut segments: Vec<_> =
+        names.into_iter().filter_map(|name| Some((segment_number(&name)?, name))).collect();
     segments.sort_unstable();
     segments
 }

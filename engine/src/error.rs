@@ -70,9 +70,12 @@ pub enum Error {
         /// The last id in the journal.
         after: u64,
     },
-    /// There are no ids left.
-    #[error("the journal has used up its event ids")]
-    IdsExhausted,
+    /// A number that only grows can't grow any more.
+    #[error("the journal has used up its {what}")]
+    Exhausted {
+        /// Event ids, epochs, segment numbers or commit numbers.
+        what: &'static str,
+    },
     /// A batch is too large to be committed as one.
     #[error("a batch of {bytes} bytes is more than a segment can take as one ({limit}); raise segment_size")]
     BatchTooLarge {
@@ -106,11 +109,7 @@ impl Error {
     /// For `map_err` behind an operation on a file.
     pub(crate) fn io(operation: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Self {
         let path = path.to_owned();
-        move |source| Self::Io {
-            operation,
-            path,
-            source,
-        }
+        move |source| Self::Io { operation, path, source }
     }
 }
 

@@ -148,14 +148,9 @@ impl<'a> Event<'a> {
             ("agent_confidence", context.agent_confidence),
             ("semantic_confidence", context.semantic_confidence),
         ];
-        let strengths = self
-            .links
-            .iter()
-            .map(|link| ("causality_strength", link.causality_strength));
-        if let Some((field, value)) = scores
-            .into_iter()
-            .chain(strengths)
-            .find(|(_, value)| *value > SCORE_MAX)
+        let strengths = self.links.iter().map(|link| ("causality_strength", link.causality_strength));
+        if let Some((field, value)) =
+            scores.into_iter().chain(strengths).find(|(_, value)| *value > SCORE_MAX)
         {
             return Err(Error::Score { field, value });
         }
@@ -169,12 +164,6 @@ impl<'a> Event<'a> {
             Some(context) => DraftContext::Fields(context),
             None => DraftContext::None,
         };
-        Ok(Draft {
-            header,
-            context,
-            payload: self.payload,
-            metadata: self.metadata,
-            links: self.links,
-        })
+        Ok(Draft { header, context, payload: self.payload, metadata: self.metadata, links: self.links })
     }
 }

@@ -131,9 +131,7 @@ impl Front {
         if was_empty || is_enough {
             self.work.notify_one();
         }
-        let first = drafts
-            .first()
-            .map_or(next_event_id, |(draft, _)| draft.header.event_id);
+        let first = drafts.first().map_or(next_event_id, |(draft, _)| draft.header.event_id);
         Ok(first..end)
     }
 
@@ -195,12 +193,7 @@ impl Front {
             let wake_at = [commit_at, deadline].into_iter().flatten().min();
             let is_due = wake_at.is_some_and(|at| Instant::now() >= at);
             if sync || rotate || state.closing || state.batch.len() >= ENOUGH || is_due {
-                let work = Work {
-                    sync,
-                    rotate,
-                    close: state.closing,
-                    tickets: state.asked,
-                };
+                let work = Work { sync, rotate, close: state.closing, tickets: state.asked };
                 std::mem::swap(&mut state.batch, spare);
                 state.waiting_since = None;
                 drop(state);
@@ -238,9 +231,7 @@ impl State {
     /// Whether the journal still writes.
     fn check(&self) -> Result<(), Error> {
         match &self.failure {
-            Some(failure) => Err(Error::Poisoned {
-                source: Arc::clone(failure),
-            }),
+            Some(failure) => Err(Error::Poisoned { source: Arc::clone(failure) }),
             None => Ok(()),
         }
     }
@@ -264,12 +255,9 @@ fn number(drafts: &mut [(Draft<'_>, usize)], mut next_event_id: u64) -> Result<u
                 }
             }
         } else if header.event_id < next_event_id {
-            return Err(Error::IdOrder {
-                found: header.event_id,
-                after: next_event_id - 1,
-            });
+            return Err(Error::IdOrder { found: header.event_id, after: next_event_id - 1 });
         }
-        next_event_id = header.event_id.checked_add(1).ok_or(Error::IdsExhausted)?;
+        next_event_id = header.event_id.checked_add(1).ok_or(Error::Exhausted { what: "event ids" })?;
     }
     Ok(next_event_id)
 }

@@ -71,20 +71,11 @@ impl Journal {
         let lock = match medium.lock(&lock_path).map_err(Error::io("lock", &lock_path))? {
             LockOutcome::Acquired(lock) => lock,
             LockOutcome::Held(pid) => {
-                return Err(Error::Locked {
-                    dir: dir.to_owned(),
-                    pid,
-                });
+                return Err(Error::Locked { dir: dir.to_owned(), pid });
             }
         };
         let opened = open::open_for_writing(&*medium, dir, options.mode, options.segment_size)?;
-        let Opened {
-            report,
-            segments,
-            writer,
-            chain,
-            next_event_id,
-        } = opened;
+        let Opened { report, segments, writer, chain, next_event_id } = opened;
         tracing::info!(
             segments = segments.len(),
             events = report.events(),
@@ -152,9 +143,7 @@ impl Journal {
     /// The event can't be recorded as it is (a field is too long, its type is the journal's own), or the
     /// journal has stopped writing.
     pub fn emit(&self, event: &Event<'_>) -> Result<u64, Error> {
-        Ok(self
-            .push(&mut [self.measure(event.to_draft(&*self.medium)?)?])?
-            .start)
+        Ok(self.push(&mut [self.measure(event.to_draft(&*self.medium)?)?])?.start)
     }
 
     /// Emits events as one: after a crash either all of them are there or none. Gives their ids.
@@ -193,10 +182,7 @@ impl Journal {
     fn push(&self, drafts: &mut [(Draft<'_>, usize)]) -> Result<Range<u64>, Error> {
         let bytes = drafts.iter().map(|(_, size)| size).sum();
         if bytes > self.batch_size_max {
-            return Err(Error::BatchTooLarge {
-                bytes,
-                limit: self.batch_size_max,
-            });
+            return Err(Error::BatchTooLarge { bytes, limit: self.batch_size_max });
         }
         self.front.push(drafts)
     }

@@ -40,7 +40,7 @@ mod journal;
 pub mod medium;
 mod open;
 mod options;
-mod reader;
+pub mod reader;
 mod segment;
 mod stats;
 mod writer;

@@ -63,10 +63,7 @@ impl Found {
     /// The same, if the mode accepts what was found.
     pub(crate) fn accepted(self, dir: &Path) -> Result<Self, Error> {
         match self.report.refusal() {
-            Some(_) => Err(Error::Damaged {
-                dir: dir.to_owned(),
-                report: Box::new(self.report),
-            }),
+            Some(_) => Err(Error::Damaged { dir: dir.to_owned(), report: Box::new(self.report) }),
             None => Ok(self),
         }
     }
@@ -75,11 +72,7 @@ impl Found {
     pub(crate) fn into_segments(self) -> Vec<Arc<Segment>> {
         let kept = self.report.kept_segments().iter().zip(self.maps);
         kept.filter_map(|(report, map)| {
-            Some(Arc::new(Segment::found(
-                report.opening?,
-                map,
-                report.extents.clone(),
-            )))
+            Some(Arc::new(Segment::found(report.opening?, map, report.extents.clone())))
         })
         .collect()
     }
@@ -109,8 +102,12 @@ pub(crate) fn open_for_writing(
     let found = examine_dir(medium, dir, mode)?.accepted(dir)?;
     let report = found.report.clone();
     let quarantined = Quarantine::numbers(medium, dir)?;
-    let epoch = report.highest_epoch.max(quarantined.epoch) + 1;
-    let number = report.highest_segment_number.max(quarantined.segment_number) + 1;
+    let epoch = next(report.highest_epoch.max(quarantined.epoch), "epochs")?;
+    let number = next(report.highest_segment_number.max(quarantined.segment_number), "segment numbers")?;
+    next(report.tip.map_or(0, |tip| tip.commit_sequence), "commit numbers")?;
+    let last_event_id = report.tip.map_or(0, |tip| tip.last_event_id);
+    let gap = gap(&report, last_event_id);
+    let next_event_id = next(gap.map_or(last_event_id, |gap| gap.last_event_id), "event ids")?;
 
     remove_unfinished(medium, dir)?;
     let quarantine = Quarantine { medium, dir, epoch };
@@ -118,10 +115,7 @@ pub(crate) fn open_for_writing(
         quarantine.take_segment(segment)?;
     }
     let mut quarantined_bytes = 0;
-    let newest = report
-        .kept_segments()
-        .last()
-        .zip(found.maps.get(report.kept.wrapping_sub(1)));
+    let newest = report.kept_segments().last().zip(found.maps.get(report.kept.wrapping_sub(1)));
     if let Some((segment, map)) = newest
         && !segment.is_sealed
     {
@@ -147,9 +141,6 @@ pub(crate) fn open_for_writing(
         digest: tip.map_or(Digest::ZERO, |tip| tip.digest),
         synced_upto: tip.map_or(0, |tip| tip.commit_sequence),
     };
-    let last_event_id = tip.map_or(0, |tip| tip.last_event_id);
-    let gap = gap(&report, last_event_id);
-    let next_event_id = gap.map_or(last_event_id, |gap| gap.last_event_id) + 1;
     let new = NewSegment {
         medium,
         dir,
@@ -168,13 +159,13 @@ pub(crate) fn open_for_writing(
 
     let mut segments = found.into_segments();
     segments.push(Arc::clone(writer.segment()));
-    Ok(Opened {
-        report,
-        segments,
-        writer,
-        chain,
-        next_event_id,
-    })
+    Ok(Opened { report, segments, writer, chain, next_event_id })
+}
+
+/// The number after `number`. Only a forged journal has used them up.
+fn next(number: u64, what: &'static str) -> Result<u64, Error> {
+    // The last one is left, so that the number after it exists too.
+    number.checked_add(1).filter(|next| *next < u64::MAX).ok_or(Error::Exhausted { what })
 }
 
 /// The control records that tell what this open found and did.
@@ -225,9 +216,7 @@ fn notes(
             reserved: 0,
         };
         let mut body = recovered.encode().to_vec();
-        ranges
-            .iter()
-            .for_each(|range| body.extend_from_slice(&range.encode()));
+        ranges.iter().for_each(|range| body.extend_from_slice(&range.encode()));
         notes.push((EventType::JOURNAL_RECOVERED, body));
     }
     if let Some(gap) = gap {
@@ -261,7 +250,7 @@ fn finish_old_headers(medium: &dyn Medium, dir: &Path, report: &Report) -> Resul
             continue;
         }
         let totals = &segment.totals;
-        let next_event_id = totals.last_event_id + 1;
+        let next_event_id = totals.last_event_id.saturating_add(1);
         let header = JournalHeader::new(totals.records, next_event_id, segment.end as u64, flag);
         let path = dir.join(&segment.name);
         let file = medium.open(&path, true).map_err(Error::io("open", &path))?;
@@ -322,17 +311,11 @@ impl Quarantine<'_> {
     fn take_segment(&self, segment: &SegmentReport) -> Result<(), Error> {
         let target = self.target(segment, 0)?;
         let path = self.dir.join(&segment.name);
-        self.medium
-            .rename(&path, &target)
-            .map_err(Error::io("move to quarantine", &path))?;
+        self.medium.rename(&path, &target).map_err(Error::io("move to quarantine", &path))?;
         // First there, then gone here: at no moment may a crash leave it in neither.
         let quarantine = directory::quarantine(self.dir);
-        self.medium
-            .sync_dir(&quarantine)
-            .map_err(Error::io("sync", &quarantine))?;
-        self.medium
-            .sync_dir(self.dir)
-            .map_err(Error::io("sync", self.dir))?;
+        self.medium.sync_dir(&quarantine).map_err(Error::io("sync", &quarantine))?;
+        self.medium.sync_dir(self.dir).map_err(Error::io("sync", self.dir))?;
         tracing::warn!(segment = %segment.name, to = %target.display(), "segment moved to quarantine");
         Ok(())
     }
@@ -340,16 +323,11 @@ impl Quarantine<'_> {
     /// Copies what stands behind a segment's end into quarantine.
     fn keep_tail(&self, segment: &SegmentReport, tail: &[u8]) -> Result<(), Error> {
         let target = self.target(segment, segment.end as u64)?;
-        let file = self
-            .medium
-            .create(&target, tail.len() as u64)
-            .map_err(Error::io("create", &target))?;
+        let file = self.medium.create(&target, tail.len() as u64).map_err(Error::io("create", &target))?;
         file.write_at(0, tail).map_err(Error::io("write", &target))?;
         file.sync_all().map_err(Error::io("sync", &target))?;
         let quarantine = directory::quarantine(self.dir);
-        self.medium
-            .sync_dir(&quarantine)
-            .map_err(Error::io("sync", &quarantine))?;
+        self.medium.sync_dir(&quarantine).map_err(Error::io("sync", &quarantine))?;
         tracing::warn!(
             segment = %segment.name, offset = segment.end, bytes = tail.len(), verdict = segment.verdict.name(),
             "tail copied to quarantine"
@@ -359,9 +337,7 @@ impl Quarantine<'_> {
 
     fn target(&self, segment: &SegmentReport, offset: u64) -> Result<std::path::PathBuf, Error> {
         let quarantine = directory::quarantine(self.dir);
-        self.medium
-            .create_dir(&quarantine)
-            .map_err(Error::io("create", &quarantine))?;
+        self.medium.create_dir(&quarantine).map_err(Error::io("create", &quarantine))?;
         Ok(quarantine.join(directory::quarantine_name(&segment.name, self.epoch, offset)))
     }
 }

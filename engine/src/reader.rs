@@ -56,11 +56,7 @@ impl Reader {
 
     pub(crate) fn new(segments: Arc<Vec<Arc<Segment>>>, report: Arc<Report>) -> Self {
         let end = segments.last().map_or(0, |segment| segment.end());
-        Self {
-            segments,
-            end,
-            report,
-        }
+        Self { segments, end, report }
     }
 
     /// What was found when the journal was opened.
@@ -87,9 +83,7 @@ impl Reader {
             Bound::Unbounded => u64::MAX,
         };
         // The last segment whose lower bound the id reaches; the ones before end below it.
-        let behind = self
-            .segments
-            .partition_point(|segment| segment.opening.next_event_id <= first);
+        let behind = self.segments.partition_point(|segment| segment.opening.next_event_id <= first);
         let at = behind.saturating_sub(1);
         let records = self.records_of(at, |segment, end| segment.walk_from(first, end));
         Events { records, first, last }
@@ -105,15 +99,8 @@ impl Reader {
         segment: usize,
         walk: impl FnOnce(&'r Segment, usize) -> Walk<'r>,
     ) -> Records<'r> {
-        let walk = self
-            .segments
-            .get(segment)
-            .map(|first| walk(first, self.end_of(segment)));
-        Records {
-            reader: self,
-            segment,
-            walk,
-        }
+        let walk = self.segments.get(segment).map(|first| walk(first, self.end_of(segment)));
+        Records { reader: self, segment, walk }
     }
 
     /// Where a segment ends for this reader.
@@ -162,19 +149,11 @@ impl<'r> Iterator for Records<'r> {
         loop {
             let opening = &self.reader.segments.get(self.segment)?.opening;
             if let Some((offset, record)) = self.walk.as_mut()?.next() {
-                return Some(Located {
-                    opening,
-                    offset: offset as u64,
-                    record,
-                });
+                return Some(Located { opening, offset: offset as u64, record });
             }
             self.segment += 1;
             let end = self.reader.end_of(self.segment);
-            self.walk = self
-                .reader
-                .segments
-                .get(self.segment)
-                .map(|segment| segment.walk(0, end));
+            self.walk = self.reader.segments.get(self.segment).map(|segment| segment.walk(0, end));
         }
     }
 }

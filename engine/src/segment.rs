@@ -26,17 +26,8 @@ pub(crate) struct Segment {
 impl Segment {
     /// A segment that has just been created and whose records end at `end`.
     pub(crate) fn active(opening: SegmentOpen, map: Box<dyn Map>, end: usize) -> Self {
-        let extents = vec![Extent {
-            start: JournalHeader::SIZE,
-            end: map.size(),
-        }];
-        Self {
-            opening,
-            map,
-            extents,
-            end: AtomicUsize::new(end),
-            index: RwLock::new(SparseIndex::new()),
-        }
+        let extents = vec![Extent { start: JournalHeader::SIZE, end: map.size() }];
+        Self { opening, map, extents, end: AtomicUsize::new(end), index: RwLock::new(SparseIndex::new()) }
     }
 
     /// A segment that was found, with its records standing in `extents`, which were checked.
@@ -49,13 +40,7 @@ impl Segment {
             }
         }
         let end = extents.last().map_or(0, |extent| extent.end);
-        Self {
-            opening,
-            map,
-            extents,
-            end: AtomicUsize::new(end),
-            index: RwLock::new(index),
-        }
+        Self { opening, map, extents, end: AtomicUsize::new(end), index: RwLock::new(index) }
     }
 
     /// Makes a group visible that the committer has written before `end`: first its events in the index, then
@@ -87,14 +72,7 @@ impl Segment {
     pub(crate) fn walk(&self, from: usize, end: usize) -> Walk<'_> {
         let first = self.extents.partition_point(|extent| extent.end <= from);
         let extents = self.extents.get(first..).unwrap_or_default();
-        Walk {
-            segment: self,
-            extents,
-            base: 0,
-            records: Records::new(&[], 0),
-            from,
-            end,
-        }
+        Walk { segment: self, extents, base: 0, records: Records::new(&[], 0), from, end }
     }
 }
 
@@ -138,9 +116,7 @@ pub(crate) struct Segments {
 
 impl Segments {
     pub(crate) fn new(list: Vec<Arc<Segment>>) -> Self {
-        Self {
-            list: RwLock::new(Arc::new(list)),
-        }
+        Self { list: RwLock::new(Arc::new(list)) }
     }
 
     pub(crate) fn push(&self, segment: Arc<Segment>) {

@@ -72,11 +72,7 @@ impl Chain {
         self.digest = commit.digest;
         let start = batch.len();
         push_control::<Commit>(batch, &commit.encode(), monotonic_ns);
-        CommitLeaf {
-            leaf: semj_format::digest::leaf(&batch.bytes()[start..]),
-            record_count,
-            commit,
-        }
+        CommitLeaf { leaf: semj_format::digest::leaf(&batch.bytes()[start..]), record_count, commit }
     }
 }
 
@@ -88,11 +84,7 @@ struct CommitLeaf {
 
 /// Appends a control record with this body to a batch.
 pub(crate) fn push_control<B: Body>(batch: &mut Batch, body: &[u8], monotonic_ns: i64) {
-    push_own(
-        batch,
-        &control::draft(B::EVENT_TYPE, body, monotonic_ns, std::process::id()),
-        body.len(),
-    );
+    push_own(batch, &control::draft(B::EVENT_TYPE, body, monotonic_ns, std::process::id()), body.len());
 }
 
 fn push_own(batch: &mut Batch, draft: &Draft<'_>, body_size: usize) {
@@ -170,26 +162,16 @@ impl SegmentWriter {
             let draft = control::draft(*event_type, body, anchor.monotonic_ns, std::process::id());
             push_own(&mut group, &draft, body.len());
         }
-        let CommitLeaf {
-            leaf,
-            record_count,
-            commit,
-        } = chain.commit(&mut group, anchor.monotonic_ns);
+        let CommitLeaf { leaf, record_count, commit } = chain.commit(&mut group, anchor.monotonic_ns);
         let at = JournalHeader::SIZE + group.len();
         let header = JournalHeader::new(record_count + 1, new.next_event_id, at as u64, 0);
 
-        let file = new
-            .medium
-            .create(&unfinished, new.size)
-            .map_err(Error::io("create", &unfinished))?;
+        let file = new.medium.create(&unfinished, new.size).map_err(Error::io("create", &unfinished))?;
         let mut bytes = header.encode().to_vec();
         bytes.extend_from_slice(group.bytes());
-        file.write_at(0, &bytes)
-            .map_err(Error::io("write", &unfinished))?;
+        file.write_at(0, &bytes).map_err(Error::io("write", &unfinished))?;
         file.sync_all().map_err(Error::io("sync", &unfinished))?;
-        new.medium
-            .rename(&unfinished, &path)
-            .map_err(Error::io("rename", &unfinished))?;
+        new.medium.rename(&unfinished, &path).map_err(Error::io("rename", &unfinished))?;
         new.medium.sync_dir(new.dir).map_err(Error::io("sync", new.dir))?;
         chain.synced_upto = commit.commit_sequence;
         let map = file.map().map_err(Error::io("map", &path))?;
@@ -237,12 +219,8 @@ impl SegmentWriter {
         monotonic_ns: i64,
     ) -> Result<u64, Error> {
         let start = self.at;
-        let CommitLeaf {
-            leaf, record_count, ..
-        } = chain.commit(batch, monotonic_ns);
-        self.file
-            .write_at(start as u64, batch.bytes())
-            .map_err(Error::io("write", &self.path))?;
+        let CommitLeaf { leaf, record_count, .. } = chain.commit(batch, monotonic_ns);
+        self.file.write_at(start as u64, batch.bytes()).map_err(Error::io("write", &self.path))?;
         self.at += batch.len();
         self.commit_leaves.push(leaf);
         self.commit_count += 1;
@@ -255,10 +233,7 @@ impl SegmentWriter {
             self.last_event_id = batch.last_event_id();
         }
         let events = batch.records().filter(|(_, record)| !record.is_control());
-        self.segment.publish(
-            events.map(|(offset, record)| (record.event_id(), start + offset)),
-            self.at,
-        );
+        self.segment.publish(events.map(|(offset, record)| (record.event_id(), start + offset)), self.at);
         Ok(batch.len() as u64)
     }
 
@@ -290,9 +265,7 @@ impl SegmentWriter {
         .seal_digest();
         let mut group = Batch::default();
         push_control::<SegmentSeal>(&mut group, &seal.encode(), monotonic_ns);
-        self.file
-            .write_at(self.at as u64, group.bytes())
-            .map_err(Error::io("write", &self.path))?;
+        self.file.write_at(self.at as u64, group.bytes()).map_err(Error::io("write", &self.path))?;
         self.at += group.len();
         self.sync(chain)?;
         chain.digest = seal.digest;
@@ -305,19 +278,13 @@ impl SegmentWriter {
         finish_header(&*self.file, &self.path, &header)?;
         self.segment.publish(std::iter::empty(), self.at);
         tracing::debug!(segment = self.number(), events = self.event_count, digest = %seal.digest, "segment sealed");
-        Ok(Previous {
-            segment_number: self.number(),
-            end: PreviousEnd::Sealed,
-            end_offset: self.at as u64,
-        })
+        Ok(Previous { segment_number: self.number(), end: PreviousEnd::Sealed, end_offset: self.at as u64 })
     }
 }
 
 /// Writes a header whose figures are final, and gives the space behind them back.
 pub(crate) fn finish_header(file: &dyn File, path: &Path, header: &JournalHeader) -> Result<(), Error> {
-    file.write_at(0, &header.encode())
-        .map_err(Error::io("write", path))?;
+    file.write_at(0, &header.encode()).map_err(Error::io("write", path))?;
     file.sync_data().map_err(Error::io("sync", path))?;
-    file.release_from(header.journal_size)
-        .map_err(Error::io("release space of", path))
+    file.release_from(header.journal_size).map_err(Error::io("release space of", path))
 }

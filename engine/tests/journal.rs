@@ -1,4 +1,5 @@
 //! What a user of the engine relies on, on a real file system.
+#![expect(clippy::unwrap_used, reason = "a test ends where something is not as it should be")]
 
 use std::path::{Path, PathBuf};
 
@@ -6,10 +7,7 @@ use semj::{Error, Event, EventType, Journal, OpenMode, Options, Reader};
 use semj_format::{Draft, EventHeader};
 
 fn small() -> Options {
-    Options {
-        segment_size: 256 << 10,
-        ..Options::default()
-    }
+    Options { segment_size: 256 << 10, ..Options::default() }
 }
 
 fn segment_files(dir: &Path) -> Vec<PathBuf> {
@@ -28,13 +26,7 @@ fn write_event(n: u64) -> Vec<u8> {
 
 fn emit(journal: &Journal, n: u64) -> u64 {
     let payload = write_event(n);
-    journal
-        .emit(
-            &Event::new(EventType::FILESYSTEM_WRITE)
-                .path("/a/file")
-                .payload(&payload),
-        )
-        .unwrap()
+    journal.emit(&Event::new(EventType::FILESYSTEM_WRITE).path("/a/file").payload(&payload)).unwrap()
 }
 
 #[test]
@@ -48,10 +40,7 @@ fn events_come_back_by_id_and_in_order_across_rotations_and_reopens() {
         journal.sync().unwrap();
         let reader = journal.reader();
         let last = (round + 1) * 2000;
-        assert_eq!(
-            reader.iter(..).map(|r| r.event_id()).collect::<Vec<_>>(),
-            (1..=last).collect::<Vec<_>>()
-        );
+        assert_eq!(reader.iter(..).map(|r| r.event_id()).collect::<Vec<_>>(), (1..=last).collect::<Vec<_>>());
         for id in [1, last / 2, last] {
             assert_eq!(reader.get(id).unwrap().payload(), write_event(id));
         }
@@ -82,16 +71,10 @@ fn a_reader_changes_no_byte_and_needs_no_lock() {
     let journal = Journal::open(dir.path(), small()).unwrap();
     emit(&journal, 1);
     journal.sync().unwrap();
-    let before: Vec<_> = segment_files(dir.path())
-        .iter()
-        .map(|path| std::fs::read(path).unwrap())
-        .collect();
+    let before: Vec<_> = segment_files(dir.path()).iter().map(|path| std::fs::read(path).unwrap()).collect();
     let reader = Reader::open(dir.path(), OpenMode::Strict).unwrap();
     assert_eq!(reader.iter(..).count(), 1);
-    let after: Vec<_> = segment_files(dir.path())
-        .iter()
-        .map(|path| std::fs::read(path).unwrap())
-        .collect();
+    let after: Vec<_> = segment_files(dir.path()).iter().map(|path| std::fs::read(path).unwrap()).collect();
     assert!(before == after);
 }
 
@@ -102,27 +85,12 @@ fn what_the_format_cannot_hold_is_refused_and_takes_no_id() {
     let create = Event::new(EventType::FILESYSTEM_CREATE);
     let path = vec![b'x'; 4096];
     let error = journal.emit(&create.path(&path)).unwrap_err().to_string();
-    assert!(
-        error.contains("path") && error.contains("4096") && error.contains("4095"),
-        "{error}"
-    );
-    assert!(matches!(
-        journal.emit(&create.payload(&vec![0; 65_537])),
-        Err(Error::Draft(_))
-    ));
-    assert!(matches!(
-        journal.emit(&create.agents(1, 101)),
-        Err(Error::Score { value: 101, .. })
-    ));
-    assert!(matches!(
-        journal.emit(&Event::new(EventType::JOURNAL_COMMIT)),
-        Err(Error::ReservedType { .. })
-    ));
+    assert!(error.contains("path") && error.contains("4096") && error.contains("4095"), "{error}");
+    assert!(matches!(journal.emit(&create.payload(&vec![0; 65_537])), Err(Error::Draft(_))));
+    assert!(matches!(journal.emit(&create.agents(1, 101)), Err(Error::Score { value: 101, .. })));
+    assert!(matches!(journal.emit(&Event::new(EventType::JOURNAL_COMMIT)), Err(Error::ReservedType { .. })));
     let batch = vec![create.payload(&path); 100];
-    assert!(matches!(
-        journal.emit_batch(&batch),
-        Err(Error::BatchTooLarge { .. })
-    ));
+    assert!(matches!(journal.emit_batch(&batch), Err(Error::BatchTooLarge { .. })));
     assert_eq!(emit(&journal, 1), 1);
 }
 
@@ -130,45 +98,24 @@ fn what_the_format_cannot_hold_is_refused_and_takes_no_id() {
 fn imported_ids_are_kept_and_must_increase() {
     let dir = tempfile::tempdir().unwrap();
     let journal = Journal::open(dir.path(), small()).unwrap();
-    let with_id = |event_id| {
-        Draft::new(EventHeader {
-            event_id,
-            local_sequence: 7,
-            ..EventHeader::new(0x0101)
-        })
-    };
+    let with_id =
+        |event_id| Draft::new(EventHeader { event_id, local_sequence: 7, ..EventHeader::new(0x0101) });
     assert_eq!(journal.import(&with_id(500)).unwrap(), 500);
-    assert!(matches!(
-        journal.import(&with_id(500)),
-        Err(Error::IdOrder {
-            found: 500,
-            after: 500
-        })
-    ));
+    assert!(matches!(journal.import(&with_id(500)), Err(Error::IdOrder { found: 500, after: 500 })));
     assert_eq!(journal.import(&with_id(0)).unwrap(), 501);
-    assert!(matches!(
-        journal.import(&with_id(u64::MAX)),
-        Err(Error::IdsExhausted)
-    ));
+    assert!(matches!(journal.import(&with_id(u64::MAX)), Err(Error::Exhausted { .. })));
     journal.sync().unwrap();
     let reader = journal.reader();
     assert_eq!(reader.get(500).unwrap().header().root_cause_event_id, 0);
     let assigned = reader.get(501).unwrap().header();
     assert_eq!(
-        (
-            assigned.local_sequence,
-            assigned.global_sequence,
-            assigned.root_cause_event_id
-        ),
+        (assigned.local_sequence, assigned.global_sequence, assigned.root_cause_event_id),
         (7, 501, 501)
     );
     assert!(reader.get(499).is_none());
     drop(journal);
     let journal = Journal::open(dir.path(), small()).unwrap();
-    assert!(matches!(
-        journal.import(&with_id(501)),
-        Err(Error::IdOrder { .. })
-    ));
+    assert!(matches!(journal.import(&with_id(501)), Err(Error::IdOrder { .. })));
 }
 
 #[test]
@@ -180,15 +127,10 @@ fn a_batch_is_one_commit_group() {
     assert_eq!(journal.emit_batch(&[]).unwrap(), 41..41);
     journal.sync().unwrap();
     let reader = journal.reader();
-    let commits: Vec<semj_format::Commit> = reader
-        .records()
-        .filter_map(|at| semj_format::control::parse(&at.record).unwrap())
-        .collect();
+    let commits: Vec<semj_format::Commit> =
+        reader.records().filter_map(|at| semj_format::control::parse(&at.record).unwrap()).collect();
     let group = commits.iter().find(|commit| commit.event_count > 0).unwrap();
-    assert_eq!(
-        (group.first_event_id, group.last_event_id, group.event_count),
-        (1, 40, 40)
-    );
+    assert_eq!((group.first_event_id, group.last_event_id, group.event_count), (1, 40, 40));
 }
 
 #[test]
@@ -201,9 +143,7 @@ fn threads_get_contiguous_ids_and_every_event_is_there() {
             scope.spawn(move || {
                 for n in 0..5000u32 {
                     let payload = [thread.to_le_bytes(), n.to_le_bytes()].concat();
-                    journal
-                        .emit(&Event::new(EventType::AGENT_QUERY).payload(&payload))
-                        .unwrap();
+                    journal.emit(&Event::new(EventType::AGENT_QUERY).payload(&payload)).unwrap();
                     if n % 1000 == 0 {
                         journal.sync().unwrap();
                     }
@@ -218,11 +158,7 @@ fn threads_get_contiguous_ids_and_every_event_is_there() {
     for record in reader.iter(..) {
         let (thread, n) = record.payload().split_at(4);
         let thread = u32::from_le_bytes(thread.try_into().unwrap()) as usize;
-        assert_eq!(
-            u32::from_le_bytes(n.try_into().unwrap()),
-            next[thread],
-            "order within a thread"
-        );
+        assert_eq!(u32::from_le_bytes(n.try_into().unwrap()), next[thread], "order within a thread");
         next[thread] += 1;
     }
 }
@@ -253,16 +189,10 @@ fn each_open_begins_a_new_epoch_in_a_new_segment() {
 fn options_out_of_range_are_refused() {
     let dir = tempfile::tempdir().unwrap();
     for segment_size in [0, (256 << 10) - 1, (4 << 30) + 1] {
-        let options = Options {
-            segment_size,
-            ..Options::default()
-        };
+        let options = Options { segment_size, ..Options::default() };
         assert!(matches!(
             Journal::open(dir.path(), options),
-            Err(Error::Option {
-                option: "segment_size",
-                ..
-            })
+            Err(Error::Option { option: "segment_size", .. })
         ));
     }
 }
@@ -270,12 +200,6 @@ fn options_out_of_range_are_refused() {
 #[test]
 fn a_missing_journal_is_an_error_for_a_reader() {
     let dir = tempfile::tempdir().unwrap();
-    assert!(matches!(
-        Reader::open(dir.path(), OpenMode::Strict),
-        Err(Error::NoJournal { .. })
-    ));
-    assert!(matches!(
-        Reader::open(dir.path().join("none"), OpenMode::Strict),
-        Err(Error::Io { .. })
-    ));
+    assert!(matches!(Reader::open(dir.path(), OpenMode::Strict), Err(Error::NoJournal { .. })));
+    assert!(matches!(Reader::open(dir.path().join("none"), OpenMode::Strict), Err(Error::Io { .. })));
 }

@@ -344,10 +344,10 @@ struct CompactReader<'a> {
 impl<'a> CompactReader<'a> {
     fn take(&mut self, size: usize) -> Result<&'a [u8], ContextError> {
         let needed = self.at + size;
-        let taken = self.bytes.get(self.at..needed).ok_or(ContextError::Truncated {
-            needed,
-            available: self.bytes.len(),
-        })?;
+        let taken = self
+            .bytes
+            .get(self.at..needed)
+            .ok_or(ContextError::Truncated { needed, available: self.bytes.len() })?;
         self.at = needed;
         Ok(taken)
     }
@@ -364,11 +364,7 @@ impl<'a> CompactReader<'a> {
 
 fn check_text(text: &[u8], field: &'static str, limit: usize) -> Result<(), ContextError> {
     if text.len() > limit {
-        return Err(ContextError::TextTooLong {
-            field,
-            length: text.len(),
-            limit,
-        });
+        return Err(ContextError::TextTooLong { field, length: text.len(), limit });
     }
     match text.iter().position(|&byte| byte == 0) {
         Some(at) => Err(ContextError::TextHasNul { field, at }),
@@ -484,12 +480,8 @@ mod tests {
     #[test]
     fn a_file_with_a_path_of_40_bytes_costs_at_most_60() {
         let path = [b'p'; 40];
-        let context = Context {
-            path: &path,
-            inode_number: u64::MAX,
-            file_type: 0o100000,
-            ..Context::default()
-        };
+        let context =
+            Context { path: &path, inode_number: u64::MAX, file_type: 0o100000, ..Context::default() };
         assert_eq!(encoded(&context).len(), 58);
     }
 
@@ -504,62 +496,17 @@ mod tests {
     fn what_the_fixed_form_cannot_hold_is_refused_by_name_length_and_limit() {
         let long = [b'x'; 4096];
         for (context, field, limit) in [
-            (
-                Context {
-                    path: &long,
-                    ..Context::default()
-                },
-                "path",
-                4095,
-            ),
-            (
-                Context {
-                    agent_id: &long[..64],
-                    ..Context::default()
-                },
-                "agent_id",
-                63,
-            ),
-            (
-                Context {
-                    agent_intent: &long[..256],
-                    ..Context::default()
-                },
-                "agent_intent",
-                255,
-            ),
-            (
-                Context {
-                    semantic_tags: &long[..512],
-                    ..Context::default()
-                },
-                "semantic_tags",
-                511,
-            ),
-            (
-                Context {
-                    semantic_intent: &long[..256],
-                    ..Context::default()
-                },
-                "semantic_intent",
-                255,
-            ),
+            (Context { path: &long, ..Context::default() }, "path", 4095),
+            (Context { agent_id: &long[..64], ..Context::default() }, "agent_id", 63),
+            (Context { agent_intent: &long[..256], ..Context::default() }, "agent_intent", 255),
+            (Context { semantic_tags: &long[..512], ..Context::default() }, "semantic_tags", 511),
+            (Context { semantic_intent: &long[..256], ..Context::default() }, "semantic_intent", 255),
         ] {
-            let expected = ContextError::TextTooLong {
-                field,
-                length: limit + 1,
-                limit,
-            };
+            let expected = ContextError::TextTooLong { field, length: limit + 1, limit };
             assert_eq!(context.encoded_size(), Err(expected));
         }
-        let nul = Context {
-            path: b"a\0b",
-            ..Context::default()
-        };
-        assert_eq!(
-            nul.encoded_size(),
-            Err(ContextError::TextHasNul { field: "path", at: 1 })
-        );
+        let nul = Context { path: b"a\0b", ..Context::default() };
+        assert_eq!(nul.encoded_size(), Err(ContextError::TextHasNul { field: "path", at: 1 }));
     }
 
     #[test]
@@ -573,10 +520,7 @@ mod tests {
         assert_eq!(context.unknown_fields, [3, 0, b'a', b'b', b'c', 1, 0, b'z']);
         assert_eq!(encoded(&context), bytes);
         let bits = 1 << 21 | 1 << 31;
-        assert_eq!(
-            context.to_fixed(&mut [0; FIXED_SIZE]),
-            Err(ContextError::UnknownFields { bits })
-        );
+        assert_eq!(context.to_fixed(&mut [0; FIXED_SIZE]), Err(ContextError::UnknownFields { bits }));
     }
 
     #[test]

@@ -120,9 +120,9 @@ on_disk! {
         0 commit_sequence: u64,
         /// The epoch of the segment.
         8 epoch: u64,
-        /// Id of the group's first event, 0 in a group without events.
+        /// The lowest id in the group, 0 where it has no event.
         16 first_event_id: u64,
-        /// Id of the group's last event, 0 in a group without events.
+        /// The highest id in the group, 0 where it has no event.
         24 last_event_id: u64,
         /// Records of the group, the journal's own included, this one not.
         32 record_count: u32,
@@ -337,26 +337,16 @@ pub fn parse<B: Body>(record: &Record<'_>) -> Result<Option<B>, ControlError> {
         return Ok(None);
     }
     if record.event_subtype() != 0 {
-        return Err(ControlError::Version {
-            event_type,
-            found: record.event_subtype(),
-        });
+        return Err(ControlError::Version { event_type, found: record.event_subtype() });
     }
     let payload = record.payload();
     let found = payload.len();
-    let body = B::from_prefix(payload).ok_or(ControlError::Size {
-        event_type,
-        found,
-        expected: B::BODY_SIZE,
-    })?;
+    let body =
+        B::from_prefix(payload).ok_or(ControlError::Size { event_type, found, expected: B::BODY_SIZE })?;
     let (count, entry_size) = body.entries();
     let expected = B::BODY_SIZE + count as usize * entry_size;
     if found != expected {
-        return Err(ControlError::Size {
-            event_type,
-            found,
-            expected,
-        });
+        return Err(ControlError::Size { event_type, found, expected });
     }
     Ok(Some(body))
 }
@@ -383,10 +373,7 @@ pub fn draft(event_type: EventType, payload: &[u8], monotonic_ns: i64, process_i
         agent_relevance_score: 0,
         ..EventHeader::new(event_type.0)
     };
-    Draft {
-        payload,
-        ..Draft::new(header)
-    }
+    Draft { payload, ..Draft::new(header) }
 }
 
 #[cfg(test)]
@@ -442,41 +429,18 @@ mod tests {
         unknown.header.event_subtype = 1;
         let bytes = unknown.to_vec().unwrap();
         let error = parse::<Commit>(&Record::parse(&bytes).unwrap()).unwrap_err();
-        assert_eq!(
-            error,
-            ControlError::Version {
-                event_type: EventType::JOURNAL_COMMIT,
-                found: 1
-            }
-        );
-        let bytes = draft(EventType::JOURNAL_COMMIT, &body[..159], 0, 0)
-            .to_vec()
-            .unwrap();
+        assert_eq!(error, ControlError::Version { event_type: EventType::JOURNAL_COMMIT, found: 1 });
+        let bytes = draft(EventType::JOURNAL_COMMIT, &body[..159], 0, 0).to_vec().unwrap();
         let error = parse::<Commit>(&Record::parse(&bytes).unwrap()).unwrap_err();
-        assert!(matches!(
-            error,
-            ControlError::Size {
-                found: 159,
-                expected: 160,
-                ..
-            }
-        ));
+        assert!(matches!(error, ControlError::Size { found: 159, expected: 160, .. }));
     }
 
     #[test]
     fn a_count_of_entries_that_is_not_there_is_an_error() {
-        let gap = Gap {
-            first_event_id: 1,
-            last_event_id: 2,
-            event_count: 2,
-            reason: 1,
-            type_count: u32::MAX,
-        };
+        let gap =
+            Gap { first_event_id: 1, last_event_id: 2, event_count: 2, reason: 1, type_count: u32::MAX };
         let body = gap.encode();
         let bytes = draft(EventType::JOURNAL_GAP, &body, 0, 0).to_vec().unwrap();
-        assert!(matches!(
-            parse::<Gap>(&Record::parse(&bytes).unwrap()),
-            Err(ControlError::Size { .. })
-        ));
+        assert!(matches!(parse::<Gap>(&Record::parse(&bytes).unwrap()), Err(ControlError::Size { .. })));
     }
 }

@@ -91,10 +91,7 @@ impl Default for MerkleTree {
 impl MerkleTree {
     /// A tree without leaves.
     pub const fn new() -> Self {
-        Self {
-            count: 0,
-            peaks: [Digest::ZERO; 64],
-        }
+        Self { count: 0, peaks: [Digest::ZERO; 64] }
     }
 
     /// Leaves so far.
@@ -168,10 +165,7 @@ mod tests {
     fn root_has_the_value_known_from_certificate_transparency() {
         // The reference tree of RFC 6962 implementations: these eight leaves, this root.
         let hex = |s: &str| -> Vec<u8> {
-            (0..s.len())
-                .step_by(2)
-                .map(|i| u8::from_str_radix(&s[i..i + 2], 16).unwrap())
-                .collect()
+            (0..s.len()).step_by(2).map(|i| u8::from_str_radix(&s[i..i + 2], 16).unwrap()).collect()
         };
         let inputs = [
             "",

@@ -62,13 +62,7 @@ pub struct Draft<'a> {
 impl<'a> Draft<'a> {
     /// A draft with this header and nothing behind it.
     pub const fn new(header: EventHeader) -> Self {
-        Self {
-            header,
-            context: DraftContext::None,
-            payload: &[],
-            metadata: &[],
-            links: &[],
-        }
+        Self { header, context: DraftContext::None, payload: &[], metadata: &[], links: &[] }
     }
 
     /// A draft that writes `record` again. A context in the fixed form becomes compact where nothing is lost
@@ -183,12 +177,7 @@ fn bounded(
     limit: usize,
 ) -> Result<usize, DraftError> {
     if length > limit {
-        return Err(DraftError::TooLarge {
-            field,
-            length,
-            unit,
-            limit,
-        });
+        return Err(DraftError::TooLarge { field, length, unit, limit });
     }
     Ok(length)
 }
@@ -211,18 +200,8 @@ mod tests {
             event_priority: 9,
             ..EventHeader::new(0x0FAB_CDEF)
         };
-        let context = Context {
-            path: b"/a/b",
-            inode_number: 5,
-            ..Context::default()
-        };
-        Draft {
-            header,
-            context: DraftContext::Fields(context),
-            payload,
-            metadata: b"meta",
-            links,
-        }
+        let context = Context { path: b"/a/b", inode_number: 5, ..Context::default() };
+        Draft { header, context: DraftContext::Fields(context), payload, metadata: b"meta", links }
     }
 
     fn link() -> CausalityLink {
@@ -243,12 +222,7 @@ mod tests {
         let record = Record::parse_verified(&bytes).unwrap();
         let header = record.header();
         assert_eq!(
-            (
-                header.event_type,
-                header.event_subtype,
-                header.event_flags,
-                header.event_priority
-            ),
+            (header.event_type, header.event_subtype, header.event_flags, header.event_priority),
             (0x0FAB_CDEF, 0xDEAD_BEEF, 0xFFFF_0108, 9)
         );
         assert_eq!(record.payload(), b"payload");
@@ -289,22 +263,10 @@ mod tests {
         let bytes = vec![0; PAYLOAD_SIZE_MAX + 1];
         let base = full_draft(&[], b"");
         let too_large = |draft: Draft<'_>| matches!(draft.to_vec(), Err(DraftError::TooLarge { .. }));
-        assert!(too_large(Draft {
-            payload: &bytes,
-            ..base
-        }));
-        assert!(too_large(Draft {
-            metadata: &bytes[..METADATA_SIZE_MAX + 1],
-            ..base
-        }));
-        assert!(too_large(Draft {
-            links: &links,
-            ..base
-        }));
-        assert!(too_large(Draft {
-            context: DraftContext::Encoded(&bytes[..CONTEXT_SIZE_MAX + 1]),
-            ..base
-        }));
+        assert!(too_large(Draft { payload: &bytes, ..base }));
+        assert!(too_large(Draft { metadata: &bytes[..METADATA_SIZE_MAX + 1], ..base }));
+        assert!(too_large(Draft { links: &links, ..base }));
+        assert!(too_large(Draft { context: DraftContext::Encoded(&bytes[..CONTEXT_SIZE_MAX + 1]), ..base }));
         let largest = Draft {
             context: DraftContext::Encoded(&bytes[..CONTEXT_SIZE_MAX]),
             payload: &bytes[1..],
@@ -315,12 +277,9 @@ mod tests {
         let largest = largest.to_vec().unwrap();
         assert_eq!(largest.len(), crate::limits::RECORD_SIZE_MAX);
         assert!(Record::parse_verified(&largest).is_ok());
-        for (offset, part) in [
-            (68, "context_size"),
-            (72, "payload_size"),
-            (76, "metadata_size"),
-            (96, "causality_link_count"),
-        ] {
+        for (offset, part) in
+            [(68, "context_size"), (72, "payload_size"), (76, "metadata_size"), (96, "causality_link_count")]
+        {
             let mut over = largest.clone();
             over[offset] = over[offset].wrapping_add(1);
             match Record::parse(&over).unwrap_err() {
@@ -333,24 +292,15 @@ mod tests {
     #[test]
     fn a_fixed_context_becomes_compact_only_where_it_can_be_had_back() {
         let mut fixed = [0; FIXED_SIZE];
-        Context {
-            path: b"/x",
-            ..Context::default()
-        }
-        .to_fixed(&mut fixed)
-        .unwrap();
+        Context { path: b"/x", ..Context::default() }.to_fixed(&mut fixed).unwrap();
         for (garbage_at, compact) in [(None, true), (Some(24 + 10), false), (Some(24 + 4095), false)] {
             let mut context = fixed;
             if let Some(at) = garbage_at {
                 context[at] = 1;
             }
             let header = EventHeader::new(0x0101);
-            let bytes = Draft {
-                context: DraftContext::Encoded(&context),
-                ..Draft::new(header)
-            }
-            .to_vec()
-            .unwrap();
+            let bytes =
+                Draft { context: DraftContext::Encoded(&context), ..Draft::new(header) }.to_vec().unwrap();
             let record = Record::parse(&bytes).unwrap();
             let again = Draft::of_record(&record, &[]).to_vec().unwrap();
             assert_eq!(again.len() < bytes.len(), compact, "{garbage_at:?}");

@@ -221,10 +221,7 @@ mod tests {
             *byte = i as u8 ^ 0x5A;
         }
         assert_eq!(EventHeader::decode(&bytes).encode(), bytes);
-        assert_eq!(
-            crate::layout::load::<u32>(&bytes, CHECKSUM_OFFSET),
-            EventHeader::decode(&bytes).checksum
-        );
+        assert_eq!(crate::layout::load::<u32>(&bytes, CHECKSUM_OFFSET), EventHeader::decode(&bytes).checksum);
     }
 
     #[test]

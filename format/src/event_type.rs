@@ -211,10 +211,7 @@ mod tests {
             (Category::JOURNAL, 12),
             (Category::OBSERVABILITY, 12),
         ] {
-            let numbers = EventType::ALL
-                .iter()
-                .filter(|t| t.category() == category)
-                .map(|t| t.0);
+            let numbers = EventType::ALL.iter().filter(|t| t.category() == category).map(|t| t.0);
             assert!(numbers.eq(category.0 + 1..=category.0 + count), "{category:?}");
         }
     }
@@ -222,9 +219,7 @@ mod tests {
     #[test]
     fn names_and_numbers_round_trip_known_or_not() {
         for event_type in
-            EventType::ALL
-                .into_iter()
-                .chain([EventType(0x09FF), EventType(7), EventType(u32::MAX)])
+            EventType::ALL.into_iter().chain([EventType(0x09FF), EventType(7), EventType(u32::MAX)])
         {
             assert_eq!(event_type.to_string().parse(), Ok(event_type));
         }

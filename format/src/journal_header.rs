@@ -104,27 +104,20 @@ impl JournalHeader {
     ///
     /// # Errors
     ///
-    /// Too few bytes, another magic, an unknown major version, a wrong checksum; in this order.
+    /// Too few bytes, another magic, a wrong checksum, an unknown major version; in this order.
     pub fn parse(file: &[u8]) -> Result<Self, HeaderError> {
-        let bytes = file.first_chunk().ok_or(HeaderError::Truncated {
-            available: file.len(),
-        })?;
+        let bytes = file.first_chunk().ok_or(HeaderError::Truncated { available: file.len() })?;
         let header = Self::decode(bytes);
         if header.magic != MAGIC {
             return Err(HeaderError::Magic { found: header.magic });
         }
-        if header.version_major != VERSION_MAJOR {
-            return Err(HeaderError::Version {
-                major: header.version_major,
-                minor: header.version_minor,
-            });
-        }
         let computed = header.computed_checksum();
         if header.checksum != computed {
-            return Err(HeaderError::Checksum {
-                found: header.checksum,
-                computed,
-            });
+            return Err(HeaderError::Checksum { found: header.checksum, computed });
+        }
+        // Behind the checksum, so that a flipped bit is not taken for a newer version.
+        if header.version_major != VERSION_MAJOR {
+            return Err(HeaderError::Version { major: header.version_major, minor: header.version_minor });
         }
         Ok(header)
     }
@@ -156,9 +149,6 @@ mod tests {
             damaged[bit / 8] ^= 1 << (bit % 8);
             assert!(JournalHeader::parse(&damaged).is_err(), "bit {bit}");
         }
-        assert_eq!(
-            JournalHeader::parse(&bytes[..51]),
-            Err(HeaderError::Truncated { available: 51 })
-        );
+        assert_eq!(JournalHeader::parse(&bytes[..51]), Err(HeaderError::Truncated { available: 51 }));
     }
 }

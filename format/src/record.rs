@@ -92,10 +92,8 @@ impl<'a> Record<'a> {
     #[inline]
     pub fn parse(buffer: &'a [u8]) -> Result<Self, RecordError> {
         let available = buffer.len();
-        let header: &[u8; EventHeader::SIZE] = buffer.first_chunk().ok_or(RecordError::Truncated {
-            needed: RECORD_SIZE_MIN,
-            available,
-        })?;
+        let header: &[u8; EventHeader::SIZE] =
+            buffer.first_chunk().ok_or(RecordError::Truncated { needed: RECORD_SIZE_MIN, available })?;
         let version: u32 = load(header, 80);
         if version != EVENT_VERSION {
             return Err(RecordError::Version { found: version });
@@ -115,15 +113,9 @@ impl<'a> Record<'a> {
             + part(96, "causality_link_count", LINK_COUNT_MAX)? * LINK_SIZE;
         let event_size: u32 = load(header, 64);
         if event_size as usize != parts {
-            return Err(RecordError::Size {
-                found: event_size,
-                parts,
-            });
+            return Err(RecordError::Size { found: event_size, parts });
         }
-        let bytes = buffer.get(..parts).ok_or(RecordError::Truncated {
-            needed: parts,
-            available,
-        })?;
+        let bytes = buffer.get(..parts).ok_or(RecordError::Truncated { needed: parts, available })?;
         Ok(Self { header, bytes })
     }
 

@@ -25,21 +25,14 @@ pub struct SparseIndex {
 impl SparseIndex {
     /// An index without entries.
     pub const fn new() -> Self {
-        Self {
-            entries: Vec::new(),
-            last: None,
-        }
+        Self { entries: Vec::new(), last: None }
     }
 
     /// Takes note of the event with this id at this offset. Ids and offsets grow from call to call.
     #[inline]
     pub fn push(&mut self, event_id: u64, offset: usize) {
         let entry = Entry { event_id, offset };
-        if self
-            .entries
-            .last()
-            .is_none_or(|last| offset - last.offset >= BLOCK_SIZE)
-        {
+        if self.entries.last().is_none_or(|last| offset - last.offset >= BLOCK_SIZE) {
             self.entries.push(entry);
         }
         self.last = Some(entry);
@@ -52,9 +45,7 @@ impl SparseIndex {
             return None;
         }
         let behind = self.entries.partition_point(|entry| entry.event_id <= event_id);
-        self.entries
-            .get(behind.saturating_sub(1))
-            .map(|entry| entry.offset)
+        self.entries.get(behind.saturating_sub(1)).map(|entry| entry.offset)
     }
 
     /// The highest id, `None` where there is no event.

@@ -122,9 +122,7 @@ impl<'de> Deserialize<'de> for TypeField {
                 f.write_str("the name of an event type or its number")
             }
             fn visit_str<E: de::Error>(self, name: &str) -> Result<TypeField, E> {
-                name.parse()
-                    .map(TypeField)
-                    .map_err(|_| E::invalid_value(de::Unexpected::Str(name), &self))
+                name.parse().map(TypeField).map_err(|_| E::invalid_value(de::Unexpected::Str(name), &self))
             }
             fn visit_u64<E: de::Error>(self, number: u64) -> Result<TypeField, E> {
                 let number = u32::try_from(number)
@@ -331,11 +329,7 @@ impl<'a> Line<'a> {
             context: self.context.map(ContextLine::into_context).transpose()?,
             payload: either("payload", self.payload.map(raw), self.payload_base64)?,
             metadata: either("metadata", self.metadata.map(raw), self.metadata_base64)?,
-            links: self
-                .causality_links
-                .into_iter()
-                .map(LinkLine::into_link)
-                .collect::<Result<_, _>>()?,
+            links: self.causality_links.into_iter().map(LinkLine::into_link).collect::<Result<_, _>>()?,
         })
     }
 
@@ -395,22 +389,16 @@ impl<'a> ContextLine<'a> {
             ..Context::default()
         };
         let semantic_tags = match self.semantic_tags {
-            Some(tags) if tags.get().starts_with('"') => Some(text(
-                serde_json::from_str::<Cow<'_, str>>(tags.get())?
-                    .into_owned()
-                    .into(),
-            )),
+            Some(tags) if tags.get().starts_with('"') => {
+                Some(text(serde_json::from_str::<Cow<'_, str>>(tags.get())?.into_owned().into()))
+            }
             tags => tags.map(raw),
         };
         Ok(OwnedContext {
             numbers,
             path: either("path", self.path.map(text), self.path_base64)?,
             agent_id: either("agent_id", self.agent_id.map(text), self.agent_id_base64)?,
-            agent_intent: either(
-                "agent_intent",
-                self.agent_intent.map(text),
-                self.agent_intent_base64,
-            )?,
+            agent_intent: either("agent_intent", self.agent_intent.map(text), self.agent_intent_base64)?,
             semantic_tags: either("semantic_tags", semantic_tags, self.semantic_tags_base64)?,
             semantic_intent: either(
                 "semantic_intent",
@@ -475,11 +463,7 @@ impl LinkLine<'_> {
         let limit = causality_description.len();
         causality_description
             .get_mut(..bytes.len())
-            .ok_or(JsonError::TooLong {
-                field,
-                length: bytes.len(),
-                limit,
-            })?
+            .ok_or(JsonError::TooLong { field, length: bytes.len(), limit })?
             .copy_from_slice(&bytes);
         Ok(CausalityLink {
             cause_event_id: self.cause_event_id,
@@ -493,10 +477,7 @@ impl LinkLine<'_> {
 
     fn of_link(link: CausalityLink) -> Self {
         let bytes = link.causality_description;
-        let end = bytes
-            .iter()
-            .rposition(|byte| *byte != 0)
-            .map_or(0, |last| last + 1);
+        let end = bytes.iter().rposition(|byte| *byte != 0).map_or(0, |last| last + 1);
         let (description, base64) = text_or_base64(bytes.get(..end).unwrap_or_default());
         let owned = |text: Cow<'_, str>| Cow::Owned(text.into_owned());
         Self {
@@ -533,9 +514,7 @@ fn either<'a>(
         (Some(plain), None) => Ok(plain),
         (None, Some(base64)) => {
             let decoded = BASE64.decode(base64.as_bytes());
-            Ok(Cow::Owned(
-                decoded.map_err(|source| JsonError::Base64 { field, source })?,
-            ))
+            Ok(Cow::Owned(decoded.map_err(|source| JsonError::Base64 { field, source })?))
         }
         (None, None) => Ok(Cow::Borrowed(&[])),
     }
@@ -586,9 +565,7 @@ fn tags_json(tags: &[u8]) -> Option<Box<RawValue>> {
 pub fn write_event(record: &Record<'_>, out: &mut impl Write) -> io::Result<()> {
     // A context that is none can't be read by anybody; the event is shown without it.
     let context = record.context().ok().flatten();
-    let tags = context
-        .as_ref()
-        .and_then(|context| tags_json(context.semantic_tags));
+    let tags = context.as_ref().and_then(|context| tags_json(context.semantic_tags));
     let context = context.map(|context| ContextLine::of_context(&context, tags.as_deref()));
     serde_json::to_writer(&mut *out, &Line::of_record(record, context))?;
     out.write_all(b"\n")
@@ -772,10 +749,7 @@ mod tests {
     fn what_is_left_out_has_the_kernels_defaults() {
         let line = br#"{"event_type":"FilesystemCreate","ktime_ns":5}"#;
         let parsed = JsonEvent::parse(line).unwrap();
-        let expected = EventHeader {
-            ktime_ns: 5,
-            ..EventHeader::new(0x0101)
-        };
+        let expected = EventHeader { ktime_ns: 5, ..EventHeader::new(0x0101) };
         assert_eq!(parsed.draft().header, expected);
         assert!(matches!(parsed.draft().context, DraftContext::None));
     }
@@ -792,22 +766,10 @@ mod tests {
         for (line, name) in [
             (r#"{"event_type":"Nope","ktime_ns":1}"#, "Nope"),
             (r#"{"event_type":"FilesystemRead"}"#, "ktime_ns"),
-            (
-                r#"{"event_type":"FilesystemRead","ktime_ns":1,"inode":3}"#,
-                "inode",
-            ),
-            (
-                r#"{"event_type":"FilesystemRead","ktime_ns":1,"cpu_id":4294967296}"#,
-                "4294967296",
-            ),
-            (
-                r#"{"event_type":"FilesystemRead","ktime_ns":1,"payload_base64":"?"}"#,
-                "payload",
-            ),
-            (
-                r#"{"event_type":"FilesystemRead","ktime_ns":1,"payload":1,"payload_base64":""}"#,
-                "payload",
-            ),
+            (r#"{"event_type":"FilesystemRead","ktime_ns":1,"inode":3}"#, "inode"),
+            (r#"{"event_type":"FilesystemRead","ktime_ns":1,"cpu_id":4294967296}"#, "4294967296"),
+            (r#"{"event_type":"FilesystemRead","ktime_ns":1,"payload_base64":"?"}"#, "payload"),
+            (r#"{"event_type":"FilesystemRead","ktime_ns":1,"payload":1,"payload_base64":""}"#, "payload"),
         ] {
             let error = JsonEvent::parse(line.as_bytes()).unwrap_err().to_string();
             assert!(error.contains(name), "{error}");
@@ -817,18 +779,9 @@ mod tests {
     #[test]
     fn later_context_fields_survive() {
         let unknown_fields = [2, 0, b'h', b'i'];
-        let context = Context {
-            unknown_bits: 1 << 22,
-            unknown_fields: &unknown_fields,
-            ..Context::default()
-        };
-        let header = EventHeader {
-            event_id: 1,
-            ..EventHeader::new(0x0101)
-        };
-        round_trip(&Draft {
-            context: DraftContext::Fields(context),
-            ..Draft::new(header)
-        });
+        let context =
+            Context { unknown_bits: 1 << 22, unknown_fields: &unknown_fields, ..Context::default() };
+        let header = EventHeader { event_id: 1, ..EventHeader::new(0x0101) };
+        round_trip(&Draft { context: DraftContext::Fields(context), ..Draft::new(header) });
     }
 }

@@ -68,21 +68,11 @@ impl<'a> KernelJournal<'a> {
     ///
     /// A header that is not right, or says more bytes than there are.
     pub fn parse(file: &'a [u8]) -> Result<Self, ReadError> {
-        let header = JournalHeader::parse(file).map_err(|error| ReadError {
-            offset: error.offset(),
-            kind: ReadErrorKind::Header(error),
-        })?;
-        let bytes = usize::try_from(header.journal_size)
-            .ok()
-            .and_then(|size| file.get(..size));
-        let kind = ReadErrorKind::Size {
-            journal_size: header.journal_size,
-            file_size: file.len() as u64,
-        };
-        Ok(Self {
-            header,
-            bytes: bytes.ok_or(ReadError { offset: 28, kind })?,
-        })
+        let header = JournalHeader::parse(file)
+            .map_err(|error| ReadError { offset: error.offset(), kind: ReadErrorKind::Header(error) })?;
+        let bytes = usize::try_from(header.journal_size).ok().and_then(|size| file.get(..size));
+        let kind = ReadErrorKind::Size { journal_size: header.journal_size, file_size: file.len() as u64 };
+        Ok(Self { header, bytes: bytes.ok_or(ReadError { offset: 28, kind })? })
     }
 
     /// The header.
@@ -117,13 +107,8 @@ impl<'a> KernelRecords<'a> {
         let rest = self.bytes.get(self.at..).unwrap_or_default();
         match (self.left, rest) {
             (0, []) => Ok(None),
-            (0, excess) => Err(ReadErrorKind::Excess {
-                excess: excess.len() as u64,
-            }),
-            (missing, []) => Err(ReadErrorKind::Missing {
-                missing,
-                total: self.total,
-            }),
+            (0, excess) => Err(ReadErrorKind::Excess { excess: excess.len() as u64 }),
+            (missing, []) => Err(ReadErrorKind::Missing { missing, total: self.total }),
             (_, rest) => {
                 let record = Record::parse_verified(rest).map_err(ReadErrorKind::Record)?;
                 let offset = self.at as u64;
@@ -213,11 +198,7 @@ pub fn write<'a>(
 /// Bytes of the record with its context in the fixed form.
 fn kernel_size(record: &Record<'_>) -> u64 {
     let context = record.context_bytes().len();
-    let fixed = if context == 0 {
-        0
-    } else {
-        semj_format::context::FIXED_SIZE
-    };
+    let fixed = if context == 0 { 0 } else { semj_format::context::FIXED_SIZE };
     (record.len() - context + fixed) as u64
 }
 
@@ -225,10 +206,7 @@ fn check_context(record: &Record<'_>) -> Result<(), WriteError> {
     if ContextForm::of_size(record.context_bytes().len()) != ContextForm::Compact {
         return Ok(());
     }
-    let context_error = |source| WriteError::Context {
-        event_id: record.event_id(),
-        source,
-    };
+    let context_error = |source| WriteError::Context { event_id: record.event_id(), source };
     let context = record.context().map_err(context_error)?.unwrap_or_default();
     match context.unknown_bits {
         0 => context.check().map_err(context_error),
@@ -252,13 +230,8 @@ fn expand(
     let context = record.context().map_err(context_error)?.unwrap_or_default();
     context.to_fixed(fixed).map_err(context_error)?;
     let links: Vec<_> = record.links().collect();
-    let draft = Draft {
-        context: DraftContext::Encoded(fixed),
-        ..Draft::of_record(record, &links)
-    };
-    let size = draft
-        .encoded_size()
-        .map_err(|source| WriteError::Draft { event_id, source })?;
+    let draft = Draft { context: DraftContext::Encoded(fixed), ..Draft::of_record(record, &links) };
+    let size = draft.encoded_size().map_err(|source| WriteError::Draft { event_id, source })?;
     out.resize(size, 0);
     draft.encode_into(out);
     Ok(())
@@ -271,30 +244,14 @@ mod tests {
 
     fn kernel_journal() -> Vec<u8> {
         let mut fixed = [0; semj_format::context::FIXED_SIZE];
-        Context {
-            path: b"/a",
-            agent_id: b"agent",
-            ..Context::default()
-        }
-        .to_fixed(&mut fixed)
-        .unwrap();
+        Context { path: b"/a", agent_id: b"agent", ..Context::default() }.to_fixed(&mut fixed).unwrap();
         let link = CausalityLink::decode(&[7; 160]);
         let mut bytes = vec![0; JournalHeader::SIZE];
         for (event_id, context) in [(3, &fixed[..]), (9, &[]), (10, &fixed[..])] {
-            let header = EventHeader {
-                event_id,
-                event_flags: 0xF00,
-                cpu_id: 5,
-                ..EventHeader::new(0x7777)
-            };
+            let header = EventHeader { event_id, event_flags: 0xF00, cpu_id: 5, ..EventHeader::new(0x7777) };
             let context = DraftContext::Encoded(context);
-            let draft = Draft {
-                context,
-                payload: b"p",
-                metadata: b"m",
-                links: &[link],
-                ..Draft::new(header)
-            };
+            let draft =
+                Draft { context, payload: b"p", metadata: b"m", links: &[link], ..Draft::new(header) };
             bytes.extend(draft.to_vec().unwrap());
         }
         let header = JournalHeader::new(3, 11, bytes.len() as u64, 0);
@@ -316,11 +273,7 @@ mod tests {
             .collect();
         assert!(compact.iter().all(|record| record.len() < 400));
         let mut again = Vec::new();
-        write(
-            compact.iter().map(|bytes| Record::parse(bytes).unwrap()),
-            &mut again,
-        )
-        .unwrap();
+        write(compact.iter().map(|bytes| Record::parse(bytes).unwrap()), &mut again).unwrap();
         assert!(again == journal);
     }
 
@@ -346,21 +299,11 @@ mod tests {
     fn fields_that_the_kernels_structure_lacks_are_not_dropped_silently() {
         let mut context = (1u32 << 21).to_le_bytes().to_vec();
         context.extend([1, 0, b'x']);
-        let header = EventHeader {
-            event_id: 4,
-            ..EventHeader::new(0x0101)
-        };
-        let bytes = Draft {
-            context: DraftContext::Encoded(&context),
-            ..Draft::new(header)
-        }
-        .to_vec()
-        .unwrap();
+        let header = EventHeader { event_id: 4, ..EventHeader::new(0x0101) };
+        let bytes =
+            Draft { context: DraftContext::Encoded(&context), ..Draft::new(header) }.to_vec().unwrap();
         let events = [Record::parse(&bytes).unwrap()];
         let error = write(events.into_iter(), &mut Vec::new()).unwrap_err();
-        assert!(
-            matches!(error, WriteError::Context { event_id: 4, .. }),
-            "{error}"
-        );
+        assert!(matches!(error, WriteError::Context { event_id: 4, .. }), "{error}");
     }
 }

@@ -57,10 +57,7 @@ impl Verdict {
 
     /// Whether the journal may be opened as it is: nothing that was durable is missing without a record of it.
     pub const fn is_good(self) -> bool {
-        matches!(
-            self,
-            Self::Whole | Self::OpenEnd | Self::TornTail | Self::KnownDamage
-        )
+        matches!(self, Self::Whole | Self::OpenEnd | Self::TornTail | Self::KnownDamage)
     }
 }
 
@@ -76,13 +73,7 @@ struct Row {
 }
 
 const fn row(end: Only<End>, durable_behind: Option<bool>, link: Only<Link>, verdict: Verdict) -> Row {
-    Row {
-        opening_is_good: true,
-        end,
-        durable_behind,
-        link,
-        verdict,
-    }
+    Row { opening_is_good: true, end, durable_behind, link, verdict }
 }
 
 const ANY: Option<bool> = None;
@@ -113,9 +104,7 @@ impl Row {
     fn matches(&self, evidence: &Evidence) -> bool {
         self.opening_is_good == evidence.opening_is_good
             && self.end.is_none_or(|ends| ends.contains(&evidence.end))
-            && self
-                .durable_behind
-                .is_none_or(|durable| durable == evidence.durable_behind)
+            && self.durable_behind.is_none_or(|durable| durable == evidence.durable_behind)
             && self.link.is_none_or(|links| links.contains(&evidence.link))
     }
 }
@@ -123,10 +112,7 @@ impl Row {
 /// What the evidence means.
 pub fn decide(evidence: &Evidence) -> Verdict {
     // The test below shows that a row always matches; were it not so, nothing would be touched.
-    TABLE
-        .iter()
-        .find(|row| row.matches(evidence))
-        .map_or(Verdict::Corrupt, |row| row.verdict)
+    TABLE.iter().find(|row| row.matches(evidence)).map_or(Verdict::Corrupt, |row| row.verdict)
 }
 
 #[cfg(test)]
@@ -135,25 +121,13 @@ mod tests {
 
     #[test]
     fn exactly_one_row_matches_any_evidence() {
-        let ends = [
-            End::Sealed,
-            End::Cut,
-            End::Zeros,
-            End::Torn,
-            End::Broken,
-            End::Unsupported,
-        ];
+        let ends = [End::Sealed, End::Cut, End::Zeros, End::Torn, End::Broken, End::Unsupported];
         let mut inputs = 0;
         for opening_is_good in [false, true] {
             for end in ends {
                 for durable_behind in [false, true] {
                     for link in [Link::Newest, Link::Matches, Link::Differs] {
-                        let evidence = Evidence {
-                            opening_is_good,
-                            end,
-                            durable_behind,
-                            link,
-                        };
+                        let evidence = Evidence { opening_is_good, end, durable_behind, link };
                         let rows = TABLE.iter().filter(|row| row.matches(&evidence)).count();
                         assert_eq!(rows, 1, "{evidence:?}");
                         inputs += 1;
@@ -166,40 +140,12 @@ mod tests {
 
     #[test]
     fn only_a_torn_end_of_the_newest_segment_that_was_not_durable_is_cut() {
-        let torn = Evidence {
-            opening_is_good: true,
-            end: End::Torn,
-            durable_behind: false,
-            link: Link::Newest,
-        };
+        let torn =
+            Evidence { opening_is_good: true, end: End::Torn, durable_behind: false, link: Link::Newest };
         assert_eq!(decide(&torn), Verdict::TornTail);
-        assert_eq!(
-            decide(&Evidence {
-                durable_behind: true,
-                ..torn
-            }),
-            Verdict::Corrupt
-        );
-        assert_eq!(
-            decide(&Evidence {
-                link: Link::Matches,
-                ..torn
-            }),
-            Verdict::Corrupt
-        );
-        assert_eq!(
-            decide(&Evidence {
-                opening_is_good: false,
-                ..torn
-            }),
-            Verdict::Corrupt
-        );
-        assert_eq!(
-            decide(&Evidence {
-                end: End::Broken,
-                ..torn
-            }),
-            Verdict::Ambiguous
-        );
+        assert_eq!(decide(&Evidence { durable_behind: true, ..torn }), Verdict::Corrupt);
+        assert_eq!(decide(&Evidence { link: Link::Matches, ..torn }), Verdict::Corrupt);
+        assert_eq!(decide(&Evidence { opening_is_good: false, ..torn }), Verdict::Corrupt);
+        assert_eq!(decide(&Evidence { end: End::Broken, ..torn }), Verdict::Ambiguous);
     }
 }

@@ -109,7 +109,7 @@ pub(crate) fn find_behind<'a>(
                 (seal.digest == seal.computed_digest()).then_some((
                     Found::Seal(seal),
                     seal.epoch,
-                    seal.commit_sequence + 1,
+                    seal.commit_sequence.saturating_add(1),
                 ))?
             }
             _ => return None,
@@ -121,16 +121,9 @@ pub(crate) fn find_behind<'a>(
 /// Whether something behind the scan's end, or the header, says that more was durable than was accepted.
 pub(crate) fn durable_behind(scanner: &Scanner<'_>) -> bool {
     let accepted = scanner.totals().commit_sequence;
-    let JournalHeader {
-        flags, journal_size, ..
-    } = *scanner.header();
+    let JournalHeader { flags, journal_size, .. } = *scanner.header();
     let final_header = flags & (FLAG_SEALED | FLAG_CUT) != 0 && journal_size > scanner.offset() as u64;
     final_header
-        || find_behind(
-            scanner.bytes(),
-            scanner.offset(),
-            Some(scanner.opening().epoch),
-            accepted,
-        )
-        .any(|(_, found)| found.synced_upto() > accepted)
+        || find_behind(scanner.bytes(), scanner.offset(), Some(scanner.opening().epoch), accepted)
+            .any(|(_, found)| found.synced_upto() > accepted)
 }

@@ -2,7 +2,7 @@
 
 use semj_format::control::{self, DamagedRange, PreviousEnd};
 use semj_format::journal_header::FLAG_CUT;
-use semj_format::{ControlError, Digest, JournalHeader, Recovered, SegmentOpen};
+use semj_format::{ControlError, Digest, HeaderError, JournalHeader, Recovered, SegmentOpen};
 
 use crate::decision::{Verdict, decide};
 use crate::evidence::{End, Evidence, Link, durable_behind, find_behind};
@@ -155,10 +155,7 @@ impl Report {
 
     /// Events of the segments that are kept.
     pub fn events(&self) -> u64 {
-        self.kept_segments()
-            .iter()
-            .map(|segment| segment.totals.events)
-            .sum()
+        self.kept_segments().iter().map(|segment| segment.totals.events).sum()
     }
 
     /// Whether nothing that was committed is missing, as far as the bytes can tell.
@@ -174,10 +171,8 @@ impl Report {
 
 /// Examines the segments of a journal, which come in the order of their numbers.
 pub fn examine(inputs: &[SegmentInput<'_>], mode: OpenMode) -> Report {
-    let openings: Vec<_> = inputs
-        .iter()
-        .map(|input| Scanner::new(input.bytes, 0).map(|scanner| *scanner.opening()))
-        .collect();
+    let openings: Vec<_> =
+        inputs.iter().map(|input| Scanner::new(input.bytes, 0).map(|scanner| *scanner.opening())).collect();
     let known = known_damage(inputs);
     let mut report = Report {
         mode,
@@ -190,26 +185,19 @@ pub fn examine(inputs: &[SegmentInput<'_>], mode: OpenMode) -> Report {
     };
     let mut previous: Option<SegmentReport> = None;
     for (i, input) in inputs.iter().enumerate() {
-        let last_event_id = previous
-            .as_ref()
-            .map_or(0, |previous| previous.totals.last_event_id);
+        let last_event_id = previous.as_ref().map_or(0, |previous| previous.totals.last_event_id);
         let next = openings.get(i + 1).and_then(|opening| opening.as_ref().ok());
         let (mut segment, highest_behind) = examine_segment(input, last_event_id, next, &known, mode);
         if let Some(fault) = link_fault(input, &segment, previous.as_ref()) {
             segment.fault = Some(fault);
             segment.verdict = Verdict::Corrupt;
         }
-        report.highest_epoch = report
-            .highest_epoch
-            .max(segment.opening.as_ref().map_or(0, |opening| opening.epoch));
-        report.highest_segment_number = report
-            .highest_segment_number
-            .max(segment.number)
-            .max(input.number.unwrap_or(0));
-        report.highest_event_id = report
-            .highest_event_id
-            .max(segment.totals.last_event_id)
-            .max(highest_behind);
+        report.highest_epoch =
+            report.highest_epoch.max(segment.opening.as_ref().map_or(0, |opening| opening.epoch));
+        report.highest_segment_number =
+            report.highest_segment_number.max(segment.number).max(input.number.unwrap_or(0));
+        report.highest_event_id =
+            report.highest_event_id.max(segment.totals.last_event_id).max(highest_behind);
         previous = Some(segment.clone());
         report.segments.push(segment);
     }
@@ -221,11 +209,7 @@ pub fn examine(inputs: &[SegmentInput<'_>], mode: OpenMode) -> Report {
         Some(Tip {
             journal_uuid: opening.journal_uuid,
             segment_number: segment.number,
-            previous_end: if segment.is_sealed {
-                PreviousEnd::Sealed
-            } else {
-                PreviousEnd::Cut
-            },
+            previous_end: if segment.is_sealed { PreviousEnd::Sealed } else { PreviousEnd::Cut },
             end: segment.end,
             digest: segment.totals.digest,
             commit_sequence: segment.totals.commit_sequence,
@@ -238,27 +222,19 @@ pub fn examine(inputs: &[SegmentInput<'_>], mode: OpenMode) -> Report {
 /// A point in time ends at the first fault. A segment whose opening is bad, or which does not continue the one
 /// before, has nothing before its fault.
 fn cut_at_first_fault(report: &mut Report) {
-    let Some(bad) = report
-        .segments
-        .iter()
-        .position(|segment| !segment.verdict.is_good())
-    else {
+    let Some(bad) = report.segments.iter().position(|segment| !segment.verdict.is_good()) else {
         return;
     };
     let has_prefix = report.segments.get(bad).is_some_and(|segment| {
         segment.totals.commits > 0
-            && segment
-                .fault
-                .is_some_and(|fault| fault.offset > JournalHeader::SIZE as u64)
+            && segment.fault.is_some_and(|fault| fault.offset > JournalHeader::SIZE as u64)
     });
     report.kept = bad + usize::from(has_prefix);
 }
 
 /// Damage that earlier opens recorded. The records stand in the first group of a segment.
 fn known_damage(inputs: &[SegmentInput<'_>]) -> Vec<DamagedRange> {
-    let first_groups = inputs
-        .iter()
-        .filter_map(|input| Scanner::new(input.bytes, 0).ok()?.next_group());
+    let first_groups = inputs.iter().filter_map(|input| Scanner::new(input.bytes, 0).ok()?.next_group());
     first_groups
         .flat_map(|group| group.records())
         .filter(|(_, record)| matches!(control::parse::<Recovered>(record), Ok(Some(_))))
@@ -289,22 +265,14 @@ fn examine_segment(
         None => scanner,
     };
 
-    let is_known = known
-        .iter()
-        .any(|range| range.segment_number == opening.segment_number);
+    let is_known = known.iter().any(|range| range.segment_number == opening.segment_number);
     let mut extents = Vec::new();
     let mut damaged = Vec::new();
     let mut first_stop: Option<Stop> = None;
     loop {
         let start = scanner.offset();
         while scanner.next_group().is_some() {}
-        Extent::push(
-            &mut extents,
-            Extent {
-                start,
-                end: scanner.offset(),
-            },
-        );
+        Extent::push(&mut extents, Extent { start, end: scanner.offset() });
         // `next_group` ends only where it has set an end.
         let end = scanner.end().unwrap_or(ScanEnd::Zeros);
         let is_open = matches!(end, ScanEnd::Zeros | ScanEnd::Torn(_) | ScanEnd::Broken(_));
@@ -317,13 +285,7 @@ fn examine_segment(
             Some(kept) => {
                 let mut at = damage_start;
                 for extent in kept {
-                    Extent::push(
-                        &mut damaged,
-                        Extent {
-                            start: at,
-                            end: extent.start,
-                        },
-                    );
+                    Extent::push(&mut damaged, Extent { start: at, end: extent.start });
                     at = extent.end;
                     Extent::push(&mut extents, extent);
                 }
@@ -334,13 +296,7 @@ fn examine_segment(
                     &header,
                     &opening,
                     &scanner,
-                    Found {
-                        extents,
-                        damaged,
-                        first: first_stop.unwrap_or(stop),
-                        last: stop,
-                        known,
-                    },
+                    Found { extents, damaged, first: first_stop.unwrap_or(stop), last: stop, known },
                 );
             }
         }
@@ -364,24 +320,16 @@ impl Stop {
             Some(_) => Link::Differs,
         };
         let opening_is_good = scanner.totals().commits > 0 || kind == End::Unsupported;
-        let evidence = Evidence {
-            opening_is_good,
-            end: kind,
-            durable_behind,
-            link,
-        };
-        let ends_early = |but| Fault {
-            offset: scanner.offset() as u64,
-            kind: FaultKind::EndsEarly { but },
-        };
+        let evidence = Evidence { opening_is_good, end: kind, durable_behind, link };
+        let ends_early = |but| Fault { offset: scanner.offset() as u64, kind: FaultKind::EndsEarly { but } };
         let fault = end.fault().or(match (link, kind) {
             (Link::Differs | Link::Matches, End::Zeros) => {
                 Some(ends_early("the segment behind it says that it goes on"))
             }
             (Link::Differs, _) => Some(ends_early("the segment behind it names another end or digest")),
-            (Link::Newest, End::Zeros) if durable_behind => Some(ends_early(
-                "its header or a later commit says that more was durable",
-            )),
+            (Link::Newest, End::Zeros) if durable_behind => {
+                Some(ends_early("its header or a later commit says that more was durable"))
+            }
             _ => None,
         });
         Self { evidence, end, fault }
@@ -442,10 +390,7 @@ fn finish(
     let is_linked = found.last.evidence.link == Link::Matches;
     let tail = (!is_sealed && !is_linked && !is_zero(behind)).then(|| {
         let zeros = behind.iter().rev().take_while(|byte| **byte == 0).count();
-        Extent {
-            start: end,
-            end: bytes.len() - zeros,
-        }
+        Extent { start: end, end: bytes.len() - zeros }
     });
     let mut highest_id = scanner.totals().last_event_id;
     if tail.is_some() {
@@ -476,7 +421,10 @@ fn finish(
 /// A segment whose header or SegmentOpen can't be read: nothing in it can be placed in the journal.
 fn bad_opening(input: &SegmentInput<'_>, last_event_id: u64, fault: Fault) -> SegmentReport {
     let evidence = Evidence {
-        opening_is_good: matches!(fault.kind, FaultKind::Control(ControlError::Version { .. })),
+        opening_is_good: matches!(
+            fault.kind,
+            FaultKind::Control(ControlError::Version { .. }) | FaultKind::Header(HeaderError::Version { .. })
+        ),
         end: End::Unsupported,
         durable_behind: false,
         link: Link::Newest,
@@ -502,10 +450,7 @@ fn bad_opening(input: &SegmentInput<'_>, last_event_id: u64, fault: Fault) -> Se
         end: 0,
         is_sealed: false,
         tail: None,
-        damaged: vec![Extent {
-            start: 0,
-            end: input.bytes.len(),
-        }],
+        damaged: vec![Extent { start: 0, end: input.bytes.len() }],
         fault: Some(fault),
         verdict: decide(&evidence),
     }
@@ -520,30 +465,17 @@ fn link_fault(
     let opening = segment.opening.as_ref()?;
     let fault = |field, found, expected| {
         let offset = JournalHeader::SIZE as u64;
-        Some(Fault {
-            offset,
-            kind: FaultKind::Figure {
-                field,
-                found,
-                expected,
-            },
-        })
+        Some(Fault { offset, kind: FaultKind::Figure { field, found, expected } })
     };
     if let Some(number) = input.number.filter(|number| *number != opening.segment_number) {
-        return fault(
-            "segment_number of a file so named",
-            opening.segment_number,
-            number,
-        );
+        return fault("segment_number of a file so named", opening.segment_number, number);
     }
     // A file that is looked at alone has no neighbours that it could contradict.
     input.number?;
     match previous {
-        None if opening.previous_end != PreviousEnd::None.code() => fault(
-            "previous_segment of the first segment here",
-            opening.previous_segment,
-            0,
-        ),
+        None if opening.previous_end != PreviousEnd::None.code() => {
+            fault("previous_segment of the first segment here", opening.previous_segment, 0)
+        }
         // Where the opening before is bad, its own verdict says so.
         Some(previous) if previous.opening.is_some() && opening.previous_segment != previous.number => {
             fault("previous_segment", opening.previous_segment, previous.number)

@@ -5,11 +5,15 @@
 //! it. Three cases follow, from the strongest proof to the weakest:
 //!
 //! 1. The group's root comes out right: all of it is kept.
-//! 2. All frames hold and their number is the commit's: the records whose checksum is right are kept.
+//! 2. All frames hold and their number is the commit's: the records whose checksum is right are kept. If that
+//!    is all of them, damage does not explain the wrong root, and nothing is kept.
 //! 3. A frame is lost. Records are kept from the group's beginning up to the damage, and, behind it, the
 //!    longest run of right records that ends exactly at the commit. The bytes of another record could lie in
 //!    some payload, so the run must also leave room in the commit's `record_count` for the damaged record,
 //!    and carry the ids that the commit's range has for these places.
+//!
+//! A commit that should follow the last good one, but is chained to another, contradicts the chain: of its
+//! group nothing is kept either. What is not kept is damage, and is recorded as such.
 
 use std::collections::HashMap;
 
@@ -21,6 +25,7 @@ use crate::examine::Extent;
 use crate::scanner::Scanner;
 
 /// What was kept of one group.
+#[derive(Default)]
 pub(crate) struct Salvaged {
     /// Where the kept records stand, in order; the Commit's own bytes are not among them.
     pub(crate) extents: Vec<Extent>,
@@ -38,9 +43,14 @@ pub(crate) fn resume(scanner: &mut Scanner<'_>) -> Option<Vec<Extent>> {
     let behind = find_behind(bytes, damage_start, epoch, totals.commit_sequence);
     for (at, found) in behind {
         let Found::Commit(commit) = found else { continue };
-        let Some(salvaged) = salvage_group(bytes, damage_start, at, &commit, totals.last_event_id) else {
-            continue;
+        let is_next = commit.commit_sequence == totals.commit_sequence.wrapping_add(1);
+        let is_chained = !is_next || commit.previous_digest == totals.digest;
+        let salvaged = if is_chained {
+            salvage_group(bytes, damage_start, at, &commit, totals.last_event_id)
+        } else {
+            Some(Salvaged::default())
         };
+        let Some(salvaged) = salvaged else { continue };
         let end = at + semj_format::control::record_size::<Commit>();
         scanner.resume(end, &commit, salvaged.records, salvaged.events);
         let mut extents = salvaged.extents;
@@ -73,10 +83,7 @@ fn whole_group(group: &[u8], start: usize, commit: &Commit) -> Option<Salvaged> 
     }
     let proven = tree.count() == u64::from(commit.record_count) && tree.root() == commit.root;
     proven.then(|| Salvaged {
-        extents: vec![Extent {
-            start,
-            end: group.len(),
-        }],
+        extents: vec![Extent { start, end: group.len() }],
         records: tree.count(),
         events,
     })
@@ -88,11 +95,10 @@ fn framed_group(group: &[u8], start: usize, commit: &Commit, ids: &IdRule) -> Op
     if records.len() != commit.record_count as usize {
         return None;
     }
-    let mut kept = Salvaged {
-        extents: Vec::new(),
-        records: 0,
-        events: 0,
-    };
+    let mut kept = Salvaged::default();
+    if records.iter().all(|(_, record)| record.verify_checksum().is_ok()) {
+        return Some(kept);
+    }
     for (at, record) in &records {
         if record.verify_checksum().is_ok() && (record.is_control() || ids.allows(record.event_id())) {
             kept.keep(*at, record);
@@ -103,11 +109,7 @@ fn framed_group(group: &[u8], start: usize, commit: &Commit, ids: &IdRule) -> Op
 
 /// Case 3.
 fn torn_group(group: &[u8], start: usize, commit: &Commit, ids: &IdRule) -> Salvaged {
-    let mut kept = Salvaged {
-        extents: Vec::new(),
-        records: 0,
-        events: 0,
-    };
+    let mut kept = Salvaged::default();
     let mut damage = start;
     for (at, record) in Records::new(group, start).map_while(Result::ok) {
         let expected = ids.nth(kept.events);
@@ -139,13 +141,7 @@ struct Run {
 /// Goes through the offsets from the last to the first, so that each candidate knows at once whether the
 /// record behind it belongs to a run, and only those are checksummed.
 fn longest_run(group: &[u8], from: usize, room: u64, ids: &IdRule) -> Option<usize> {
-    let mut runs = HashMap::from([(
-        group.len(),
-        Run {
-            records: 0,
-            events: 0,
-        },
-    )]);
+    let mut runs = HashMap::from([(group.len(), Run { records: 0, events: 0 })]);
     let mut longest = None;
     for at in (from..group.len()).rev() {
         let Some(record) = group.get(at..).and_then(|rest| Record::parse(rest).ok()) else {
@@ -157,10 +153,7 @@ fn longest_run(group: &[u8], from: usize, room: u64, ids: &IdRule) -> Option<usi
         let is_event = !record.is_control();
         let id_fits = !is_event || ids.nth_last(next.events).fits(record.event_id());
         if next.records < room && id_fits && record.verify_checksum().is_ok() {
-            let run = Run {
-                records: next.records + 1,
-                events: next.events + u64::from(is_event),
-            };
+            let run = Run { records: next.records + 1, events: next.events + u64::from(is_event) };
             runs.insert(at, run);
             longest = Some(at);
         }
@@ -170,13 +163,7 @@ fn longest_run(group: &[u8], from: usize, room: u64, ids: &IdRule) -> Option<usi
 
 impl Salvaged {
     fn keep(&mut self, at: usize, record: &Record<'_>) {
-        Extent::push(
-            &mut self.extents,
-            Extent {
-                start: at,
-                end: at + record.len(),
-            },
-        );
+        Extent::push(&mut self.extents, Extent { start: at, end: at + record.len() });
         self.records += 1;
         self.events += u64::from(!record.is_control());
     }
@@ -206,13 +193,10 @@ impl IdAt {
 
 impl IdRule {
     fn new(commit: &Commit, after_id: u64) -> Self {
-        let span = commit
-            .last_event_id
-            .wrapping_sub(commit.first_event_id)
-            .wrapping_add(1);
+        let span = commit.last_event_id.wrapping_sub(commit.first_event_id).wrapping_add(1);
         let numbered = commit.flags & Commit::FLAG_BY_PRIORITY == 0 && span == u64::from(commit.event_count);
         Self {
-            first: commit.first_event_id.max(after_id + 1),
+            first: commit.first_event_id.max(after_id.saturating_add(1)),
             last: commit.last_event_id,
             numbered,
         }

@@ -113,14 +113,9 @@ impl<'a> Scanner<'a> {
     ///
     /// What is wrong with the opening. It is synced before the file gets its name, so it is never torn.
     pub fn new(bytes: &'a [u8], last_event_id: u64) -> Result<Self, Fault> {
-        let fault = |offset: usize, kind| Fault {
-            offset: offset as u64,
-            kind,
-        };
-        let header = JournalHeader::parse(bytes).map_err(|error| Fault {
-            offset: error.offset(),
-            kind: FaultKind::Header(error),
-        })?;
+        let fault = |offset: usize, kind| Fault { offset: offset as u64, kind };
+        let header = JournalHeader::parse(bytes)
+            .map_err(|error| Fault { offset: error.offset(), kind: FaultKind::Header(error) })?;
         let start = JournalHeader::SIZE;
         let rest = bytes.get(start..).unwrap_or_default();
         let first = Record::parse_verified(rest).map_err(|error| fault(start, FaultKind::Record(error)))?;
@@ -240,10 +235,7 @@ impl<'a> Scanner<'a> {
         let mut group = GroupTotals::new(self.totals.last_event_id);
         let mut at = start;
         loop {
-            let fault = |kind| Fault {
-                offset: at as u64,
-                kind,
-            };
+            let fault = |kind| Fault { offset: at as u64, kind };
             let rest = self.bytes.get(at..).unwrap_or_default();
             let record = match Record::parse_verified(rest) {
                 Ok(record) => record,
@@ -252,10 +244,7 @@ impl<'a> Scanner<'a> {
                     let bytes = (at - start) as u64;
                     return Err(Fault {
                         offset: start as u64,
-                        kind: FaultKind::Uncommitted {
-                            records: tree.count(),
-                            bytes,
-                        },
+                        kind: FaultKind::Uncommitted { records: tree.count(), bytes },
                     });
                 }
                 Err(error) => return Err(fault(FaultKind::Record(error))),
@@ -268,12 +257,7 @@ impl<'a> Scanner<'a> {
                         let commit = required::<Commit>(&record).map_err(control_fault)?;
                         self.check_commit(&commit, start, at, &tree, &group)?;
                         self.accept(&record, &commit, end, &tree, &group);
-                        return Ok(Scanned::Group(Group {
-                            bytes: self.bytes,
-                            start,
-                            end,
-                            commit,
-                        }));
+                        return Ok(Scanned::Group(Group { bytes: self.bytes, start, end, commit }));
                     }
                     EventType::JOURNAL_SEGMENT_SEAL => {
                         let seal = required::<SegmentSeal>(&record).map_err(control_fault)?;
@@ -289,9 +273,7 @@ impl<'a> Scanner<'a> {
                         return Ok(Scanned::Seal(seal));
                     }
                     EventType::JOURNAL_SEGMENT_OPEN if at > JournalHeader::SIZE => {
-                        return Err(fault(FaultKind::Misplaced {
-                            found: "second SegmentOpen",
-                        }));
+                        return Err(fault(FaultKind::Misplaced { found: "second SegmentOpen" }));
                     }
                     _ => {}
                 }
@@ -317,11 +299,7 @@ impl<'a> Scanner<'a> {
         check.figure("commit epoch", commit.epoch, self.opening.epoch)?;
         let next = self.totals.commit_sequence.wrapping_add(1);
         check.figure("commit_sequence", commit.commit_sequence, next)?;
-        check.digest(
-            "commit previous_digest",
-            commit.previous_digest,
-            self.totals.digest,
-        )?;
+        check.digest("commit previous_digest", commit.previous_digest, self.totals.digest)?;
         check.figure("commit record_count", commit.record_count.into(), tree.count())?;
         check.figure("commit event_count", commit.event_count.into(), group.events)?;
         check.figure("commit byte_count", commit.byte_count, (at - start) as u64)?;
@@ -336,11 +314,8 @@ impl<'a> Scanner<'a> {
         }
         if let Some((found, after)) = group.out_of_order {
             let by_priority = commit.flags & Commit::FLAG_BY_PRIORITY != 0;
-            if !by_priority || found <= self.totals.last_event_id || self.has_double_id(start, at) {
-                return Err(Fault {
-                    offset: start as u64,
-                    kind: FaultKind::IdOrder { found, after },
-                });
+            if !by_priority || group.first <= self.totals.last_event_id || self.has_double_id(start, at) {
+                return Err(Fault { offset: start as u64, kind: FaultKind::IdOrder { found, after } });
             }
         }
         check.figure("commit first_event_id", commit.first_event_id, group.first)?;
@@ -350,10 +325,8 @@ impl<'a> Scanner<'a> {
     /// Whether an id occurs twice in a group whose ids are not in order.
     fn has_double_id(&self, start: usize, end: usize) -> bool {
         let records = Records::new(&self.bytes[..end], start).map_while(Result::ok);
-        let mut ids: Vec<_> = records
-            .filter(|(_, record)| !record.is_control())
-            .map(|(_, record)| record.event_id())
-            .collect();
+        let mut ids: Vec<_> =
+            records.filter(|(_, record)| !record.is_control()).map(|(_, record)| record.event_id()).collect();
         ids.sort_unstable();
         ids.windows(2).any(|pair| pair.first() == pair.last())
     }
@@ -386,17 +359,9 @@ impl<'a> Scanner<'a> {
         let check = Check { offset: at as u64 };
         let totals = &self.totals;
         check.digest("seal digest", seal.digest, seal.computed_digest())?;
-        check.figure(
-            "seal segment_number",
-            seal.segment_number,
-            self.opening.segment_number,
-        )?;
+        check.figure("seal segment_number", seal.segment_number, self.opening.segment_number)?;
         check.figure("seal epoch", seal.epoch, self.opening.epoch)?;
-        check.figure(
-            "seal commit_sequence",
-            seal.commit_sequence,
-            totals.commit_sequence,
-        )?;
+        check.figure("seal commit_sequence", seal.commit_sequence, totals.commit_sequence)?;
         check.digest("seal previous_digest", seal.previous_digest, totals.digest)?;
         if self.resumed {
             // The totals lack what was lost.
@@ -405,17 +370,9 @@ impl<'a> Scanner<'a> {
         check.figure("seal commit_count", seal.commit_count, totals.commits)?;
         check.figure("seal record_count", seal.record_count, totals.records)?;
         check.figure("seal event_count", seal.event_count, totals.events)?;
-        check.figure(
-            "seal byte_count",
-            seal.byte_count,
-            (at - JournalHeader::SIZE) as u64,
-        )?;
+        check.figure("seal byte_count", seal.byte_count, (at - JournalHeader::SIZE) as u64)?;
         check.figure("seal first_event_id", seal.first_event_id, totals.first_event_id)?;
-        let last = if totals.events == 0 {
-            0
-        } else {
-            totals.last_event_id
-        };
+        let last = if totals.events == 0 { 0 } else { totals.last_event_id };
         check.figure("seal last_event_id", seal.last_event_id, last)?;
         check.digest("seal root", seal.root, self.commit_leaves.root())
     }
@@ -426,14 +383,8 @@ impl<'a> Scanner<'a> {
         if self.header.flags & FLAG_SEALED == 0 || self.resumed {
             return Ok(());
         }
-        let check = Check {
-            offset: seal_at as u64,
-        };
-        check.figure(
-            "header total_events",
-            self.header.total_events,
-            self.totals.records,
-        )?;
+        let check = Check { offset: seal_at as u64 };
+        check.figure("header total_events", self.header.total_events, self.totals.records)?;
         check.figure("header journal_size", self.header.journal_size, self.at as u64)
     }
 }
@@ -448,19 +399,13 @@ const RECORD_PROBE: usize = semj_format::limits::RECORD_SIZE_MIN;
 
 /// Whether all bytes are zero. Looks at whole blocks at a time, which compilers turn into vector code.
 pub(crate) fn is_zero(bytes: &[u8]) -> bool {
-    bytes
-        .chunks(4096)
-        .all(|chunk| chunk.iter().fold(0, |any, byte| any | byte) == 0)
+    bytes.chunks(4096).all(|chunk| chunk.iter().fold(0, |any, byte| any | byte) == 0)
 }
 
 /// A control record that is of this type for certain.
 fn required<B: Body>(record: &Record<'_>) -> Result<B, ControlError> {
     let event_type = B::EVENT_TYPE;
-    let wrong_size = ControlError::Size {
-        event_type,
-        found: record.payload().len(),
-        expected: B::BODY_SIZE,
-    };
+    let wrong_size = ControlError::Size { event_type, found: record.payload().len(), expected: B::BODY_SIZE };
     control::parse(record)?.ok_or(wrong_size)
 }
 
@@ -476,13 +421,7 @@ struct GroupTotals {
 
 impl GroupTotals {
     fn new(last_event_id: u64) -> Self {
-        Self {
-            events: 0,
-            first: 0,
-            last: 0,
-            highest: last_event_id,
-            out_of_order: None,
-        }
+        Self { events: 0, first: 0, last: 0, highest: last_event_id, out_of_order: None }
     }
 
     /// `first` and `last` are the lowest and the highest id, whatever the order in the group.
@@ -503,30 +442,19 @@ struct Check {
 
 impl Check {
     fn fault(&self, kind: FaultKind) -> Fault {
-        Fault {
-            offset: self.offset,
-            kind,
-        }
+        Fault { offset: self.offset, kind }
     }
 
     fn figure(&self, field: &'static str, found: u64, expected: u64) -> Result<(), Fault> {
         if found != expected {
-            return Err(self.fault(FaultKind::Figure {
-                field,
-                found,
-                expected,
-            }));
+            return Err(self.fault(FaultKind::Figure { field, found, expected }));
         }
         Ok(())
     }
 
     fn digest(&self, field: &'static str, found: Digest, expected: Digest) -> Result<(), Fault> {
         if found != expected {
-            return Err(self.fault(FaultKind::Digest {
-                field,
-                found,
-                expected,
-            }));
+            return Err(self.fault(FaultKind::Digest { field, found, expected }));
         }
         Ok(())
     }

@@ -141,11 +141,7 @@ impl SegmentBuilder {
             record_count: self.records,
             event_count: self.events,
             first_event_id: self.first_event_id,
-            last_event_id: if self.events == 0 {
-                0
-            } else {
-                self.next_event_id - 1
-            },
+            last_event_id: if self.events == 0 { 0 } else { self.next_event_id - 1 },
             byte_count: (self.bytes.len() - JournalHeader::SIZE) as u64,
             synced_upto: self.synced_upto,
             root: self.commit_leaves.root(),
@@ -154,8 +150,7 @@ impl SegmentBuilder {
         }
         .seal_digest();
         self.digest = seal.digest;
-        self.bytes
-            .extend_from_slice(&control_record::<SegmentSeal>(&seal.encode()));
+        self.bytes.extend_from_slice(&control_record::<SegmentSeal>(&seal.encode()));
         self.records += 1;
         self.set_header(FLAG_SEALED);
     }
@@ -202,16 +197,8 @@ pub fn event(id: u64, payload: &[u8]) -> Vec<u8> {
         ..EventHeader::new(EventType::FILESYSTEM_WRITE.0)
     };
     let path = format!("/project/file-{id}");
-    let context = Context {
-        path: path.as_bytes(),
-        inode_number: id,
-        ..Context::default()
-    };
-    encode(&Draft {
-        context: DraftContext::Fields(context),
-        payload,
-        ..Draft::new(header)
-    })
+    let context = Context { path: path.as_bytes(), inode_number: id, ..Context::default() };
+    encode(&Draft { context: DraftContext::Fields(context), payload, ..Draft::new(header) })
 }
 
 fn encode(draft: &Draft<'_>) -> Vec<u8> {

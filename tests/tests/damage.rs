@@ -1,4 +1,5 @@
 //! Damage of every kind to one segment: what the scanner returns, and the verdict.
+#![expect(clippy::unwrap_used, reason = "a test ends where something is not as it should be")]
 
 use std::collections::HashSet;
 use std::ops::Range;
@@ -17,9 +18,7 @@ fn segment() -> SegmentBuilder {
     while records < 198 {
         n += 1;
         let events = (n % 7 + 1).min(198 - records);
-        let group: Vec<_> = (0..events)
-            .map(|i| segment.event(&vec![n as u8; i * 13 % 90]))
-            .collect();
+        let group: Vec<_> = (0..events).map(|i| segment.event(&vec![n as u8; i * 13 % 90])).collect();
         segment.synced_upto = segment.commit_sequence.saturating_sub(1);
         segment.group(&group);
         records += events + 1;
@@ -28,14 +27,7 @@ fn segment() -> SegmentBuilder {
 }
 
 fn examine_one(bytes: &[u8], mode: OpenMode) -> Report {
-    examine(
-        &[SegmentInput {
-            name: "test",
-            number: Some(1),
-            bytes,
-        }],
-        mode,
-    )
+    examine(&[SegmentInput { name: "test", number: Some(1), bytes }], mode)
 }
 
 /// Every record in the extents stands where it stood and is what it was.
@@ -43,12 +35,8 @@ fn assert_nothing_invented(report: &Report, damaged: &[u8], original: &[u8], wha
     let mut offsets = Vec::new();
     for extent in &report.segments[0].extents {
         for record in Records::new(&damaged[..extent.end], extent.start) {
-            let (at, record) = record.unwrap_or_else(|error| panic!("{what}: {error}"));
-            assert_eq!(
-                Some(record.bytes()),
-                original.get(at..at + record.len()),
-                "{what}: record at {at}"
-            );
+            let (at, record) = record.unwrap();
+            assert_eq!(Some(record.bytes()), original.get(at..at + record.len()), "{what}: record at {at}");
             offsets.push(at);
         }
     }
@@ -76,25 +64,14 @@ fn synced_behind(bytes: &[u8], from: usize) -> u64 {
 #[test]
 fn the_undamaged_segment_is_whole_or_open() {
     let open = segment();
-    assert_eq!(
-        record_ranges(&open.bytes).len(),
-        199 + usize::from(open.bytes.is_empty())
-    );
+    assert_eq!(record_ranges(&open.bytes).len(), 199 + usize::from(open.bytes.is_empty()));
     let mut sealed = open.clone();
     sealed.seal();
     assert_eq!(record_ranges(&sealed.bytes).len(), 200);
     for mode in MODES {
-        assert_eq!(
-            examine_one(&open.bytes, mode).segments[0].verdict,
-            Verdict::OpenEnd
-        );
+        assert_eq!(examine_one(&open.bytes, mode).segments[0].verdict, Verdict::OpenEnd);
         let report = examine_one(&sealed.bytes, mode);
-        assert_eq!(
-            report.segments[0].verdict,
-            Verdict::Whole,
-            "{:?}",
-            report.segments[0].fault
-        );
+        assert_eq!(report.segments[0].verdict, Verdict::Whole, "{:?}", report.segments[0].fault);
         assert_eq!(report.segments[0].totals.records, 200);
     }
 }
@@ -104,11 +81,7 @@ fn every_truncation_of_an_open_segment_is_cut_at_its_last_whole_group() {
     let segment = segment();
     let bytes = &segment.bytes;
     for length in 0..bytes.len() {
-        let groups = segment
-            .group_ends
-            .iter()
-            .take_while(|end| **end <= length)
-            .count();
+        let groups = segment.group_ends.iter().take_while(|end| **end <= length).count();
         let end = groups.checked_sub(1).map_or(0, |last| segment.group_ends[last]);
         let expected = match groups {
             0 => Verdict::Corrupt,
@@ -119,10 +92,7 @@ fn every_truncation_of_an_open_segment_is_cut_at_its_last_whole_group() {
             let report = examine_one(&bytes[..length], mode);
             assert_eq!(report.segments[0].verdict, expected, "length {length}, {mode:?}");
             let kept = assert_nothing_invented(&report, &bytes[..length], bytes, "truncated");
-            let whole = record_ranges(bytes)
-                .iter()
-                .filter(|range| range.end <= end)
-                .count();
+            let whole = record_ranges(bytes).iter().filter(|range| range.end <= end).count();
             assert_eq!(kept.len(), whole, "length {length}, {mode:?}");
         }
     }
@@ -166,11 +136,7 @@ fn every_flipped_bit_in_the_first_20_records_gets_the_verdict_of_the_table() {
         for mode in MODES {
             let report = examine_one(&damaged, mode);
             let what = format!("bit {bit}, {mode:?}");
-            assert_eq!(
-                report.segments[0].verdict, expected,
-                "{what}: {:?}",
-                report.segments[0].fault
-            );
+            assert_eq!(report.segments[0].verdict, expected, "{what}: {:?}", report.segments[0].fault);
             let kept = assert_nothing_invented(&report, &damaged, &open.bytes, &what);
             if mode == OpenMode::Salvage && group > 0 {
                 // All but the damaged record, unless it is the damaged group's commit: then that whole group
@@ -178,10 +144,7 @@ fn every_flipped_bit_in_the_first_20_records_gets_the_verdict_of_the_table() {
                 let hit = ranges.iter().position(|range| range.contains(&byte)).unwrap();
                 let is_commit = ranges[hit].end == open.group_ends[group];
                 let lost = if is_commit {
-                    ranges
-                        .iter()
-                        .filter(|r| segment_group(&open, r.start) == group)
-                        .count()
+                    ranges.iter().filter(|r| segment_group(&open, r.start) == group).count()
                 } else {
                     1
                 };
@@ -238,21 +201,15 @@ fn records_inside_a_payload_are_never_taken_for_the_journals_own() {
     let mut outer = SegmentBuilder::new();
     let first = outer.event(b"first");
     outer.group(&[first]);
-    let group = [
-        outer.event(&inner.bytes),
-        outer.event(b"behind"),
-        outer.event(b"last"),
-    ];
+    let group = [outer.event(&inner.bytes), outer.event(b"behind"), outer.event(b"last")];
     outer.group(&group);
     for _ in 0..2 {
         let next = outer.event(b"later");
         outer.synced_upto = outer.commit_sequence;
         outer.group(&[next]);
     }
-    let written: HashSet<Vec<u8>> = record_ranges(&outer.bytes)
-        .into_iter()
-        .map(|range| outer.bytes[range].to_vec())
-        .collect();
+    let written: HashSet<Vec<u8>> =
+        record_ranges(&outer.bytes).into_iter().map(|range| outer.bytes[range].to_vec()).collect();
     // Damage to the frame of the record that carries the payload: where it ends is not known any more.
     let carrier = outer.group_ends[1];
     for at in carrier..carrier + 132 {
@@ -266,10 +223,7 @@ fn records_inside_a_payload_are_never_taken_for_the_journals_own() {
             }
         }
         let last_event = outer.next_event_id - 1;
-        assert_eq!(
-            report.segments[0].totals.last_event_id, last_event,
-            "byte {at}: goes on behind"
-        );
+        assert_eq!(report.segments[0].totals.last_event_id, last_event, "byte {at}: goes on behind");
     }
 }
 
@@ -303,35 +257,15 @@ fn stale_records_of_an_older_epoch_behind_the_end_are_no_part_of_the_journal() {
 
 #[test]
 fn whole_bytes_that_contradict_the_chain_are_ambiguous() {
-    let cases: [(&str, fn(semj_format::Commit) -> semj_format::Commit); 7] = [
-        ("sequence", |c| semj_format::Commit {
-            commit_sequence: c.commit_sequence + 1,
-            ..c
-        }),
-        ("epoch", |c| semj_format::Commit {
-            epoch: c.epoch + 1,
-            ..c
-        }),
-        ("first id", |c| semj_format::Commit {
-            first_event_id: c.first_event_id + 1,
-            ..c
-        }),
-        ("count", |c| semj_format::Commit {
-            record_count: c.record_count + 1,
-            ..c
-        }),
-        ("bytes", |c| semj_format::Commit {
-            byte_count: c.byte_count + 1,
-            ..c
-        }),
-        ("root", |c| semj_format::Commit {
-            root: semj_format::Digest([1; 32]),
-            ..c
-        }),
-        ("chain", |c| semj_format::Commit {
-            previous_digest: semj_format::Digest([1; 32]),
-            ..c
-        }),
+    type Change = fn(semj_format::Commit) -> semj_format::Commit;
+    let cases: [(&str, Change); 7] = [
+        ("sequence", |c| semj_format::Commit { commit_sequence: c.commit_sequence + 1, ..c }),
+        ("epoch", |c| semj_format::Commit { epoch: c.epoch + 1, ..c }),
+        ("first id", |c| semj_format::Commit { first_event_id: c.first_event_id + 1, ..c }),
+        ("count", |c| semj_format::Commit { record_count: c.record_count + 1, ..c }),
+        ("bytes", |c| semj_format::Commit { byte_count: c.byte_count + 1, ..c }),
+        ("root", |c| semj_format::Commit { root: semj_format::Digest([1; 32]), ..c }),
+        ("chain", |c| semj_format::Commit { previous_digest: semj_format::Digest([1; 32]), ..c }),
     ];
     for (what, change) in cases {
         let mut segment = SegmentBuilder::new();
@@ -343,10 +277,7 @@ fn whole_bytes_that_contradict_the_chain_are_ambiguous() {
     }
     let mut segment = SegmentBuilder::new();
     segment.group(&[event(5, b""), event(5, b"")]);
-    assert_eq!(
-        examine_one(&segment.bytes, OpenMode::Strict).segments[0].verdict,
-        Verdict::Ambiguous
-    );
+    assert_eq!(examine_one(&segment.bytes, OpenMode::Strict).segments[0].verdict, Verdict::Ambiguous);
 }
 
 #[test]
@@ -355,14 +286,8 @@ fn a_group_in_the_order_of_priorities_may_have_its_ids_in_any_order_but_none_twi
         let mut segment = SegmentBuilder::new();
         let by_priority = semj_format::Commit::FLAG_BY_PRIORITY;
         let records = ids.map(|id| event(id, b""));
-        segment.group_with(&records, |c| semj_format::Commit {
-            flags: by_priority,
-            ..c
-        });
-        assert_eq!(
-            examine_one(&segment.bytes, OpenMode::Strict).segments[0].verdict,
-            verdict
-        );
+        segment.group_with(&records, |c| semj_format::Commit { flags: by_priority, ..c });
+        assert_eq!(examine_one(&segment.bytes, OpenMode::Strict).segments[0].verdict, verdict);
     }
 }
 
@@ -372,9 +297,8 @@ fn arbitrary_bytes_never_panic() {
     for round in 0..2000usize {
         let mut bytes: Vec<u8> = (0..round % 700)
             .map(|_| {
-                random = random
-                    .wrapping_mul(6_364_136_223_846_793_005)
-                    .wrapping_add(1_442_695_040_888_963_407);
+                random =
+                    random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
                 (random >> 56) as u8
             })
             .collect();
@@ -385,12 +309,7 @@ fn arbitrary_bytes_never_panic() {
         }
         for mode in MODES {
             let report = examine_one(&bytes, mode);
-            assert!(
-                report.segments[0]
-                    .extents
-                    .iter()
-                    .all(|extent| extent.end <= bytes.len())
-            );
+            assert!(report.segments[0].extents.iter().all(|extent| extent.end <= bytes.len()));
         }
         let _ = Record::parse(&bytes);
     }

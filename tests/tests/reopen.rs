@@ -1,4 +1,5 @@
 //! What an open does about a journal that was not closed, or is damaged; on a real file system.
+#![expect(clippy::unwrap_used, reason = "a test ends where something is not as it should be")]
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -7,11 +8,7 @@ use semj::{Error, Event, EventType, Journal, OpenMode, Options, Reader, Verdict}
 use semj_format::{EventType as Type, Gap, JournalHeader, Recovered, SegmentOpen, control, journal_header};
 
 fn options(mode: OpenMode) -> Options {
-    Options {
-        mode,
-        segment_size: 256 << 10,
-        ..Options::default()
-    }
+    Options { mode, segment_size: 256 << 10, ..Options::default() }
 }
 
 fn strict() -> Options {
@@ -21,9 +18,7 @@ fn strict() -> Options {
 /// Emits and syncs so many events.
 fn emit(journal: &Journal, count: u64) {
     for _ in 0..count {
-        let event = Event::new(EventType::FILESYSTEM_WRITE)
-            .path("/project/file")
-            .payload(b"{\"bytes\":512}");
+        let event = Event::new(EventType::FILESYSTEM_WRITE).path("/project/file").payload(b"{\"bytes\":512}");
         journal.emit(&event).unwrap();
         journal.sync().unwrap();
     }
@@ -42,10 +37,7 @@ fn crashed(journal: &Journal) -> tempfile::TempDir {
 }
 
 fn segments(dir: &Path) -> Vec<PathBuf> {
-    let mut paths: Vec<_> = fs::read_dir(dir)
-        .unwrap()
-        .map(|entry| entry.unwrap().path())
-        .collect();
+    let mut paths: Vec<_> = fs::read_dir(dir).unwrap().map(|entry| entry.unwrap().path()).collect();
     paths.retain(|path| path.extension().is_some_and(|extension| extension == "semj"));
     paths.sort();
     paths
@@ -61,22 +53,14 @@ fn quarantined(dir: &Path) -> Vec<Vec<u8>> {
 }
 
 fn ids(dir: &Path, mode: OpenMode) -> Vec<u64> {
-    Reader::open(dir, mode)
-        .unwrap()
-        .iter(..)
-        .map(|record| record.event_id())
-        .collect()
+    Reader::open(dir, mode).unwrap().iter(..).map(|record| record.event_id()).collect()
 }
 
 /// Where the records of one segment stand, as a strict reader sees them.
 fn records(dir: &Path, segment_number: u64) -> Vec<(usize, usize, Type)> {
     let reader = Reader::open(dir, OpenMode::Strict).unwrap();
-    let located = reader
-        .records()
-        .filter(|at| at.opening.segment_number == segment_number);
-    located
-        .map(|at| (at.offset as usize, at.record.len(), at.record.event_type()))
-        .collect()
+    let located = reader.records().filter(|at| at.opening.segment_number == segment_number);
+    located.map(|at| (at.offset as usize, at.record.len(), at.record.event_type())).collect()
 }
 
 fn flip(path: &Path, at: usize) {
@@ -95,40 +79,23 @@ fn after_a_crash_the_old_segment_is_never_appended_to_and_a_new_epoch_begins() {
 
     let reopened = Journal::open(crash.path(), strict()).unwrap();
     assert_eq!(reopened.recovery().segments[0].verdict, Verdict::OpenEnd);
-    assert_eq!(
-        (reopened.stats().epoch, reopened.stats().last_durable_id),
-        (2, 10)
-    );
+    assert_eq!((reopened.stats().epoch, reopened.stats().last_durable_id), (2, 10));
     emit(&reopened, 5);
     reopened.close().unwrap();
 
     let paths = segments(crash.path());
     assert_eq!(paths.len(), 2);
     let now = fs::read(&paths[0]).unwrap();
-    assert!(
-        now[JournalHeader::SIZE..] == old[JournalHeader::SIZE..],
-        "only the header changed"
-    );
-    assert_eq!(
-        JournalHeader::parse(&now).unwrap().flags,
-        journal_header::FLAG_CUT
-    );
+    assert!(now[JournalHeader::SIZE..] == old[JournalHeader::SIZE..], "only the header changed");
+    assert_eq!(JournalHeader::parse(&now).unwrap().flags, journal_header::FLAG_CUT);
     assert_eq!(ids(crash.path(), OpenMode::Strict), (1..=15).collect::<Vec<_>>());
     let reader = Reader::open(crash.path(), OpenMode::Strict).unwrap();
     let opening = reader.report().segments[1].opening.unwrap();
-    assert_eq!(
-        opening.previous_end_offset,
-        reader.report().segments[0].end as u64
-    );
-    let recovered: Vec<Recovered> = reader
-        .records()
-        .filter_map(|at| control::parse(&at.record).unwrap())
-        .collect();
+    assert_eq!(opening.previous_end_offset, reader.report().segments[0].end as u64);
+    let recovered: Vec<Recovered> =
+        reader.records().filter_map(|at| control::parse(&at.record).unwrap()).collect();
     assert_eq!(recovered.len(), 1);
-    assert_eq!(
-        (recovered[0].kept_events, recovered[0].quarantined_bytes),
-        (10, 0)
-    );
+    assert_eq!((recovered[0].kept_events, recovered[0].quarantined_bytes), (10, 0));
 }
 
 #[test]
@@ -138,17 +105,10 @@ fn a_torn_tail_is_cut_and_its_bytes_are_kept_in_quarantine() {
     emit(&journal, 10);
     let crash = crashed(&journal);
     let path = &segments(crash.path())[0];
-    let end = Reader::open(crash.path(), OpenMode::Strict)
-        .unwrap()
-        .report()
-        .segments[0]
-        .end;
+    let end = Reader::open(crash.path(), OpenMode::Strict).unwrap().report().segments[0].end;
     // An unfinished group: the beginning of the event before it, again.
     let mut bytes = fs::read(path).unwrap();
-    let (at, size, _) = *records(crash.path(), 1)
-        .iter()
-        .rfind(|(.., t)| !t.is_journal())
-        .unwrap();
+    let (at, size, _) = *records(crash.path(), 1).iter().rfind(|(.., t)| !t.is_journal()).unwrap();
     bytes.copy_within(at..at + size - 1, end);
     fs::write(path, &bytes).unwrap();
 
@@ -232,11 +192,7 @@ fn three_segments() -> tempfile::TempDir {
 
 /// Offset of the payload of the n-th event of a segment.
 fn event_offset(dir: &Path, segment: u64, n: usize) -> usize {
-    let (at, size, _) = *records(dir, segment)
-        .iter()
-        .filter(|(.., t)| !t.is_journal())
-        .nth(n)
-        .unwrap();
+    let (at, size, _) = *records(dir, segment).iter().filter(|(.., t)| !t.is_journal()).nth(n).unwrap();
     at + size - 1
 }
 
@@ -257,18 +213,12 @@ fn strict_refuses_damage_below_the_durable_mark_with_a_report_and_changes_nothin
             let segment = report.refusal().unwrap();
             assert_eq!((segment.number, segment.verdict), (2, Verdict::Corrupt));
             let fault = segment.fault.unwrap();
-            assert!(
-                fault.offset < at as u64 && at as u64 - fault.offset < 300,
-                "{fault}"
-            );
+            assert!(fault.offset < at as u64 && at as u64 - fault.offset < 300, "{fault}");
             assert_eq!(Path::new(&segment.name), Path::new(path.file_name().unwrap()));
         }
         other => panic!("{other}"),
     }
-    assert!(matches!(
-        Reader::open(dir.path(), OpenMode::Strict),
-        Err(Error::Damaged { .. })
-    ));
+    assert!(matches!(Reader::open(dir.path(), OpenMode::Strict), Err(Error::Damaged { .. })));
     assert!(all_bytes(dir.path()) == before && quarantined(dir.path()).is_empty());
 }
 
@@ -278,10 +228,7 @@ fn point_in_time_keeps_the_prefix_and_quarantines_the_rest() {
     let at = event_offset(dir.path(), 2, 4);
     let before = all_bytes(dir.path());
     flip(&segments(dir.path())[1], at);
-    assert_eq!(
-        ids(dir.path(), OpenMode::PointInTime),
-        (1..=14).collect::<Vec<_>>()
-    );
+    assert_eq!(ids(dir.path(), OpenMode::PointInTime), (1..=14).collect::<Vec<_>>());
     let journal = Journal::open(dir.path(), options(OpenMode::PointInTime)).unwrap();
     // Ids that may have been acknowledged are not given again.
     assert_eq!(journal.stats().last_emitted_id, 30);
@@ -294,16 +241,10 @@ fn point_in_time_keeps_the_prefix_and_quarantines_the_rest() {
     assert_eq!(quarantined.len(), 2);
     assert!(quarantined[1] == before[2], "the later segment, whole");
     let reader = Reader::open(dir.path(), OpenMode::Strict).unwrap();
-    let gap: Gap = reader
-        .records()
-        .find_map(|at| control::parse(&at.record).unwrap())
-        .unwrap();
+    let gap: Gap = reader.records().find_map(|at| control::parse(&at.record).unwrap()).unwrap();
     assert_eq!((gap.first_event_id, gap.last_event_id), (15, 30));
     let opening: SegmentOpen = reader.report().segments.last().unwrap().opening.unwrap();
-    assert_eq!(
-        (opening.previous_segment, opening.segment_number, opening.epoch),
-        (2, 4, 2)
-    );
+    assert_eq!((opening.previous_segment, opening.segment_number, opening.epoch), (2, 4, 2));
 }
 
 #[test]
@@ -317,10 +258,7 @@ fn salvage_keeps_all_that_proves_itself_and_the_damage_is_known_from_then_on() {
     emit(&journal, 2);
     journal.close().unwrap();
     expected.extend([31, 32]);
-    assert!(
-        all_bytes(dir.path())[..3] == damaged,
-        "damaged segments are left as they are"
-    );
+    assert!(all_bytes(dir.path())[..3] == damaged, "damaged segments are left as they are");
     // The next open needs no special mode.
     Journal::open(dir.path(), strict()).unwrap().close().unwrap();
     let reader = Reader::open(dir.path(), OpenMode::Strict).unwrap();
@@ -329,10 +267,7 @@ fn salvage_keeps_all_that_proves_itself_and_the_damage_is_known_from_then_on() {
     // New damage is still found.
     let path = &segments(dir.path())[1];
     flip(path, reader.report().segments[1].extents[0].end - 1);
-    assert!(matches!(
-        Reader::open(dir.path(), OpenMode::Strict),
-        Err(Error::Damaged { .. })
-    ));
+    assert!(matches!(Reader::open(dir.path(), OpenMode::Strict), Err(Error::Damaged { .. })));
 }
 
 #[test]
@@ -348,11 +283,7 @@ fn missing_swapped_renamed_and_doubled_segments_are_noticed() {
             fs::rename(&spare, &paths[1]).unwrap();
         }),
         ("renamed", |paths| {
-            fs::rename(
-                &paths[2],
-                paths[2].with_file_name("0000000009-00000000000000000021.semj"),
-            )
-            .unwrap();
+            fs::rename(&paths[2], paths[2].with_file_name("0000000009-00000000000000000021.semj")).unwrap();
         }),
         ("doubled", |paths| {
             let copy = paths[2].with_file_name("0000000004-00000000000000000031.semj");
@@ -395,11 +326,7 @@ fn a_newer_layout_is_refused_in_every_mode() {
     let checksum = semj_format::checksum::kernel_crc32([&commit[..]]);
     commit[84..88].copy_from_slice(&checksum.to_le_bytes());
     segment.bytes.extend(commit);
-    fs::write(
-        dir.path().join("0000000001-00000000000000000001.semj"),
-        &segment.bytes,
-    )
-    .unwrap();
+    fs::write(dir.path().join("0000000001-00000000000000000001.semj"), &segment.bytes).unwrap();
     for mode in [OpenMode::Strict, OpenMode::PointInTime, OpenMode::Salvage] {
         match Journal::open(dir.path(), options(mode)).unwrap_err() {
             Error::Damaged { report, .. } => {

@@ -32,10 +32,8 @@ impl Medium for Disk {
 
     fn create_dir(&self, dir: &Path) -> io::Result<()> {
         // Each level that is new becomes durable in the one above it.
-        let missing: Vec<_> = dir
-            .ancestors()
-            .take_while(|path| !path.as_os_str().is_empty() && !path.is_dir())
-            .collect();
+        let missing: Vec<_> =
+            dir.ancestors().take_while(|path| !path.as_os_str().is_empty() && !path.is_dir()).collect();
         for path in missing.into_iter().rev() {
             match fs::create_dir(path) {
                 Err(error) if error.kind() == io::ErrorKind::AlreadyExists && path.is_dir() => {}
@@ -48,12 +46,7 @@ impl Medium for Disk {
     }
 
     fn create(&self, path: &Path, size: u64) -> io::Result<Box<dyn File>> {
-        let file = OpenOptions::new()
-            .read(true)
-            .write(true)
-            .create(true)
-            .truncate(true)
-            .open(path)?;
+        let file = OpenOptions::new().read(true).write(true).create(true).truncate(true).open(path)?;
         if size > 0 {
             fallocate(&file, FallocateFlags::empty(), 0, size)?;
         }
@@ -78,28 +71,18 @@ impl Medium for Disk {
     }
 
     fn lock(&self, path: &Path) -> io::Result<LockOutcome> {
-        let file = OpenOptions::new()
-            .read(true)
-            .write(true)
-            .create(true)
-            .truncate(false)
-            .open(path)?;
+        let file = OpenOptions::new().read(true).write(true).create(true).truncate(false).open(path)?;
         match fs2::FileExt::try_lock_exclusive(&file) {
             Ok(()) => {}
             Err(error) if error.raw_os_error() == fs2::lock_contended_error().raw_os_error() => {
-                let pid = fs::read_to_string(path)
-                    .ok()
-                    .and_then(|text| text.trim().parse().ok());
+                let pid = fs::read_to_string(path).ok().and_then(|text| text.trim().parse().ok());
                 return Ok(LockOutcome::Held(pid));
             }
             Err(error) => return Err(error),
         }
         file.set_len(0)?;
         file.write_all_at(format!("{}\n", std::process::id()).as_bytes(), 0)?;
-        Ok(LockOutcome::Acquired(Box::new(DiskLock {
-            _file: file,
-            path: path.to_owned(),
-        })))
+        Ok(LockOutcome::Acquired(Box::new(DiskLock { _file: file, path: path.to_owned() })))
     }
 
     fn monotonic_ns(&self) -> i64 {

@@ -1,0 +1,78 @@
+//! `semj export`: events out of a journal.
+
+use std::fs::File;
+use std::io::{BufWriter, Write};
+use std::path::PathBuf;
+
+use anyhow::{Context as _, Result};
+use clap::ValueEnum;
+use semj::{OpenMode, Reader};
+use semj_interchange::{json, kernel};
+use serde_json::json;
+
+use crate::Outcome;
+use crate::journal_arg::JournalOption;
+use crate::output::{self, Unit};
+
+/// Export all events of a journal.
+///
+/// Of a damaged journal it gives what proves itself, says what is missing, and ends with status 3.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Args {
+    #[command(flatten)]
+    journal: JournalOption,
+    /// jsonl: one JSON object a line. kernel: a journal in the kernel's format, contexts in their fixed form.
+    #[arg(long, value_enum, default_value_t = Format::Jsonl)]
+    format: Format,
+    /// Write to this file in place of standard output.
+    #[arg(short, long, value_name = "FILE")]
+    output: Option<PathBuf>,
+    /// Say what was exported as JSON; on standard error if the events go to standard output.
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum Format {
+    Jsonl,
+    Kernel,
+}
+
+pub(crate) fn run(args: &Args) -> Result<Outcome> {
+    let dir = &args.journal.journal;
+    let reader = Reader::open(dir, OpenMode::Salvage)?;
+    let mut out: Box<dyn Write> = match &args.output {
+        Some(path) => {
+            let file = File::create(path).with_context(|| format!("{}: can't create", path.display()))?;
+            Box::new(BufWriter::with_capacity(256 << 10, file))
+        }
+        None => Box::new(output::stdout()),
+    };
+    let bar = output::progress(Some(reader.report().events()), Unit::Events).with_message("exporting");
+    let mut events = 0u64;
+    match args.format {
+        Format::Jsonl => {
+            for record in reader.iter(..) {
+                json::write_event(&record, &mut out)?;
+                events += 1;
+                if events.is_multiple_of(4096) {
+                    bar.set_position(events);
+                }
+            }
+        }
+        Format::Kernel => events = kernel::write(reader.iter(..), &mut out)?.total_events,
+    }
+    out.flush()?;
+    bar.finish_and_clear();
+
+    let losses = output::losses(reader.report());
+    losses.iter().for_each(|line| eprintln!("semj: {line}"));
+    if args.json {
+        let summary = json!({ "events": events, "losses": losses });
+        match args.output {
+            Some(_) => output::print_json(&summary)?,
+            None => eprintln!("{summary}"),
+        }
+    }
+    Ok(if losses.is_empty() { Outcome::Good } else { Outcome::Incomplete })
+}

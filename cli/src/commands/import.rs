@@ -1,0 +1,296 @@
+//! `semj import`: events from a file into a journal.
+
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::{self, BufRead, BufReader, Read, Write};
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, Result, bail};
+use indicatif::ProgressBar;
+use semj::format::JournalHeader;
+use semj::recovery::Scanner;
+use semj::{Draft, EventType, Journal, OpenMode, Options, Reader, Record};
+use semj_interchange::InputKind;
+use semj_interchange::json::JsonEvent;
+use semj_interchange::kernel::KernelJournal;
+use serde_json::json;
+
+use crate::Outcome;
+use crate::journal_arg::JournalOption;
+use crate::output::{self, Unit};
+
+/// Import events into a journal.
+///
+/// FILE holds JSON lines, or is a journal in the kernel's format; either may be compressed with zstd. What it
+/// is is seen from its content. Events that bring an id keep it; ids must increase. When all are in, they are
+/// synced, the journal is closed, and what was written is verified.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Args {
+    /// The file, or - for standard input.
+    #[arg(value_name = "FILE")]
+    input: PathBuf,
+    #[command(flatten)]
+    journal: JournalOption,
+    /// Go on behind a line that is no event, and count them.
+    #[arg(long)]
+    skip_bad: bool,
+    /// Print the result as JSON.
+    #[arg(long)]
+    json: bool,
+}
+
+/// What was done so far.
+#[derive(Default)]
+struct Tally {
+    events: u64,
+    by_type: BTreeMap<EventType, u64>,
+    skipped: u64,
+    /// Time spent in the journal, apart from reading and parsing.
+    journal_time: Duration,
+}
+
+pub(crate) fn run(args: &Args) -> Result<Outcome> {
+    let mut input = Input::open(args)?;
+    let dir = &args.journal.journal;
+    let journal = Journal::open(dir, Options::default())?;
+    let mut import = Import { args, journal: &journal, tally: Tally::default(), bar: input.progress() };
+    let started = Instant::now();
+    let result = match input.kind()? {
+        InputKind::Kernel => import.kernel(&mut input.reader),
+        InputKind::Json | InputKind::Zstd => import.json_lines(&mut input.reader),
+    };
+    import.bar.finish_and_clear();
+    let Import { mut tally, .. } = import;
+
+    // Whatever came before a bad line is kept.
+    let closing = Instant::now();
+    journal.sync()?;
+    let first_new_segment = journal.stats().segment_number;
+    let stats = journal.close()?;
+    tally.journal_time += closing.elapsed();
+    let elapsed = started.elapsed();
+    if let Err(error) = result {
+        eprintln!("semj: {}: kept in {}", output::count(tally.events, "event"), dir.display());
+        return Err(error);
+    }
+
+    let verifying = Instant::now();
+    let reader = Reader::open(dir, OpenMode::Strict).context("what was written does not verify")?;
+    let report = reader.report();
+    let verify_time = verifying.elapsed();
+    let verified_bytes: u64 = report.segments.iter().map(|segment| segment.end as u64).sum();
+    let first_id = stats.last_emitted_id - tally.events.min(stats.last_emitted_id);
+    let present = reader.iter(first_id + 1..).count() as u64;
+    if report.tip.map(|tip| tip.digest) != Some(stats.digest) || present > tally.events {
+        bail!("{}: what was read back is not what was written", dir.display());
+    }
+
+    if args.json {
+        output::print_json(&json!({
+            "events": tally.events,
+            "skipped": tally.skipped,
+            "by_type": tally.by_type.iter().map(|(t, n)| (t.to_string(), json!(n))).collect::<serde_json::Map<_, _>>(),
+            "bytes_written": stats.bytes_written,
+            "commits": stats.commits,
+            "last_event_id": stats.last_durable_id,
+            "segment_number": first_new_segment,
+            "elapsed_s": elapsed.as_secs_f64(),
+            "events_per_s": output::rate(tally.events, elapsed),
+            "journal_events_per_s": output::rate(tally.events, tally.journal_time),
+            "verified_bytes": verified_bytes,
+            "verified_bytes_per_s": output::rate(verified_bytes, verify_time),
+            "digest": stats.digest.to_string(),
+        }))?;
+    } else {
+        let mut out = output::stdout();
+        let mut types: Vec<_> = tally.by_type.iter().collect();
+        types.sort_by_key(|(event_type, number)| (std::cmp::Reverse(**number), **event_type));
+        for (event_type, number) in types {
+            writeln!(out, "{:>12}  {event_type}", output::grouped(*number))?;
+        }
+        writeln!(out, "{:>12}  events, ids up to {}", output::grouped(tally.events), stats.last_durable_id)?;
+        writeln!(out)?;
+        writeln!(
+            out,
+            "written   {} in {} to {}",
+            output::bytes(stats.bytes_written),
+            output::count(stats.commits, "commit"),
+            dir.display()
+        )?;
+        writeln!(
+            out,
+            "rate      {} events/s; {} events/s without reading and parsing, syncs included",
+            output::grouped(output::rate(tally.events, elapsed)),
+            output::grouped(output::rate(tally.events, tally.journal_time))
+        )?;
+        writeln!(
+            out,
+            "verified  {} in {} at {}/s: whole, closed",
+            output::bytes(verified_bytes),
+            output::count(report.segments.len() as u64, "segment"),
+            output::bytes(output::rate(verified_bytes, verify_time))
+        )?;
+        writeln!(out, "digest    {}", stats.digest)?;
+        out.flush()?;
+    }
+    Ok(if tally.skipped > 0 {
+        eprintln!("semj: {} skipped", output::count(tally.skipped, "bad line"));
+        Outcome::Incomplete
+    } else {
+        Outcome::Good
+    })
+}
+
+/// The input, decompressed where it was compressed.
+struct Input {
+    reader: Box<dyn BufRead>,
+    /// Bytes of the file, before decompression.
+    size: Option<u64>,
+    bar: ProgressBar,
+}
+
+impl Input {
+    fn open(args: &Args) -> Result<Self> {
+        let (raw, size): (Box<dyn Read>, _) = if args.input.as_os_str() == "-" {
+            (Box::new(io::stdin().lock()), None)
+        } else {
+            let file =
+                File::open(&args.input).with_context(|| format!("{}: can't open", args.input.display()))?;
+            let size = file.metadata().ok().filter(std::fs::Metadata::is_file).map(|metadata| metadata.len());
+            (Box::new(file), size)
+        };
+        let bar = output::progress(size, Unit::Bytes).with_message("importing");
+        let mut reader: Box<dyn BufRead> = Box::new(BufReader::with_capacity(256 << 10, bar.wrap_read(raw)));
+        if InputKind::of(probe(&mut reader)?) == InputKind::Zstd {
+            let decoder = zstd::Decoder::with_buffer(reader)?;
+            reader = Box::new(BufReader::with_capacity(256 << 10, decoder));
+        }
+        Ok(Self { reader, size, bar })
+    }
+
+    fn kind(&mut self) -> Result<InputKind> {
+        Ok(InputKind::of(probe(&mut self.reader)?))
+    }
+
+    fn progress(&self) -> ProgressBar {
+        if self.size.is_none() {
+            self.bar.set_message("importing from standard input");
+        }
+        self.bar.clone()
+    }
+}
+
+/// The first bytes, left where they are. A pipe may give fewer at first than are to come; each fill of the
+/// buffer gives at least one, and every kind of input but JSON shows itself by its first bytes.
+fn probe(reader: &mut Box<dyn BufRead>) -> Result<&[u8]> {
+    reader.fill_buf().context("can't read the input")
+}
+
+struct Import<'a> {
+    args: &'a Args,
+    journal: &'a Journal,
+    tally: Tally,
+    bar: ProgressBar,
+}
+
+/// Lines that are parsed before they are handed to the journal together, so that the two can be timed apart.
+const LINES_AT_ONCE: usize = 1024;
+
+impl Import<'_> {
+    fn json_lines(&mut self, reader: &mut dyn BufRead) -> Result<()> {
+        let mut lines = vec![Vec::new(); LINES_AT_ONCE];
+        let mut line_number = 0;
+        loop {
+            let mut filled = 0;
+            for line in &mut lines {
+                line.clear();
+                if reader.read_until(b'\n', line).context("can't read the input")? == 0 {
+                    break;
+                }
+                filled += 1;
+            }
+            if filled == 0 {
+                return Ok(());
+            }
+            let parsed: Vec<_> = lines
+                .iter()
+                .take(filled)
+                .map(|line| line.trim_ascii())
+                .map(|line| (!line.is_empty()).then(|| JsonEvent::parse(line)))
+                .collect();
+            let importing = Instant::now();
+            for parsed in parsed {
+                line_number += 1;
+                let Some(parsed) = parsed else { continue };
+                let imported = match &parsed {
+                    Ok(event) => self.import(&event.draft()),
+                    Err(error) => Err(anyhow::anyhow!("{error}")),
+                };
+                self.bad(imported, || format!("{}:{line_number}", self.args.input.display()))?;
+            }
+            self.tally.journal_time += importing.elapsed();
+        }
+    }
+
+    /// Lets a good result pass; reports a bad one, or makes it the command's error.
+    fn bad(&mut self, imported: Result<()>, place: impl Fn() -> String) -> Result<()> {
+        let Err(error) = imported else { return Ok(()) };
+        // What the journal itself failed at is no fault of the line.
+        if !self.args.skip_bad || matches!(error.downcast_ref(), Some(semj::Error::Poisoned { .. })) {
+            return Err(error.context(place()));
+        }
+        self.tally.skipped += 1;
+        self.bar.suspend(|| eprintln!("semj: {}: {error:#}: skipped", place()));
+        Ok(())
+    }
+
+    fn import(&mut self, draft: &Draft<'_>) -> Result<()> {
+        self.journal.import(draft)?;
+        self.tally.events += 1;
+        *self.tally.by_type.entry(EventType(draft.header.event_type)).or_default() += 1;
+        Ok(())
+    }
+
+    fn kernel(&mut self, reader: &mut dyn BufRead) -> Result<()> {
+        let mut bytes = Vec::new();
+        reader.read_to_end(&mut bytes).context("can't read the input")?;
+        let name = self.args.input.display().to_string();
+        if let Ok(mut segment) = Scanner::new(&bytes, 0) {
+            return self.segment(&name, &mut segment);
+        }
+        let journal = KernelJournal::parse(&bytes).with_context(|| name.clone())?;
+        for record in journal.records() {
+            // Behind a record that is no record nothing says where the next one begins, so there is no
+            // skipping here.
+            let (offset, record) = record.with_context(|| name.clone())?;
+            let importing = Instant::now();
+            let imported = self.import_record(&record);
+            self.tally.journal_time += importing.elapsed();
+            self.bad(imported, || format!("{name}: offset {offset}"))?;
+        }
+        Ok(())
+    }
+
+    /// A segment of another journal: its events are those that a commit covers.
+    fn segment(&mut self, name: &str, segment: &mut Scanner<'_>) -> Result<()> {
+        while let Some(group) = segment.next_group() {
+            for (offset, record) in group.records().filter(|(_, record)| !record.is_control()) {
+                let imported = self.import_record(&record);
+                self.bad(imported, || format!("{name}: offset {offset}"))?;
+            }
+        }
+        match segment.end().and_then(|end| end.fault()) {
+            Some(fault) if segment.offset() > JournalHeader::SIZE => {
+                self.bad(Err(anyhow::anyhow!("{fault}")), || name.to_owned())
+            }
+            Some(fault) => Err(anyhow::anyhow!("{fault}").context(name.to_owned())),
+            None => Ok(()),
+        }
+    }
+
+    fn import_record(&mut self, record: &Record<'_>) -> Result<()> {
+        let links: Vec<_> = record.links().collect();
+        self.import(&Draft::of_record(record, &links))
+    }
+}

@@ -1,0 +1,122 @@
+//! `semj stats`: what is in a journal, in figures.
+
+use std::collections::BTreeMap;
+use std::io::Write;
+
+use anyhow::Result;
+use semj::{EventType, OpenMode, Reader};
+use serde_json::{Value, json};
+
+use crate::Outcome;
+use crate::journal_arg::JournalArg;
+use crate::output;
+
+/// Show what is in a journal: segments, events by type, where the bytes go.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Args {
+    #[command(flatten)]
+    journal: JournalArg,
+    /// Print the figures as JSON.
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Clone, Copy, Default)]
+struct Share {
+    records: u64,
+    bytes: u64,
+}
+
+impl Share {
+    fn add(&mut self, bytes: usize) {
+        self.records += 1;
+        self.bytes += bytes as u64;
+    }
+}
+
+pub(crate) fn run(args: &Args) -> Result<Outcome> {
+    let dir = args.journal.dir();
+    let reader = Reader::open(dir, OpenMode::Salvage)?;
+    let mut by_type: BTreeMap<EventType, Share> = BTreeMap::new();
+    let mut parts = [("headers", 0u64), ("contexts", 0), ("payloads", 0), ("metadata", 0), ("links", 0)];
+    let mut own = Share::default();
+    let mut times: Option<(i64, i64)> = None;
+    for located in reader.records() {
+        let record = located.record;
+        if record.is_control() {
+            own.add(record.len());
+            continue;
+        }
+        by_type.entry(record.event_type()).or_default().add(record.len());
+        let sizes = [
+            semj::format::EventHeader::SIZE,
+            record.context_bytes().len(),
+            record.payload().len(),
+            record.metadata().len(),
+            record.links().len() * semj::format::limits::LINK_SIZE,
+        ];
+        for ((_, total), size) in parts.iter_mut().zip(sizes) {
+            *total += size as u64;
+        }
+        let ktime = record.ktime_ns();
+        let (first, last) = times.get_or_insert((ktime, ktime));
+        *first = (*first).min(ktime);
+        *last = (*last).max(ktime);
+    }
+    let report = reader.report();
+    let events: u64 = by_type.values().map(|share| share.records).sum();
+    let bytes: u64 = report.segments.iter().map(|segment| segment.end as u64).sum();
+    let commits: u64 = report.segments.iter().map(|segment| segment.totals.commits).sum();
+    let first_id = reader.iter(..).next().map_or(0, |record| record.event_id());
+    let last_id = report.tip.map_or(0, |tip| tip.last_event_id);
+    let losses = output::losses(report);
+
+    if args.json {
+        let types: serde_json::Map<String, Value> = by_type
+            .iter()
+            .map(|(t, share)| (t.to_string(), json!({ "events": share.records, "bytes": share.bytes })))
+            .collect();
+        let mut value = output::report_json(report);
+        if let Some(fields) = value.as_object_mut() {
+            fields.insert("path".into(), json!(dir));
+            fields.insert("by_type".into(), Value::Object(types));
+            fields.insert("parts".into(), parts.iter().map(|(name, size)| (*name, *size)).collect());
+            fields.insert("own_records".into(), json!({ "records": own.records, "bytes": own.bytes }));
+            fields.insert("first_event_id".into(), json!(first_id));
+            fields.insert("last_event_id".into(), json!(last_id));
+            fields.insert("first_ktime_ns".into(), json!(times.map(|(first, _)| first)));
+            fields.insert("last_ktime_ns".into(), json!(times.map(|(_, last)| last)));
+        }
+        output::print_json(&value)?;
+    } else {
+        let mut out = output::stdout();
+        let percent = |part: u64| 100.0 * part as f64 / bytes.max(1) as f64;
+        let mut types: Vec<_> = by_type.iter().collect();
+        types.sort_by_key(|(event_type, share)| (std::cmp::Reverse(share.records), **event_type));
+        for (event_type, share) in types {
+            let size = output::bytes(share.bytes);
+            writeln!(out, "{:>12}  {event_type:<28} {size:>10}", output::grouped(share.records))?;
+        }
+        writeln!(out, "{:>12}  events, ids {first_id} to {last_id}", output::grouped(events))?;
+        if let Some((first, last)) = times {
+            writeln!(out, "{:>12.3}  seconds from first to last", (last - first) as f64 / 1e9)?;
+        }
+        writeln!(out)?;
+        for (name, size) in parts.into_iter().chain([("own records", own.bytes)]) {
+            writeln!(out, "{:>12}  {name} ({:.1}%)", output::bytes(size), percent(size))?;
+        }
+        writeln!(
+            out,
+            "{:>12}  in {}, {}",
+            output::bytes(bytes),
+            output::count(report.segments.len() as u64, "segment"),
+            output::count(commits, "commit")
+        )?;
+        if let Some(tip) = report.tip {
+            writeln!(out, "\ndigest  {}", tip.digest)?;
+        }
+        out.flush()?;
+    }
+    losses.iter().for_each(|line| eprintln!("semj: {line}"));
+    Ok(if losses.is_empty() { Outcome::Good } else { Outcome::Incomplete })
+}

@@ -1,0 +1,144 @@
+//! `semj verify`: whether a journal or a file is what was written.
+
+use std::fs;
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::time::Instant;
+
+use anyhow::{Context as _, Result};
+use clap::error::ErrorKind;
+use semj::recovery::{SegmentInput, examine};
+use semj::{Error, OpenMode, Reader, Report};
+use semj_interchange::kernel::{KernelJournal, ReadError};
+use serde_json::json;
+
+use crate::Outcome;
+use crate::output;
+
+/// Verify a journal, one of its segments, or a journal in the kernel's format.
+///
+/// Checks every record's checksum, every commit's and seal's SHA-256 digests, the chain through all segments,
+/// and the figures in the headers. Changes nothing. Status 1 if anything is damaged; the torn end that a crash
+/// leaves is no damage, because nothing in it was acknowledged.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Args {
+    /// The journal's directory, or a file.
+    #[arg(value_name = "DIR|FILE")]
+    path: Option<PathBuf>,
+    /// The journal's directory, by name.
+    #[arg(short, long, value_name = "DIR", env = "SEMJ_JOURNAL")]
+    journal: Option<PathBuf>,
+    /// Print the findings as JSON.
+    #[arg(long)]
+    json: bool,
+}
+
+pub(crate) fn run(args: &Args) -> Result<Outcome> {
+    let Some(path) = args.path.as_ref().or(args.journal.as_ref()) else {
+        clap::Error::raw(
+            ErrorKind::MissingRequiredArgument,
+            "nothing to verify: name a journal's directory or a file, or use --journal DIR or SEMJ_JOURNAL\n",
+        )
+        .exit()
+    };
+    let started = Instant::now();
+    if path.is_dir() {
+        let report = match Reader::open(path, OpenMode::Strict) {
+            Ok(reader) => reader.report().clone(),
+            Err(Error::Damaged { report, .. }) => *report,
+            Err(other) => return Err(other.into()),
+        };
+        return print(args, path, &report, started);
+    }
+    let bytes = fs::read(path).with_context(|| format!("{}: can't read", path.display()))?;
+    let name = path.file_name().unwrap_or(path.as_os_str()).to_string_lossy();
+    let input = SegmentInput { name: &name, number: None, bytes: &bytes };
+    let report = examine(&[input], OpenMode::Strict);
+    let is_segment = report.segments.iter().any(|segment| segment.opening.is_some());
+    match KernelJournal::parse(&bytes) {
+        Ok(journal) if !is_segment => kernel(args, path, &journal),
+        _ => print(args, path, &report, started),
+    }
+}
+
+fn print(args: &Args, path: &Path, report: &Report, started: Instant) -> Result<Outcome> {
+    let elapsed = started.elapsed();
+    let bytes: u64 = report.segments.iter().map(|segment| segment.end as u64).sum();
+    let outcome = if report.is_whole() { Outcome::Good } else { Outcome::Bad };
+    if args.json {
+        let mut value = output::report_json(report);
+        if let Some(fields) = value.as_object_mut() {
+            fields.insert("path".into(), json!(path));
+            fields.insert("elapsed_s".into(), json!(elapsed.as_secs_f64()));
+            fields.insert("bytes_per_s".into(), json!(output::rate(bytes, elapsed)));
+        }
+        output::print_json(&value)?;
+        return Ok(outcome);
+    }
+    let mut out = output::stdout();
+    for segment in &report.segments {
+        writeln!(
+            out,
+            "{}  {:<10} {:>10} events {:>7} commits {:>10}  {}",
+            segment.name,
+            segment.verdict.name(),
+            output::grouped(segment.totals.events),
+            output::grouped(segment.totals.commits),
+            output::bytes(segment.end as u64),
+            segment.totals.digest
+        )?;
+        if let Some(fault) = &segment.fault {
+            writeln!(out, "    {fault}")?;
+        }
+        if let Some(tail) = &segment.tail {
+            let size = output::bytes(tail.size() as u64);
+            writeln!(out, "    {size} behind offset {} are no part of the journal", tail.start)?;
+        }
+    }
+    let state = match (report.is_whole(), report.is_closed()) {
+        (true, true) => "whole, closed",
+        (true, false) => "whole, not closed (in use, or its writer ended without closing it)",
+        (false, _) => "DAMAGED",
+    };
+    writeln!(
+        out,
+        "{}: {state}: {}, {} in {}, {}/s",
+        path.display(),
+        output::count(report.events(), "event"),
+        output::bytes(bytes),
+        output::count(report.segments.len() as u64, "segment"),
+        output::bytes(output::rate(bytes, elapsed))
+    )?;
+    out.flush()?;
+    Ok(outcome)
+}
+
+fn kernel(args: &Args, path: &Path, journal: &KernelJournal<'_>) -> Result<Outcome> {
+    let mut events = 0u64;
+    let checked: Result<(), ReadError> = journal.records().try_for_each(|record| {
+        record?;
+        events += 1;
+        Ok(())
+    });
+    if args.json {
+        output::print_json(&json!({
+            "path": path,
+            "is_whole": checked.is_ok(),
+            "events": events,
+            "bytes": journal.header().journal_size,
+            "fault": checked.err().map(|error| json!({ "offset": error.offset, "what": error.kind.to_string() })),
+        }))?;
+    } else {
+        let mut out = output::stdout();
+        let size = output::bytes(journal.header().journal_size);
+        match checked {
+            Ok(()) => {
+                let events = output::count(events, "event");
+                writeln!(out, "{}: whole: kernel-format journal, {events}, {size}", path.display())?;
+            }
+            Err(error) => writeln!(out, "{}: DAMAGED: {error}", path.display())?,
+        }
+        out.flush()?;
+    }
+    Ok(if checked.is_ok() { Outcome::Good } else { Outcome::Bad })
+}

@@ -1,0 +1,164 @@
+//! What commands print, and how.
+
+use std::io::{self, BufWriter, IsTerminal, StdoutLock, Write};
+use std::time::Duration;
+
+use anyhow::Result;
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use semj::recovery::Extent;
+use semj::{Report, SegmentReport};
+use serde_json::{Value, json};
+
+/// Standard output, buffered.
+pub(crate) fn stdout() -> BufWriter<StdoutLock<'static>> {
+    BufWriter::with_capacity(64 << 10, io::stdout().lock())
+}
+
+/// Prints one JSON value as a line.
+pub(crate) fn print_json(value: &Value) -> Result<()> {
+    let mut out = stdout();
+    serde_json::to_writer(&mut out, value)?;
+    writeln!(out)?;
+    Ok(out.flush()?)
+}
+
+/// Whether the reader of standard output went away.
+pub(crate) fn is_broken_pipe(error: &anyhow::Error) -> bool {
+    error.chain().any(|cause| {
+        let kind = match cause.downcast_ref::<io::Error>() {
+            Some(error) => Some(error.kind()),
+            None => cause.downcast_ref::<serde_json::Error>().and_then(serde_json::Error::io_error_kind),
+        };
+        kind == Some(io::ErrorKind::BrokenPipe)
+    })
+}
+
+/// A progress bar over bytes or events: on a terminal, and nothing in a pipe.
+pub(crate) fn progress(length: Option<u64>, unit: Unit) -> ProgressBar {
+    if !io::stderr().is_terminal() {
+        return ProgressBar::hidden();
+    }
+    let count = match unit {
+        Unit::Bytes => "{bytes}/{total_bytes}  {bytes_per_sec}",
+        Unit::Events => "{human_pos} events  {per_sec}",
+    };
+    let template = match length {
+        Some(_) => format!("{{msg}} [{{bar:30}}] {count}  {{eta}}"),
+        None => format!("{{msg}} {{spinner}} {count}"),
+    };
+    let bar = ProgressBar::with_draw_target(length, ProgressDrawTarget::stderr());
+    // The templates above are right; if not, the default style serves as well.
+    bar.with_style(ProgressStyle::with_template(&template).unwrap_or_else(|_| ProgressStyle::default_bar()))
+}
+
+/// What a progress bar counts.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Unit {
+    Bytes,
+    Events,
+}
+
+/// A number with its digits in groups of three.
+pub(crate) fn grouped(number: u64) -> String {
+    let digits = number.to_string();
+    let mut out = String::new();
+    for (i, digit) in digits.chars().enumerate() {
+        if i > 0 && (digits.len() - i).is_multiple_of(3) {
+            out.push(',');
+        }
+        out.push(digit);
+    }
+    out
+}
+
+/// Bytes in the unit that suits them.
+pub(crate) fn bytes(count: u64) -> String {
+    match count {
+        0..10_000 => format!("{count} B"),
+        10_000..10_000_000 => format!("{:.1} kB", count as f64 / 1e3),
+        10_000_000..10_000_000_000 => format!("{:.1} MB", count as f64 / 1e6),
+        _ => format!("{:.1} GB", count as f64 / 1e9),
+    }
+}
+
+/// A noun with its number.
+pub(crate) fn count(number: u64, noun: &str) -> String {
+    format!("{} {noun}{}", grouped(number), if number == 1 { "" } else { "s" })
+}
+
+/// So many in so much time, each second.
+pub(crate) fn rate(number: u64, time: Duration) -> u64 {
+    (number as f64 / time.as_secs_f64().max(1e-9)) as u64
+}
+
+/// What a report says of the bytes that are not shown, a line each; empty where nothing is missing.
+pub(crate) fn losses(report: &Report) -> Vec<String> {
+    let mut lines = Vec::new();
+    for segment in &report.segments {
+        if let Some(fault) = &segment.fault
+            && !segment.verdict.is_good()
+        {
+            lines.push(format!("{}: {}: {fault}", segment.name, segment.verdict.name()));
+        }
+        for damage in &segment.damaged {
+            let Extent { start, end } = *damage;
+            lines.push(format!("{}: {} lost at offset {start}", segment.name, bytes((end - start) as u64)));
+        }
+    }
+    lines
+}
+
+/// Wall-clock time in UTC, to the microsecond.
+pub(crate) fn wall_clock(ns: i64) -> String {
+    match jiff::Timestamp::from_nanosecond(ns.into()) {
+        Ok(time) => format!("{time:.6}"),
+        Err(_) => format!("{ns} ns"),
+    }
+}
+
+/// A report as JSON.
+pub(crate) fn report_json(report: &Report) -> Value {
+    json!({
+        "is_whole": report.is_whole(),
+        "is_closed": report.is_closed(),
+        "events": report.events(),
+        "records": report.segments.iter().map(|segment| segment.totals.records).sum::<u64>(),
+        "commits": report.segments.iter().map(|segment| segment.totals.commits).sum::<u64>(),
+        "bytes": report.segments.iter().map(|segment| segment.end as u64).sum::<u64>(),
+        "digest": report.tip.map(|tip| tip.digest.to_string()),
+        "segments": report.segments.iter().map(segment_json).collect::<Vec<_>>(),
+    })
+}
+
+fn segment_json(segment: &SegmentReport) -> Value {
+    let extent = |extent: &Extent| json!({ "offset": extent.start, "length": extent.size() });
+    json!({
+        "name": segment.name,
+        "number": segment.number,
+        "epoch": segment.opening.map(|opening| opening.epoch),
+        "verdict": segment.verdict.name(),
+        "is_sealed": segment.is_sealed,
+        "bytes": segment.end,
+        "records": segment.totals.records,
+        "events": segment.totals.events,
+        "commits": segment.totals.commits,
+        "first_event_id": segment.totals.first_event_id,
+        "last_event_id": if segment.totals.events == 0 { 0 } else { segment.totals.last_event_id },
+        "digest": segment.totals.digest.to_string(),
+        "fault": segment.fault.map(|fault| json!({ "offset": fault.offset, "what": fault.kind.to_string() })),
+        "damaged": segment.damaged.iter().map(extent).collect::<Vec<_>>(),
+        "tail": segment.tail.as_ref().map(extent),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_are_grouped_from_the_right() {
+        for (number, text) in [(0, "0"), (999, "999"), (1000, "1,000"), (1_234_567, "1,234,567")] {
+            assert_eq!(grouped(number), text);
+        }
+    }
+}

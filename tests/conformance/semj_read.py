@@ -1,0 +1,677 @@
+#!/usr/bin/env python3
+"""An independent reader of SEMJ journals, written from SPEC.md alone. Python standard library only.
+
+  semj_read.py verify [--no-events] FILE|DIR   verdicts, faults and events as one JSON object; with --no-events
+                                               the number of ids in their place
+  semj_read.py check VECTORS                   hold the verdicts of tests/vectors/verdicts.json against this reader
+
+Exit status: 0 good, 1 damage found or a vector disagrees, 2 wrong use or an unreadable file.
+"""
+import hashlib
+import json
+import mmap
+import re
+import struct
+import sys
+import zlib
+from collections import namedtuple
+from pathlib import Path
+
+# Structures (SPEC.md 3 to 6, 11) ----------------------------------------------------------------------------
+
+
+class Layout:
+    """A packed little-endian structure as a named tuple."""
+
+    CODES = {"u32": "I", "u64": "Q", "i64": "q", "uuid": "16s", "digest": "32s", "text32": "32s", "text128": "128s"}
+
+    def __init__(self, name, size, fields):
+        pairs = [field.split(":") for field in fields.split()]
+        self.struct = struct.Struct("<" + "".join(self.CODES[kind] for _, kind in pairs))
+        self.tuple = namedtuple(name, [field for field, _ in pairs])
+        self.size = size
+        assert self.struct.size == size, name
+
+    def read(self, data, at=0):
+        return self.tuple._make(self.struct.unpack_from(data, at))
+
+
+HEADER = Layout("Header", 52, "magic:u32 version_major:u32 version_minor:u32 total_events:u64 next_event_id:u64 "
+                              "journal_size:u64 index_offset:u64 flags:u32 checksum:u32")
+EVENT = Layout("Event", 132, "event_id:u64 event_type:u32 event_subtype:u32 ktime:i64 sequence:u64 cpu_id:u32 "
+                             "process_id:u32 global_sequence:u64 local_sequence:u64 event_flags:u32 "
+                             "event_priority:u32 event_size:u32 context_size:u32 payload_size:u32 metadata_size:u32 "
+                             "event_version:u32 checksum:u32 compression_type:u32 encryption_type:u32 "
+                             "causality_link_count:u32 parent_event_id:u64 root_cause_event_id:u64 "
+                             "agent_visibility_mask:u64 agent_relevance_score:u32 replay_priority:u32")
+LINK = Layout("Link", 160, "cause_event_id:u64 effect_event_id:u64 causality_type:u32 causality_strength:u32 "
+                           "causality_delay:i64 causality_description:text128")
+OPEN = Layout("SegmentOpen", 168, "journal_uuid:uuid segment_number:u64 epoch:u64 previous_segment:u64 "
+                                  "previous_end:u32 reserved:u32 previous_end_offset:u64 previous_digest:digest "
+                                  "next_event_id:u64 next_commit_sequence:u64 wall_clock_ns:i64 monotonic_ns:i64 "
+                                  "boot_id:uuid writer:text32")
+COMMIT = Layout("Commit", 160, "commit_sequence:u64 epoch:u64 first_event_id:u64 last_event_id:u64 record_count:u32 "
+                               "event_count:u32 byte_count:u64 synced_upto:u64 flags:u32 reserved:u32 root:digest "
+                               "previous_digest:digest digest:digest")
+SEAL = Layout("SegmentSeal", 176, "segment_number:u64 epoch:u64 commit_sequence:u64 commit_count:u64 "
+                                  "record_count:u64 event_count:u64 first_event_id:u64 last_event_id:u64 "
+                                  "byte_count:u64 synced_upto:u64 root:digest previous_digest:digest digest:digest")
+RECOVERED = Layout("Recovered", 56, "segment_number:u64 commit_sequence:u64 cut_offset:u64 quarantined_bytes:u64 "
+                                    "kept_events:u64 mode:u32 verdict:u32 range_count:u32 reserved:u32")
+RANGE = Layout("DamagedRange", 24, "segment_number:u64 offset:u64 length:u64")
+
+MAGIC, SEALED, CUT, BY_PRIORITY = 0x53454D4A, 1, 2, 1
+SEGMENT_OPEN, SEGMENT_COMMIT, SEGMENT_SEAL, JOURNAL_RECOVERED = 0x0701, 0x0702, 0x0703, 0x0704
+ZEROS = bytes(1 << 20)
+
+CONTEXT_FIELDS = [  # name, bytes in the fixed form, whether it is a text
+    ("transaction_id", 8, 0), ("session_id", 8, 0), ("causality_chain_id", 8, 0), ("path", 4096, 1),
+    ("inode_number", 8, 0), ("file_type", 4, 0), ("graph_node_id", 8, 0), ("graph_edge_id", 8, 0),
+    ("graph_operation_type", 4, 0), ("vector_id", 8, 0), ("vector_dimensions", 4, 0), ("vector_element_type", 4, 0),
+    ("agent_id", 64, 1), ("agent_intent", 256, 1), ("agent_confidence", 4, 0), ("system_load", 4, 0),
+    ("memory_usage", 8, 0), ("io_pressure", 4, 0), ("semantic_tags", 512, 1), ("semantic_intent", 256, 1),
+    ("semantic_confidence", 4, 0)]
+
+CATEGORIES = {
+    1: "Filesystem Create Delete Read Write Rename Chmod Chown Truncate Mkdir Rmdir Symlink Hardlink",
+    2: "Graph NodeCreate NodeDelete NodeUpdate EdgeCreate EdgeDelete EdgeUpdate PropertySet PropertyDelete Traverse Query",
+    3: "Vector Create Delete Update Search Index Similarity Cluster Embed",
+    4: "Agent Query Reasoning Decision Orchestration Learning Interaction",
+    5: "System Mount Unmount Sync Checkpoint Recovery Optimization",
+    6: "Semantic TransactionBegin TransactionEnd CausalityLink IntentCapture ContextSwitch SemanticLink",
+    7: "Journal SegmentOpen Commit SegmentSeal Recovered Checkpoint KernelSync BoundaryBegin BoundaryPrepare "
+       "BoundaryCommit BoundaryAbort Gap Compacted",
+    8: "Observability MetricCollected LogGenerated TraceSpanStart TraceSpanEnd AlertTriggered HealthCheck "
+       "PerformanceCounter ErrorReported AuditEvent SystemStatus ResourceUsage Threshold"}
+TYPE_NAMES = {}
+for _category, _line in CATEGORIES.items():
+    _prefix, *_rest = _line.split()
+    for _i, _name in enumerate(_rest, 1):
+        TYPE_NAMES[_category << 8 | _i] = _name if _name == "SemanticLink" else _prefix + _name
+assert len(TYPE_NAMES) == 72
+
+# Checksums, digests, records (SPEC.md 4, 9, 10) -------------------------------------------------------------
+
+
+def kernel_crc(*parts):
+    value = 0xFFFFFFFF
+    for part in parts:
+        value = zlib.crc32(part, value)
+    return value ^ 0xFFFFFFFF
+
+
+def digest(domain, data):
+    return hashlib.sha256(bytes((domain,)) + data).digest()
+
+
+def leaf(record):
+    return digest(0, record)
+
+
+def merkle_root(leaves):
+    """RFC 9162, 2.1.1. Level by level: an odd node at the right moves up as it is, which gives the same tree."""
+    if not leaves:
+        return hashlib.sha256(b"").digest()
+    while len(leaves) > 1:
+        pairs = [digest(1, leaves[i] + leaves[i + 1]) for i in range(0, len(leaves) - 1, 2)]
+        leaves = pairs + leaves[len(leaves) & ~1:]
+    return leaves[0]
+
+
+assert kernel_crc(b"123456789") == 0x2DFD2D88 and kernel_crc(b"") == 0
+assert merkle_root([leaf(bytes.fromhex(x)) for x in (
+    "", "00", "10", "2021", "3031", "40414243", "5051525354555657", "606162636465666768696a6b6c6d6e6f")]).hex() == (
+    "5dc9da79a70659a9ad559cb701ded9a2ab9d823aad2f4960cfe370eff4604328")
+
+
+class Bad(Exception):
+    """Bytes that are not what they should be."""
+
+    def __init__(self, offset, what):
+        super().__init__(what)
+        self.offset, self.what = offset, what
+
+
+class Torn(Bad):
+    pass
+
+
+class Broken(Bad):
+    pass
+
+
+class Unsupported(Bad):
+    pass
+
+
+def parse_header(data, size):
+    if size < HEADER.size:
+        raise Bad(size, f"{size} bytes are shorter than a journal header")
+    header = HEADER.read(data)
+    if header.magic != MAGIC:
+        raise Bad(0, f"magic {header.magic:#010x}, expected {MAGIC:#010x}")
+    if header.version_major != 1:
+        raise Bad(4, f"version_major {header.version_major}, expected 1")
+    computed = int.from_bytes(hashlib.sha256(data[:48] + bytes(4)).digest()[:4], "little")
+    if header.checksum != computed:
+        raise Bad(48, f"header checksum {header.checksum:#010x}, computed {computed:#010x}")
+    return header
+
+
+Record = namedtuple("Record", "offset end head bytes payload")
+
+
+def parse_record(data, at, end):
+    """The record at `at`; nothing from `end` on is looked at."""
+    if end - at < EVENT.size:
+        raise Torn(at, f"{end - at} bytes are left, a record has 132 or more")
+    head = EVENT.read(data, at)
+    if head.event_version != 1:
+        raise Torn(at, f"event_version {head.event_version}, expected 1")
+    for field, limit in (("context_size", 5280), ("payload_size", 65536), ("metadata_size", 2048),
+                         ("causality_link_count", 256)):
+        if getattr(head, field) > limit:
+            raise Torn(at, f"{field} {getattr(head, field)}, its limit is {limit}")
+    parts = 132 + head.context_size + head.payload_size + head.metadata_size + 160 * head.causality_link_count
+    if head.event_size != parts:
+        raise Torn(at, f"event_size {head.event_size}, its parts make {parts}")
+    if parts > end - at:
+        raise Torn(at, f"a record of {parts} bytes, {end - at} are left")
+    whole = data[at:at + parts]
+    computed = kernel_crc(whole[:84], bytes(4), whole[88:])
+    if head.checksum != computed:
+        raise Torn(at, f"checksum {head.checksum:#010x}, computed {computed:#010x}")
+    start = 132 + head.context_size
+    return Record(at, at + parts, head, whole, whole[start:start + head.payload_size])
+
+
+def parse_body(record, layout):
+    """The body of a SegmentOpen, Commit or SegmentSeal."""
+    if record.head.event_subtype != 0:
+        raise Unsupported(record.offset, f"{layout.tuple.__name__} of layout version {record.head.event_subtype}")
+    if len(record.payload) != layout.size:
+        raise Broken(record.offset, f"{layout.tuple.__name__} of {len(record.payload)} bytes, expected {layout.size}")
+    return layout.read(record.payload)
+
+
+def is_zero(data, start, end):
+    if any(data[start:min(end, start + 132)]):
+        return False  # where a record stands, as almost always, nothing more is read
+    for at in range(start, end, len(ZEROS)):
+        piece = data[at:min(end, at + len(ZEROS))]
+        if piece != ZEROS[:len(piece)]:
+            return False
+    return True
+
+
+# One segment (SPEC.md 15, 16) -------------------------------------------------------------------------------
+
+
+class Segment:
+    """One scan of one segment's file."""
+
+    def __init__(self, data, size, last_id=0, following=None, ranges=(), groups=None):
+        """`following` is the SegmentOpen of the next segment; `ranges` are known damage to be passed over; `groups`
+        is how many groups to read at most."""
+        self.data, self.size, self.following = data, size, following
+        self.ranges = {offset: length for offset, length in ranges if length > 0}
+        self.passed, self.opening, self.opening_is_good, self.header = 0, None, False, None
+        self.accepted, self.commits, self.leaves = [], 0, []
+        self.p, self.end, self.fault, self.seal, self.last_commit = None, None, None, None, None
+        self.limit = None
+        try:
+            self.header = parse_header(data, size)
+            self.read_opening()
+        except Unsupported as fault:
+            self.opening_is_good, self.end, self.fault = True, "Unsupported", fault
+            return
+        except Bad as fault:
+            self.end, self.fault = "Torn", fault
+            return
+        if following is not None:
+            if following.previous_end == 2:
+                self.limit = following.previous_end_offset
+        elif self.header.flags & CUT:
+            self.limit = self.header.journal_size
+        self.stop = size if self.limit is None else min(size, self.limit)
+        self.p = 52
+        self.sequence = self.opening.next_commit_sequence - 1
+        self.digest = self.opening.previous_digest
+        self.last_id = max(self.opening.next_event_id - 1, last_id)
+        try:
+            while self.end is None and self.commits != groups:
+                self.step()
+        except Unsupported as fault:
+            self.end, self.fault = "Unsupported", fault
+        except Broken as fault:
+            self.end, self.fault = "Broken", fault
+        except Torn as fault:
+            self.end, self.fault = "Torn", fault
+        self.opening_is_good = self.commits > 0 or self.end == "Unsupported"
+
+    def read_opening(self):
+        record = parse_record(self.data, 52, self.size)
+        if record.head.event_id != 0 or record.head.event_type != SEGMENT_OPEN:
+            raise Bad(52, "the first record is not a SegmentOpen")
+        self.opening = parse_body(record, OPEN)
+
+    def step(self):
+        if self.p == self.limit:
+            self.end = "Cut"
+        elif is_zero(self.data, self.p, self.stop):
+            self.end = "Zeros"
+        else:
+            self.walk_group()
+
+    def walk_group(self):
+        at, records, behind_range = self.p, [], None
+        while True:
+            if at in self.ranges and self.ranges[at] <= self.stop - at:
+                at += self.ranges[at]
+                self.passed += 1
+                behind_range = at
+                continue
+            record = parse_record(self.data, at, self.stop)
+            kind = record.head.event_type if record.head.event_id == 0 else None
+            if kind == SEGMENT_COMMIT:
+                commit = parse_body(record, COMMIT)
+                self.check_commit(record, commit, records, behind_range)
+                return
+            if kind == SEGMENT_SEAL:
+                seal = parse_body(record, SEAL)
+                if records:
+                    raise Broken(at, "SegmentSeal behind records without Commit")
+                self.check_seal(record, seal)
+                return
+            if kind == SEGMENT_OPEN and at != 52:
+                raise Broken(at, "second SegmentOpen")
+            records.append(record)
+            at = record.end
+
+    def require(self, record, name, found, expected):
+        if found != expected:
+            show = [v.hex() if isinstance(v, bytes) else v for v in (found, expected)]
+            raise Broken(record.offset, f"{name} is {show[0]}, expected {show[1]}")
+
+    def check_commit(self, record, commit, records, behind_range):
+        require = self.require
+        require(record, "Commit digest", commit.digest, digest(2, record.payload[:128]))
+        require(record, "Commit epoch", commit.epoch, self.opening.epoch)
+        if commit.synced_upto >= commit.commit_sequence:
+            raise Broken(record.offset, f"Commit {commit.commit_sequence} has synced_upto {commit.synced_upto}")
+        start, complete = self.p, True
+        if behind_range is not None:
+            start = record.offset - commit.byte_count
+            complete = start == behind_range
+            if not self.p <= start <= behind_range or any(r.offset < start for r in records):
+                raise Broken(record.offset, f"Commit's group begins at {start}, not behind what was accepted")
+            if commit.commit_sequence <= self.sequence:
+                raise Broken(record.offset, f"commit_sequence {commit.commit_sequence} behind {self.sequence}")
+        if start == self.p:
+            require(record, "commit_sequence", commit.commit_sequence, self.sequence + 1)
+            require(record, "Commit previous_digest", commit.previous_digest, self.digest)
+        ids = [r.head.event_id for r in records if r.head.event_id]
+        if complete:
+            require(record, "Commit byte_count", commit.byte_count, record.offset - start)
+            require(record, "Commit record_count", commit.record_count, len(records))
+            require(record, "Commit event_count", commit.event_count, len(ids))
+            require(record, "Commit root", commit.root, merkle_root([leaf(r.bytes) for r in records]))
+            in_order = sorted(ids) if commit.flags & BY_PRIORITY else ids
+            for before, event_id in zip([self.last_id, *in_order], in_order):
+                if event_id <= before:
+                    raise Broken(record.offset, f"event id {event_id} behind {before}")
+            require(record, "Commit first_event_id", commit.first_event_id, min(ids, default=0))
+            require(record, "Commit last_event_id", commit.last_event_id, max(ids, default=0))
+        else:
+            if len(records) > commit.record_count:
+                raise Broken(record.offset, f"Commit record_count {commit.record_count}, {len(records)} are left")
+            for event_id in ids:
+                if not max(self.last_id + 1, commit.first_event_id) <= event_id <= commit.last_event_id:
+                    raise Broken(record.offset, f"event id {event_id} is none of the Commit's")
+        self.accepted += [*records, record]
+        self.leaves.append(leaf(record.bytes))
+        self.commits += 1
+        self.sequence, self.digest, self.p = commit.commit_sequence, commit.digest, record.end
+        self.last_id = max(self.last_id, commit.last_event_id)
+        self.last_commit = commit
+
+    def check_seal(self, record, seal):
+        require = self.require
+        require(record, "SegmentSeal digest", seal.digest, digest(3, record.payload[:144]))
+        require(record, "SegmentSeal segment_number", seal.segment_number, self.opening.segment_number)
+        require(record, "SegmentSeal epoch", seal.epoch, self.opening.epoch)
+        require(record, "SegmentSeal commit_sequence", seal.commit_sequence, self.sequence)
+        require(record, "SegmentSeal previous_digest", seal.previous_digest, self.digest)
+        count = len(self.accepted)
+        if not self.passed:
+            ids = self.event_ids()
+            require(record, "SegmentSeal commit_count", seal.commit_count, self.commits)
+            require(record, "SegmentSeal record_count", seal.record_count, count)
+            require(record, "SegmentSeal event_count", seal.event_count, len(ids))
+            require(record, "SegmentSeal byte_count", seal.byte_count, record.offset - 52)
+            require(record, "SegmentSeal first_event_id", seal.first_event_id, min(ids, default=0))
+            require(record, "SegmentSeal last_event_id", seal.last_event_id, max(ids, default=0))
+            require(record, "SegmentSeal root", seal.root, merkle_root(self.leaves))
+        self.p, self.seal = record.end, seal
+        self.accepted.append(record)
+        if self.header.flags & SEALED and not self.passed:
+            require(record, "header total_events", self.header.total_events, count + 1)
+            require(record, "header journal_size", self.header.journal_size, record.end)
+        self.end = "Sealed"
+
+    def event_ids(self):
+        return [r.head.event_id for r in self.accepted if r.head.event_id]
+
+    def durable_behind(self):
+        if self.header.flags & (SEALED | CUT) and self.header.journal_size > self.p:
+            return True
+        for kind, layout, domain in ((SEGMENT_COMMIT, COMMIT, 2), (SEGMENT_SEAL, SEAL, 3)):
+            pattern = struct.pack("<QII", 0, kind, 0)
+            at = self.data.find(pattern, self.p, self.stop)
+            while at >= 0:
+                try:
+                    record = parse_record(self.data, at, self.stop)
+                    body = parse_body(record, layout)
+                except Bad:
+                    body = None
+                if body and body.digest == digest(domain, record.payload[:-32]) and body.epoch == self.opening.epoch:
+                    proves = (body.commit_sequence > self.sequence and body.synced_upto < body.commit_sequence
+                              if kind == SEGMENT_COMMIT else body.commit_sequence >= self.sequence)
+                    if proves and body.synced_upto > self.sequence:
+                        return True
+                at = self.data.find(pattern, at + 1, self.stop)
+        return False
+
+    def link(self):
+        following, opening = self.following, self.opening
+        if following is None:
+            return "Newest"
+        matches = (
+            following.journal_uuid == opening.journal_uuid
+            and following.previous_segment == opening.segment_number < following.segment_number
+            and following.epoch >= opening.epoch
+            and following.previous_end == (1 if self.end == "Sealed" else 2)
+            and following.previous_end_offset == self.p
+            and following.previous_digest == (self.seal.digest if self.seal else self.digest)
+            and following.next_commit_sequence == self.sequence + 1)
+        return "Matches" if matches else "Differs"
+
+    def verdict(self):
+        if not self.opening_is_good:
+            return "Corrupt"
+        if self.end == "Unsupported":
+            return "Unsupported"
+        link = self.link()
+        if link == "Differs":
+            return "Corrupt"
+        if self.end in ("Sealed", "Cut"):
+            return "Whole"
+        if link == "Matches" or self.durable_behind():
+            return "Corrupt"
+        return {"Zeros": "OpenEnd", "Torn": "TornTail", "Broken": "Ambiguous"}[self.end]
+
+
+CODES = {"Whole": 0, "OpenEnd": 1, "TornTail": 2, "Ambiguous": 3, "Corrupt": 4, "Unsupported": 5, "KnownDamage": 6}
+GOOD = ("Whole", "OpenEnd", "TornTail", "KnownDamage")
+
+# A journal ---------------------------------------------------------------------------------------------------
+
+
+def opening_of(data, size):
+    """The SegmentOpen where header and SegmentOpen are right."""
+    try:
+        parse_header(data, size)
+        record = parse_record(data, 52, size)
+        if record.head.event_id == 0 and record.head.event_type == SEGMENT_OPEN:
+            return parse_body(record, OPEN)
+    except Bad:
+        pass
+    return None
+
+
+def known_damage(segment):
+    """The ranges that Recovered records in the first group of a segment name, as (segment, offset, length)."""
+    for record in segment.accepted:
+        if record.head.event_id == 0 and record.head.event_type == SEGMENT_COMMIT:
+            return
+        if (record.head.event_id, record.head.event_type, record.head.event_subtype) != (0, JOURNAL_RECOVERED, 0):
+            continue
+        if len(record.payload) < RECOVERED.size:
+            continue
+        count = RECOVERED.read(record.payload).range_count
+        if len(record.payload) == RECOVERED.size + RANGE.size * count:
+            for i in range(count):
+                yield tuple(RANGE.read(record.payload, RECOVERED.size + RANGE.size * i))
+
+
+def judge(files):
+    """`files` is (number in the name or None, name, data, size) in order; gives for each its scan and a report."""
+    openings = [opening_of(data, size) for _, _, data, size in files]
+    ranges = [entry for _, _, data, size in files for entry in known_damage(Segment(data, size, groups=1))]
+    out, previous, last_id = [], None, 0
+    for i, (number, name, data, size) in enumerate(files):
+        following = openings[i + 1] if i + 1 < len(files) else None
+        scan = Segment(data, size, last_id, following)
+        verdict = scan.verdict()
+        mine = [(o, n) for s, o, n in ranges if scan.opening and s == scan.opening.segment_number]
+        if mine and scan.end in ("Zeros", "Torn", "Broken"):
+            again = Segment(data, size, last_id, following, mine)
+            if again.passed:
+                again.fault = again.fault or scan.fault
+                scan, verdict = again, again.verdict()
+                if verdict in ("Whole", "OpenEnd", "TornTail"):
+                    verdict = "KnownDamage"
+        last_id = last_id if scan.p is None else scan.last_id
+        fault = {"offset": scan.fault.offset, "what": scan.fault.what} if scan.fault else None
+        if number is not None and scan.opening:
+            wrong = None
+            if scan.opening.segment_number != number:
+                wrong = f"segment_number {scan.opening.segment_number}, the file's name says {number}"
+            elif i == 0 and scan.opening.previous_end != 0:
+                wrong = f"segment {scan.opening.previous_segment} should stand before this one"
+            elif i > 0 and previous and scan.opening.previous_segment != previous.segment_number:
+                wrong = (f"previous_segment {scan.opening.previous_segment}, the file before has "
+                         f"{previous.segment_number}")
+            if wrong:
+                verdict, fault = "Corrupt", {"offset": 52, "what": wrong}
+        if fault is None and verdict == "Corrupt":
+            fault = {"offset": scan.p, "what": "the segment ends here, other evidence says that it does not"}
+        previous = scan.opening
+        accepted = scan.accepted
+        out.append((scan, {
+            "file": name, "verdict": verdict, "code": CODES[verdict], "fault": fault,
+            "segment_number": scan.opening.segment_number if scan.opening else None,
+            "scan_end": scan.end, "end": scan.p if scan.commits else None, "commits": scan.commits,
+            "commit_sequence": scan.sequence if scan.commits else None, "records": len(accepted),
+            "event_ids": scan.event_ids(),
+            "last_commit_digest": scan.last_commit.digest.hex() if scan.last_commit else None,
+            "seal_digest": scan.seal.digest.hex() if scan.seal else None}))
+    return out
+
+
+# Events as JSON ----------------------------------------------------------------------------------------------
+
+
+def text(data):
+    """Bytes as text from which they can be had back: what is not UTF-8 as lone surrogates."""
+    return data.decode("utf-8", "surrogateescape")
+
+
+def read_context(data):
+    """The fields that are set, and what could not be read."""
+    if len(data) == 5280:
+        out, at = {}, 0
+        for name, size, is_text in CONTEXT_FIELDS:
+            part = data[at:at + size]
+            value = text(part.split(b"\0", 1)[0]) if is_text else int.from_bytes(part, "little")
+            if value:
+                out[name] = value
+            at += size
+        return out
+
+    at = 0
+
+    def take(size):
+        nonlocal at
+        if size > len(data) - at:
+            raise ValueError(f"the context ends inside a field at offset {at}")
+        at += size
+        return data[at - size:at]
+
+    presence, out = int.from_bytes(take(4), "little"), {}
+    for bit, (name, size, is_text) in enumerate(CONTEXT_FIELDS):
+        if presence >> bit & 1:
+            if is_text:
+                out[name] = text(take(int.from_bytes(take(2), "little")))
+            else:
+                out[name] = int.from_bytes(take(size), "little")
+    for bit in range(21, 32):
+        if presence >> bit & 1:
+            out[f"unknown_bit_{bit}"] = take(int.from_bytes(take(2), "little")).hex()
+    if at != len(data):
+        raise ValueError(f"{len(data) - at} bytes behind the context's last field")
+    return out
+
+
+def event_json(record):
+    head = record.head
+    out = head._asdict()
+    out["event_type"] = TYPE_NAMES.get(head.event_type, f"{head.event_type:#06x}")
+    out["offset"] = record.offset
+    at = 132 + head.context_size
+    if head.context_size:
+        try:
+            out["context"] = read_context(record.bytes[132:at])
+        except ValueError as error:
+            out["context_unreadable"] = str(error)
+    if record.payload:
+        out["payload"] = text(record.payload)
+    at += head.payload_size
+    if head.metadata_size:
+        out["metadata"] = text(record.bytes[at:at + head.metadata_size])
+    at += head.metadata_size
+    if head.causality_link_count:
+        links = [LINK.read(record.bytes, at + 160 * i)._asdict() for i in range(head.causality_link_count)]
+        for one in links:
+            one["causality_description"] = text(one["causality_description"].split(b"\0", 1)[0])
+        out["links"] = links
+    return out
+
+
+# The program -------------------------------------------------------------------------------------------------
+
+
+def load(path):
+    size = path.stat().st_size
+    if size == 0:
+        return b"", 0
+    with open(path, "rb") as file:
+        return mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ), size
+
+
+def is_kernel_journal(data, size):
+    """Header right, records, but no SegmentOpen at the beginning."""
+    try:
+        header = parse_header(data, size)
+        if header.total_events == 0:
+            return True
+        head = parse_record(data, 52, size).head
+        return not (head.event_id == 0 and head.event_type == SEGMENT_OPEN)
+    except Bad:
+        return False
+
+
+def read_kernel_journal(data, size):
+    header = parse_header(data, size)
+    at, records, fault = 52, [], None
+    try:
+        if header.journal_size > size:
+            raise Torn(28, f"journal_size {header.journal_size}, the file has {size} bytes")
+        for _ in range(header.total_events):
+            records.append(parse_record(data, at, header.journal_size))
+            at = records[-1].end
+        if at != header.journal_size:
+            raise Torn(at, f"{header.journal_size - at} bytes behind the last record")
+    except Torn as error:
+        fault = {"offset": error.offset, "what": error.what}
+    return records, fault
+
+
+def verify(path, with_events=True):
+    if path.is_dir():
+        names = sorted(p for p in path.iterdir() if re.fullmatch(r"\d{10}-\d{20}\.semj", p.name))
+        files = [(int(p.name[:10]), p.name, *load(p)) for p in names]
+    else:
+        files = [(None, path.name, *load(path))]
+        if is_kernel_journal(*files[0][2:]):
+            records, fault = read_kernel_journal(*files[0][2:])
+            out = {"kind": "kernel", "good": fault is None, "fault": fault, "verdict": None, "records": len(records),
+                   "event_ids": [r.head.event_id for r in records]}
+            if with_events:
+                out["events"] = [event_json(r) for r in records]
+            return out
+    judged = judge(files)
+    reports = [report for _, report in judged]
+    out = {"kind": "journal", "good": all(r["verdict"] in GOOD for r in reports), "segments": reports}
+    if with_events:
+        out["events"] = [event_json(r) for scan, _ in judged for r in scan.accepted if r.head.event_id]
+    else:
+        for report in reports:
+            report["event_ids"] = len(report["event_ids"])
+    return out
+
+
+def check(vectors):
+    """Each case of verdicts.json, held against what `verify` says."""
+    cases = json.loads((vectors / "verdicts.json").read_text())["cases"]
+    wrong = files = 0
+    for case in cases:
+        name = case.get("file") or case["directory"]
+        found = verify(vectors / name)
+        if case.get("kind") == "kernel":
+            pairs = [(case, found)]
+            if judge([(None, name, *load(vectors / name))])[0][1]["verdict"] != case["verdict_as_segment"]:
+                wrong += 1
+                print(f"{name}: as a segment", file=sys.stderr)
+        else:
+            expected = case.get("segments") or [case]
+            if len(expected) != len(found["segments"]):
+                wrong += 1
+                print(f"{name}: {len(found['segments'])} segments, expected {len(expected)}", file=sys.stderr)
+            pairs = zip(expected, found["segments"])
+        for want, got in pairs:
+            files += 1
+            fields = ("verdict",) if want.get("unspecified") else (
+                "verdict", "end", "commits", "commit_sequence", "records", "event_ids", "last_commit_digest", "seal_digest")
+            for field in fields:
+                if field in want and want[field] != got[field]:
+                    wrong += 1
+                    print(f"{name}: {want['file']}: {field} is {got[field]}, expected {want[field]} "
+                          f"({got.get('fault')})", file=sys.stderr)
+    print(f"{files} files in {len(cases)} cases, {wrong} differences")
+    return 1 if wrong else 0
+
+
+def main(argv):
+    options = [a for a in argv[1:] if a.startswith("--")]
+    words = [a for a in argv[1:] if not a.startswith("--")]
+    if len(words) != 2 or words[0] not in ("verify", "check") or set(options) - {"--no-events"}:
+        print(__doc__, file=sys.stderr)
+        return 2
+    try:
+        if words[0] == "check":
+            return check(Path(words[1]))
+        found = verify(Path(words[1]), "--no-events" not in options)
+    except OSError as error:
+        print(f"semj_read: {error}", file=sys.stderr)
+        return 2
+    json.dump(found, sys.stdout, indent=1)
+    print()
+    return 0 if found["good"] else 1
+
+
+if __name__ == "__main__":
+    try:
+        sys.exit(main(sys.argv))
+    except BrokenPipeError:
+        sys.exit(0)

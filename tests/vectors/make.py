@@ -1,0 +1,610 @@
+#!/usr/bin/env python3
+"""Makes the test vectors of SPEC.md: segments, good and damaged, and the verdict that each must get.
+
+  make.py             write all files beside this one, and verdicts.json
+  make.py --check     exit 1 if a file, verdicts.json, or SPEC.md's example or list is not what this would make
+  make.py --example   print the worked example of SPEC.md
+  make.py --list      print the list of the vectors in SPEC.md
+
+Written from SPEC.md; shares no code with any reader. Verdicts are stated by hand, case by case: nothing here
+reads a segment. The files are the same at every run. Only the Python standard library is needed.
+"""
+import hashlib
+import json
+import struct
+import sys
+import zlib
+from pathlib import Path
+
+HERE = Path(__file__).resolve().parent
+SPEC = HERE.parent.parent / "SPEC.md"
+
+# Tables of SPEC.md ------------------------------------------------------------------------------------------
+
+JOURNAL_HEADER = struct.Struct("<IIIQQQQII")
+EVENT_HEADER = struct.Struct("<QIIqQIIQQIIIIIIIIIIIQQQII")
+LINK = struct.Struct("<QQIIq128s")
+SEGMENT_OPEN = struct.Struct("<16sQQQIIQ32sQQqq16s32s")
+COMMIT = struct.Struct("<QQQQIIQQII32s32s")           # without the digest
+SEGMENT_SEAL = struct.Struct("<QQQQQQQQQQ32s32s")     # without the digest
+RECOVERED = struct.Struct("<QQQQQIIII")
+DAMAGED_RANGE = struct.Struct("<QQQ")
+GAP = struct.Struct("<QQQII")
+GAP_TYPE = struct.Struct("<IIQ")
+for structure, size in ((JOURNAL_HEADER, 52), (EVENT_HEADER, 132), (LINK, 160), (SEGMENT_OPEN, 168), (COMMIT, 128),
+                        (SEGMENT_SEAL, 144), (RECOVERED, 56), (DAMAGED_RANGE, 24), (GAP, 32), (GAP_TYPE, 16)):
+    assert structure.size == size
+
+SEALED, CUT = 1, 2
+BY_PRIORITY = 1
+TYPE_OPEN, TYPE_COMMIT, TYPE_SEAL, TYPE_RECOVERED, TYPE_GAP = 0x0701, 0x0702, 0x0703, 0x0704, 0x070B
+CREATE, DELETE, WRITE, SYNC = 0x0101, 0x0102, 0x0104, 0x0503
+
+CONTEXT_FIELDS = (
+    ("transaction_id", 8), ("session_id", 8), ("causality_chain_id", 8), ("path", "4096s"), ("inode_number", 8),
+    ("file_type", 4), ("graph_node_id", 8), ("graph_edge_id", 8), ("graph_operation_type", 4), ("vector_id", 8),
+    ("vector_dimensions", 4), ("vector_element_type", 4), ("agent_id", "64s"), ("agent_intent", "256s"),
+    ("agent_confidence", 4), ("system_load", 4), ("memory_usage", 8), ("io_pressure", 4), ("semantic_tags", "512s"),
+    ("semantic_intent", "256s"), ("semantic_confidence", 4))
+
+UUID = bytes.fromhex("8f0c2f6e5f0b4a6f9a3de1c04f7a5e21")
+BOOT = bytes.fromhex("11d2c3b4a5968778695a4b3c2d1e0f00")
+WALL_NS, MONOTONIC_NS = 1_750_000_000_000_000_000, 1_000_000_000_000
+ZERO = bytes(32)
+
+
+def crc(data):
+    return zlib.crc32(data, 0xFFFFFFFF) ^ 0xFFFFFFFF
+
+
+def sha(domain, *parts):
+    return hashlib.sha256(bytes([domain]) + b"".join(parts)).digest()
+
+
+def tree(leaves):
+    if not leaves:
+        return hashlib.sha256(b"").digest()
+    if len(leaves) == 1:
+        return leaves[0]
+    k = 1
+    while 2 * k < len(leaves):
+        k *= 2
+    return sha(1, tree(leaves[:k]), tree(leaves[k:]))
+
+
+def root_of(records):
+    return tree([sha(0, record) for record in records])
+
+
+def header(total, next_id, size, flags=0, minor=0):
+    head = JOURNAL_HEADER.pack(0x53454D4A, 1, minor, total, next_id, size, 0, flags, 0)
+    return head[:48] + hashlib.sha256(head).digest()[:4]
+
+
+def resum(record):
+    """The record with a checksum that is right for its bytes."""
+    return record[:84] + struct.pack("<I", crc(record[:84] + bytes(4) + record[88:])) + record[88:]
+
+
+def record(event_id, event_type, context=b"", payload=b"", metadata=b"", links=b"", *, subtype=0, ktime=None,
+           process=4242, cpu=0, flags=0x08, priority=3, compression=0, encryption=0, parent=0, root=None,
+           visibility=2**64 - 1, relevance=50, replay=3):
+    size = 132 + len(context) + len(payload) + len(metadata) + len(links)
+    ktime = MONOTONIC_NS + event_id * 1_000_000 if ktime is None else ktime
+    head = EVENT_HEADER.pack(
+        event_id, event_type, subtype, ktime, event_id, cpu, process, event_id, event_id, flags, priority, size,
+        len(context), len(payload), len(metadata), 1, 0, compression, encryption, len(links) // 160, parent,
+        event_id if root is None else root, visibility, relevance, replay)
+    return resum(head + context + payload + metadata + links)
+
+
+def control(event_type, body, subtype=0):
+    return record(0, event_type, payload=body, subtype=subtype, ktime=MONOTONIC_NS, process=77, flags=0, visibility=0,
+                  relevance=0)
+
+
+def compact(later=(), **fields):
+    """The compact form; `later` is pairs of a bit from 21 to 31 and the field's bytes."""
+    presence, out = 0, b""
+    for bit, (name, size) in enumerate(CONTEXT_FIELDS):
+        value = fields.pop(name, None)
+        if value:
+            presence |= 1 << bit
+            out += struct.pack("<H", len(value)) + value if isinstance(size, str) else value.to_bytes(size, "little")
+    assert not fields
+    for bit, value in sorted(later):
+        presence |= 1 << bit
+        out += struct.pack("<H", len(value)) + value
+    return struct.pack("<I", presence) + out
+
+
+def fixed(**fields):
+    out = b""
+    for name, size in CONTEXT_FIELDS:
+        value = fields.pop(name, 0)
+        out += struct.pack(size, value or b"") if isinstance(size, str) else value.to_bytes(size, "little")
+    assert not fields and len(out) == 5280
+    return out
+
+
+def link(cause, effect, kind, strength, delay, description):
+    return LINK.pack(cause, effect, kind, strength, delay, description)
+
+
+def flip(data, offset, bit=0):
+    return data[:offset] + bytes([data[offset] ^ 1 << bit]) + data[offset + 1:]
+
+
+# A segment while it is written ------------------------------------------------------------------------------
+
+
+class Segment:
+    """Appends groups and keeps what SPEC.md's Commit and SegmentSeal say of them."""
+
+    def __init__(self, number=1, epoch=1, previous=None, previous_end=0, next_id=1, first=(), open_subtype=0):
+        """`previous` is the Segment before; `first` are records behind SegmentOpen in the first group."""
+        self.number, self.epoch, self.next_id, self.minor = number, epoch, next_id, 0
+        self.sequence = previous.sequence if previous else 0
+        self.digest = previous.tip() if previous else ZERO
+        self.synced = previous.sequence if previous else 0
+        self.commits, self.records, self.events, self.ids = [], 0, 0, []
+        self.seal_digest, self.last_commit_digest = None, None
+        self.body, self.offsets = b"", []
+        body = SEGMENT_OPEN.pack(
+            UUID, number, epoch, previous.number if previous else 0, previous_end, 0, previous.end() if previous else 0,
+            self.digest, next_id, self.sequence + 1, WALL_NS, MONOTONIC_NS, BOOT, b"vectors 1")
+        self.group([control(TYPE_OPEN, body, open_subtype), *first])
+        self.creation = header(self.records, next_id, self.end())
+
+    def end(self):
+        return 52 + len(self.body)
+
+    def tip(self):
+        return self.seal_digest or self.digest
+
+    def commit(self, records, *, synced=None, flags=0, epoch=None, sequence=None, root=None, digest=None,
+               first_last=None, subtype=0, cut_body=None, byte_count=None):
+        """The Commit of a group; the arguments replace what would be right."""
+        ids = [i for i in (struct.unpack_from("<Q", r)[0] for r in records) if i]
+        first, last = first_last or (min(ids, default=0), max(ids, default=0))
+        body = COMMIT.pack(
+            sequence or self.sequence + 1, epoch or self.epoch, first, last, len(records), len(ids),
+            sum(map(len, records)) if byte_count is None else byte_count,
+            self.synced if synced is None else synced, flags, 0, root or root_of(records), self.digest)
+        body += digest or sha(2, body)
+        return control(TYPE_COMMIT, body[:cut_body], subtype)
+
+    def group(self, records, **changes):
+        """Appends records and their Commit; gives the offset of the first record."""
+        commit = self.commit(records, **changes)
+        ids = [i for i in (struct.unpack_from("<Q", r)[0] for r in records) if i]
+        start = self.end()
+        for one in (*records, commit):
+            self.offsets.append((self.end(), one))
+            self.body += one
+        self.sequence += 1
+        self.digest = self.last_commit_digest = commit[132 + 128:132 + 160]
+        self.commits.append(commit)
+        self.records += len(records) + 1
+        self.events += len(ids)
+        self.ids += ids
+        return start
+
+    def seal_record(self, **changes):
+        last = max(self.ids, default=0)
+        figures = dict(commit_count=len(self.commits), record_count=self.records, event_count=self.events)
+        figures.update(changes)
+        body = SEGMENT_SEAL.pack(
+            self.number, self.epoch, self.sequence, figures["commit_count"], figures["record_count"],
+            figures["event_count"], min(self.ids, default=0), last, len(self.body), self.sequence,
+            root_of(self.commits), self.digest)
+        return control(TYPE_SEAL, body + sha(3, body))
+
+    def seal(self):
+        one = self.seal_record()
+        self.offsets.append((self.end(), one))
+        self.body += one
+        self.records += 1
+        self.seal_digest = one[-32:]
+        return self
+
+    def final(self, flags):
+        return header(self.records, max([self.next_id - 1, *self.ids]) + 1, self.end(), flags, self.minor)
+
+    def file(self, tail=b"", flags=0, head=None):
+        """The segment's file: preallocated, so zero bytes follow up to the next 1,024."""
+        data = (head or (self.final(flags) if flags else self.creation)) + self.body + tail
+        return data + bytes(-len(data) % 1024)
+
+
+# The vectors ------------------------------------------------------------------------------------------------
+
+FILES, CASES = {}, []
+
+
+def expectation(segment, end=None):
+    """What a reader must find in the accepted part."""
+    return {"end": end or segment.end(), "commit_sequence": segment.sequence, "commits": len(segment.commits),
+            "records": segment.records, "event_ids": segment.ids,
+            "last_commit_digest": segment.last_commit_digest.hex(),
+            "seal_digest": segment.seal_digest.hex() if segment.seal_digest else None}
+
+
+NOTHING = {"end": None, "commit_sequence": None, "commits": 0, "records": 0, "event_ids": [],
+           "last_commit_digest": None, "seal_digest": None}
+
+
+def add(name, data, verdict, description, segment=None, **more):
+    """A file that is judged alone. `segment` is what of it must be accepted; None: nothing."""
+    FILES[name] = data
+    CASES.append({"file": name, "description": description, "verdict": verdict,
+                  **(expectation(segment) if segment else NOTHING), **more})
+
+
+def journal(name, description, segments):
+    """A directory: (number in the name, first id in the name, data, verdict, accepted Segment or None, more)."""
+    rows = []
+    for number, first_id, data, verdict, segment, more in segments:
+        file = f"{name}/{number:010}-{first_id:020}.semj"
+        FILES[file] = data
+        rows.append({"file": file, "verdict": verdict, **(expectation(segment) if segment else NOTHING), **more})
+    CASES.append({"directory": name, "description": description, "segments": rows})
+
+
+def event(i, event_type=CREATE, payload=b"", **more):
+    context = compact(path=b"/srv/data/%d" % i, inode_number=1000 + i, file_type=0o100000)
+    return record(i, event_type, context, payload, **more)
+
+
+def events(first, count, payload=b'{"bytes":4096}'):
+    return [event(i, WRITE, payload) for i in range(first, first + count)]
+
+
+def base(epoch=1):
+    """Three events committed as number 2, which number 3 with three more says is durable."""
+    s = Segment(epoch=epoch)
+    s.group(events(1, 3))
+    s.synced = 2
+    s.group(events(4, 3))
+    return s
+
+
+def example():
+    s = Segment()
+    s.group([record(1, CREATE, compact(path=b"/etc/motd", inode_number=4711, file_type=0o100000), b"hello")])
+    s.synced = 2
+    return s.seal()
+
+
+def good():
+    s = Segment()
+    add("good/open-minimal.semj", s.file(), "OpenEnd", "header, SegmentOpen, its Commit, zeros", s)
+
+    s = example()
+    add("good/example.semj", s.file(flags=SEALED), "Whole", "the worked example of SPEC.md: one event, sealed", s)
+
+    everything = dict(
+        transaction_id=1, session_id=2**64 - 1, causality_chain_id=3, path=b"/caf\xc3\xa9/\xff\xfe not UTF-8",
+        inode_number=5, file_type=0o040000, graph_node_id=7, graph_edge_id=8, graph_operation_type=9, vector_id=10,
+        vector_dimensions=11, vector_element_type=12, agent_id=b"a" * 63, agent_intent=b"look around",
+        agent_confidence=100, system_load=16, memory_usage=2**40, io_pressure=18, semantic_tags=b'{"k":"v"}',
+        semantic_intent=b"test", semantic_confidence=1)
+    s = Segment()
+    s.group([record(1, SYNC), record(2, CREATE, compact(path=b"/a")), record(3, CREATE, compact()),
+             record(4, 0x0404, compact(**everything))])
+    s.group([record(5, 0x0404, fixed(**everything), b"payload")])
+    s.seal()
+    add("good/sealed-contexts.semj", s.file(flags=SEALED), "Whole",
+        "contexts: none, compact with one field, compact without fields, compact and fixed with the same 21 fields", s)
+
+    s = Segment()
+    s.group([event(1), event(2, DELETE, b"gone", metadata=b'{"host":"a"}', flags=0x0C, parent=1, root=1,
+                             links=link(1, 2, 7, 100, -5, b"because") + link(2, 1, 8, 0, 2**62, b"")),
+             event(3, 0x0301, bytes(range(256)), flags=0x28, compression=3, encryption=9, priority=1, cpu=63)])
+    s.seal()
+    add("good/sealed-links-metadata.semj", s.file(flags=SEALED), "Whole",
+        "links, metadata, a payload said to be compressed and encrypted", s)
+
+    s = Segment()
+    s.minor = 7
+    later = compact(path=b"/new", later=[(21, b"field of a later version"), (31, b"")])
+    s.group([record(1, 0x0FABCDEF, later, b"x", subtype=0xDEADBEEF, flags=0xFFFF0108, priority=99, relevance=1000,
+                    replay=77),
+             control(0x0705, b"reserved type"), control(0x07F0, b"unknown type"), control(TYPE_GAP, b"v9", 9),
+             control(TYPE_RECOVERED, b"v9", 9), control(0x0101, b"event_id 0"), record(2, 0x0702, payload=b"an event"),
+             record(3, CREATE, b"\x01\0")], flags=0x80000000)
+    s.seal()
+    add("good/sealed-unknowns.semj", s.file(flags=SEALED | 0x40000000), "Whole",
+        "unknown minor version, header and Commit flags, event type, subtype, flags, priority, scores, context bits 21 "
+        "and 31, control types and layout versions; event 2 has the type number of a Commit, event 3 a context that "
+        "can't be read", s)
+
+    s = Segment(next_id=10)
+    s.group([event(10), event(11), event(500)])
+    s.group([event(501)], synced=2)
+    s.group([control(0x0706, b"no events")], synced=3)
+    s.group([event(2**40)], synced=4)
+    add("good/open-groups.semj", s.file(), "OpenEnd", "groups, one of them without events; ids that jump", s)
+
+    s = Segment()
+    s.group([event(1)])
+    s.group([event(4, priority=1), event(2, priority=3), event(3, priority=5)], flags=BY_PRIORITY)
+    s.seal()
+    add("good/sealed-by-priority.semj", s.file(flags=SEALED), "Whole", "a group in the order of priorities", s)
+
+    s = base().seal()
+    add("good/sealed-header-lags.semj", s.file(), "Whole", "sealed, but the header was not rewritten any more", s)
+
+    s = base()
+    add("good/cut.semj", s.file(tail=b"".join(events(7, 2)) + b"\xA5" * 100, flags=CUT), "Whole",
+        "header says CUT: what stands behind journal_size is not looked at", s)
+
+    body = b"".join([record(5, CREATE, fixed(path=b"/k", inode_number=9)), record(9, SYNC), record(10, DELETE, b"", b"p")])
+    FILES["good/kernel.semj"] = header(3, 11, 52 + len(body)) + body
+    CASES.append({"file": "good/kernel.semj", "kind": "kernel", "verdict": None, "verdict_as_segment": "Corrupt",
+                  "description": "a kernel journal: no records of the journal's own, so no commits and no verdict; "
+                                 "as a segment its opening is bad", "records": 3, "event_ids": [5, 9, 10]})
+
+
+def torn():
+    s = base()
+    more = events(7, 3)
+    add("damaged/torn-uncommitted.semj", s.file(tail=b"".join(more)), "TornTail", "records without Commit, zeros", s)
+    add("damaged/torn-half-record.semj", s.file(tail=b"".join(more)[:-20]), "TornTail",
+        "the last record lacks its end", s)
+    add("damaged/torn-file-end.semj", (s.creation + s.body + more[0])[:-9], "TornTail",
+        "the file ends inside a record", s)
+    late = s.commit(more)
+    add("damaged/torn-hole.semj", s.file(tail=more[0] + bytes(len(more[1])) + more[2] + late), "TornTail",
+        "a whole Commit, but zeros where one of its records should be", s)
+    noise = b"".join(hashlib.sha256(bytes([i])).digest() for i in range(20))
+    add("damaged/torn-garbage.semj", s.file(tail=noise), "TornTail", "noise behind the last Commit", s)
+    add("damaged/torn-far.semj", s.file(tail=bytes(700) + noise[:99]), "TornTail", "zeros, then noise", s)
+    big = more[0]
+    for offset, value in ((64, 0xFFFFFFFF), (68, 5281), (72, 65_537), (76, 2_049), (96, 0x80000000)):
+        huge = big[:offset] + struct.pack("<I", value) + big[offset + 4:]
+        name = {64: "event-size", 68: "context", 72: "payload", 76: "metadata", 96: "links"}[offset]
+        add(f"damaged/torn-oversize-{name}.semj", s.file(tail=resum(huge)), "TornTail",
+            f"the field at offset {offset} is {value}; the checksum is right", s)
+    t = base()
+    at = t.group(events(7, 3), synced=2)
+    t2 = base()
+    add("damaged/flip-not-synced.semj", flip(t.file(), at + 140, 3), "TornTail",
+        "a bit flipped in the last group; no Commit says that it was durable", t2)
+    commit_at = next(o for o, r in reversed(t.offsets) if r is t.commits[-1])
+    add("damaged/flip-last-commit.semj", flip(t.file(), commit_at + 132 + 70), "TornTail",
+        "a bit flipped in the last Commit", t2)
+
+    stale = Segment(epoch=1)
+    stale.sequence = 8
+    foreign = stale.commit(more, synced=8)
+    s = base(epoch=2)
+    add("damaged/stale-commit-behind.semj", s.file(tail=bytes(400) + foreign), "TornTail",
+        "behind the end stands a Commit of another epoch that says much was durable: it proves nothing", s)
+    add("damaged/seal-flipped-header-lags.semj", flip(s.file(tail=s.seal_record()), s.end() + 200), "TornTail",
+        "a bit flipped in the seal, header still that of creation: the crash came while sealing", s)
+
+
+def ambiguous():
+    def case(name, description, records, **changes):
+        s = base()
+        add(f"damaged/{name}.semj", s.file(tail=b"".join(records) + s.commit(records, **changes)), "Ambiguous",
+            description, s)
+
+    case("wrong-root", "Commit's checksum and digest are right, its root is not", events(7, 2), root=b"\x55" * 32)
+    case("wrong-digest", "Commit's checksum is right, its digest is not", events(7, 2), digest=b"\x55" * 32)
+    case("wrong-byte-count", "Commit's byte_count is one too small", events(7, 1), byte_count=len(events(7, 1)[0]) - 1)
+    case("id-order", "ids go backwards inside a group that is not BY_PRIORITY", [event(8), event(7)])
+    case("id-repeated", "an id of the group before once more", [event(6), event(7)])
+    case("id-repeated-by-priority", "an id twice in a BY_PRIORITY group", [event(8), event(7), event(8)],
+         flags=BY_PRIORITY)
+    case("id-low-by-priority", "a BY_PRIORITY group whose third id is that of an event before the group",
+         [event(9), event(8), event(5)], flags=BY_PRIORITY)
+    case("sequence-hole", "commit_sequence jumps", events(7, 1), sequence=5)
+    case("synced-itself", "a Commit that calls itself durable", events(7, 1), synced=4)
+    case("commit-size", "Commit's body is 159 bytes", events(7, 1), cut_body=159)
+    case("second-open", "a second SegmentOpen", [control(TYPE_OPEN, bytes(168))])
+    s = base(epoch=2)
+    add("damaged/stale-commit-next.semj", s.file(tail=b"".join(events(7, 1)) + s.commit(events(7, 1), epoch=1)),
+        "Ambiguous", "the next Commit is of another epoch", s)
+    s = base()
+    add("damaged/seal-wrong-count.semj", s.file(tail=s.seal_record(event_count=7)), "Ambiguous",
+        "a seal whose digest is right and whose event_count is not", s)
+    add("damaged/seal-uncommitted.semj", s.file(tail=event(7) + s.seal_record()), "Ambiguous",
+        "a seal behind a record without Commit", s)
+    s = Segment(next_id=100)
+    add("damaged/id-below-bound.semj", s.file(tail=event(99) + s.commit([event(99)])), "Ambiguous",
+        "an id below SegmentOpen's next_event_id", s)
+
+
+def corrupt():
+    s = base()
+    before = Segment()
+    first = next(o for o, r in s.offsets if r == events(1, 1)[0])
+    add("damaged/flip-synced.semj", flip(s.file(), first + 132 + 20), "Corrupt",
+        "a bit flipped in a group that a later Commit says was durable", before)
+    t = base()
+    start, end = t.end(), t.group(events(7, 2)) and t.end()
+    t.group(events(9, 1), synced=4)
+    data = t.file()
+    add("damaged/hole-synced.semj", data[:start] + bytes(end - start) + data[end:], "Corrupt",
+        "zeros where a group should be that a later Commit says was durable", s)
+    sealed = base().seal()
+    add("damaged/seal-flipped.semj", flip(sealed.file(flags=SEALED), sealed.end() - 40), "Corrupt",
+        "a bit flipped in the seal; the header says SEALED", s)
+    add("damaged/sealed-end-lost.semj", base().file(head=sealed.final(SEALED)), "Corrupt",
+        "the header says SEALED, zeros stand where the seal was", s)
+    add("damaged/header-flipped.semj", flip(s.file(), 13, 6), "Corrupt", "a bit flipped in the journal header")
+    add("damaged/header-magic.semj", b"LMTH" + s.file()[4:], "Corrupt", "another magic")
+    add("damaged/open-flipped.semj", flip(s.file(), 52 + 132 + 30), "Corrupt", "a bit flipped in SegmentOpen")
+    add("damaged/first-commit-flipped.semj", flip(Segment().file(), 52 + 300 + 140), "Corrupt",
+        "a bit flipped in the first Commit: the opening was durable before the file got its name")
+    add("damaged/zeros.semj", bytes(1024), "Corrupt", "nothing but zeros")
+    add("damaged/empty.semj", b"", "Corrupt", "no bytes")
+
+
+def unsupported():
+    s = base()
+    add("damaged/commit-version.semj", s.file(tail=event(7) + s.commit([event(7)], subtype=1)), "Unsupported",
+        "a Commit of layout version 1", s)
+    add("damaged/open-version.semj", Segment(open_subtype=1).file(), "Unsupported", "a SegmentOpen of layout version 1")
+    add("damaged/seal-version.semj", s.file(tail=resum(flip(s.seal_record(), 12))), "Unsupported",
+        "a SegmentSeal of layout version 1", s)
+
+
+def journals():
+    a = base().seal()
+    b = Segment(2, 1, a, 1, 7)
+    b.group(events(7, 2))
+    b.seal()
+    c = Segment(3, 2, b, 1, 9)
+    c.group(events(9, 2))
+    a_file, b_file, c_file = a.file(flags=SEALED), b.file(flags=SEALED), c.file()
+    journal("journals/sealed-chain", "two sealed segments and an open one", [
+        (1, 1, a_file, "Whole", a, {}), (2, 7, b_file, "Whole", b, {}), (3, 9, c_file, "OpenEnd", c, {})])
+    journal("journals/missing-middle", "segment 2 is not there", [
+        (1, 1, a_file, "Corrupt", a, {}), (3, 9, c_file, "Corrupt", c, {})])
+    journal("journals/missing-first", "segment 1 is not there", [
+        (2, 7, b_file, "Corrupt", b, {}), (3, 9, c_file, "OpenEnd", c, {})])
+    journal("journals/swapped", "two segments under each other's name", [
+        (1, 1, b_file, "Corrupt", None, {"unspecified": True}), (2, 7, a_file, "Corrupt", None, {"unspecified": True})])
+
+    a = base()
+    tail = b"".join(events(7, 2))
+    recovered = RECOVERED.pack(1, 3, a.end(), len(tail), 6, 0, 2, 0, 0)
+    gap = GAP.pack(7, 8, 2, 1, 1) + GAP_TYPE.pack(WRITE, 0, 2)
+    b = Segment(2, 2, a, 2, 9, [control(TYPE_RECOVERED, recovered), control(TYPE_GAP, gap)])
+    b.group(events(9, 1))
+    journal("journals/cut-link", "a torn segment, cut by the one that follows; its header is not rewritten yet", [
+        (1, 1, a.file(tail=tail), "Whole", a, {}), (2, 9, b.file(), "OpenEnd", b, {})])
+    wrong = base()
+    wrong.digest = b"\x77" * 32
+    liar = Segment(2, 2, wrong, 2, 9)
+    journal("journals/cut-link-wrong-digest", "the cut's offset is a Commit's end, its digest is another's", [
+        (1, 1, a.file(tail=tail), "Corrupt", a, {}), (2, 9, liar.file(), "OpenEnd", liar, {})])
+
+    a = base().seal()
+    at, lost = next((o, r) for o, r in a.offsets if r == events(2, 1)[0])
+    recovered = RECOVERED.pack(1, 3, a.end(), 0, 5, 2, 4, 1, 0) + DAMAGED_RANGE.pack(1, at, len(lost))
+    b = Segment(2, 2, a, 1, 7, [control(TYPE_RECOVERED, recovered),
+                                control(TYPE_GAP, GAP.pack(2, 2, 1, 1, 1) + GAP_TYPE.pack(WRITE, 0, 1))])
+    damaged = flip(a.file(flags=SEALED), at + 150, 5)
+    # The same, and another record lost with nothing that says so; and the first Commit's root another, all
+    # checksums and its digest right.
+    other = next(o for o, r in a.offsets if r == events(3, 1)[0])
+    more = flip(damaged, other + 150, 5)
+    commit_at = 52 + 300
+    body = bytearray(damaged[commit_at + 132:commit_at + 292])
+    body[64:96] = b"\x55" * 32
+    body[128:] = sha(2, bytes(body[:128]))
+    forged = damaged[:commit_at] + control(TYPE_COMMIT, bytes(body)) + damaged[commit_at + 292:]
+    a.ids, a.records = [1, 3, 4, 5, 6], a.records - 1
+    journal("journals/known-damage", "a record of a sealed segment is damaged; the next segment's Recovered says so", [
+        (1, 1, damaged, "KnownDamage", a, {}), (2, 7, b.file(), "OpenEnd", b, {})])
+    after = [(2, 7, b.file(), "OpenEnd", b, {})]
+    journal("journals/known-damage-and-new", "known damage, and a damaged record that nobody has recorded", [
+        (1, 1, more, "Corrupt", None, {"unspecified": True}), *after])
+    journal("journals/known-damage-and-wrong-root", "known damage, and a root elsewhere that is not its group's", [
+        (1, 1, forged, "Corrupt", None, {"unspecified": True}), *after])
+
+
+# The worked example -----------------------------------------------------------------------------------------
+
+
+def hexdump(data, offset, fields):
+    """Rows `offset  bytes  field`, at most 16 bytes each; runs of whole zero rows in one field are shortened."""
+    rows = []
+    for size, name in fields:
+        part, data = data[:size], data[size:]
+        if size > 32 and not any(part[32:]) or (size >= 32 and not any(part)):
+            shown = [] if not any(part) else [part[:16]]
+            for row in shown:
+                rows.append((offset, row.hex(" "), name))
+            zeros = size - 16 * len(shown)
+            rows.append((offset + 16 * len(shown), f"{zeros} × 00", "" if shown else name))
+        else:
+            for i in range(0, size, 16):
+                rows.append((offset + i, part[i:i + 16].hex(" "), name if i == 0 else ""))
+        offset += size
+    assert not data
+    return [f"{o:5}  {b:<47}  {n}".rstrip() for o, b, n in rows]
+
+
+def example_text():
+    s = example()
+    data = s.file(flags=SEALED)
+    head = ((8, "event_id {id}"), (4, "event_type {name}"), (4, "event_subtype"), (8, "timestamp.ktime"),
+            (8, "timestamp.sequence"), (8, "cpu_id, process_id"), (8, "global_sequence"), (8, "local_sequence"),
+            (8, "event_flags, event_priority"), (4, "event_size {size}"), (4, "context_size {context}"),
+            (8, "payload_size {payload}, metadata_size"), (4, "event_version"), (4, "checksum"),
+            (8, "compression_type, encryption_type"), (4, "causality_link_count"), (8, "parent_event_id"),
+            (8, "root_cause_event_id"), (8, "agent_visibility_mask"), (8, "agent_relevance_score, replay_priority"))
+    bodies = {
+        TYPE_OPEN: ("SegmentOpen", ((16, "journal_uuid"), (8, "segment_number"), (8, "epoch"), (8, "previous_segment"),
+                    (8, "previous_end, reserved"), (8, "previous_end_offset"), (32, "previous_digest"),
+                    (8, "next_event_id"), (8, "next_commit_sequence"), (8, "wall_clock_ns"), (8, "monotonic_ns"),
+                    (16, "boot_id"), (32, "writer"))),
+        TYPE_COMMIT: ("Commit", ((8, "commit_sequence"), (8, "epoch"), (8, "first_event_id"), (8, "last_event_id"),
+                      (8, "record_count, event_count"), (8, "byte_count"), (8, "synced_upto"), (8, "flags, reserved"),
+                      (32, "root"), (32, "previous_digest"), (32, "digest"))),
+        TYPE_SEAL: ("SegmentSeal", ((8, "segment_number"), (8, "epoch"), (8, "commit_sequence"), (8, "commit_count"),
+                    (8, "record_count"), (8, "event_count"), (8, "first_event_id"), (8, "last_event_id"),
+                    (8, "byte_count"), (8, "synced_upto"), (32, "root"), (32, "previous_digest"), (32, "digest"))),
+        CREATE: ("FilesystemCreate", ((4, "context: bits 3, 4, 5"), (2, "path: 9 bytes"), (9, "/etc/motd"),
+                 (8, "inode_number"), (4, "file_type S_IFREG"), (5, "payload \"hello\"")))}
+    lines = ["journal header"]
+    lines += hexdump(data[:52], 0, (
+        (4, "magic"), (8, "version 1.0"), (8, f"total_events {s.records}"), (8, "next_event_id 2"),
+        (8, f"journal_size {s.end()}"), (8, "index_offset"), (4, "flags SEALED"), (4, "checksum")))
+    for offset, one in s.offsets:
+        event_id, kind = struct.unpack_from("<QI", one)
+        size, context, payload = struct.unpack_from("<III", one, 64)
+        name, body = bodies[kind]
+        facts = dict(id=event_id, name=name, size=size, context=context, payload=payload)
+        lines += ["", name]
+        lines += hexdump(one, offset, [(n, t.format(**facts)) for n, t in head] + list(body))
+    lines += ["", "tail", f"{s.end():5}  {len(data) - s.end()} × 00"]
+    return "\n".join(lines) + "\n"
+
+
+def list_text():
+    lines = ["| file or directory | verdict | what it is |", "| --- | --- | --- |"]
+    for case in CASES:
+        name = case.get("file") or case["directory"] + "/"
+        verdict = ", ".join(one["verdict"] or "none" for one in case.get("segments", [case]))
+        lines.append(f"| `{name}` | {verdict} | {case['description']} |")
+    return "\n".join(lines) + "\n"
+
+
+def main(argv):
+    if argv[1:] == ["--example"]:
+        print(example_text(), end="")
+        return 0
+    for make in (good, torn, ambiguous, corrupt, unsupported, journals):
+        make()
+    if argv[1:] == ["--list"]:
+        print(list_text(), end="")
+        return 0
+    verdicts = {"about": "Made by make.py. Fields: SPEC.md, Test vectors.", "cases": CASES}
+    FILES["verdicts.json"] = (json.dumps(verdicts, indent=1, ensure_ascii=True) + "\n").encode()
+    if argv[1:] == ["--check"]:
+        wrong = [name for name, data in FILES.items() if not (HERE / name).is_file() or (HERE / name).read_bytes() != data]
+        wrong += [str(p.relative_to(HERE)) for p in HERE.rglob("*.semj") if str(p.relative_to(HERE)) not in FILES]
+        spec = SPEC.read_text()
+        wrong += [f"SPEC.md: {what}" for what, text in (("worked example", example_text()), ("list", list_text()))
+                  if text not in spec]
+        for name in wrong:
+            print(f"make.py: {name} is not as made", file=sys.stderr)
+        return 1 if wrong else 0
+    if len(argv) != 1:
+        print(__doc__, file=sys.stderr)
+        return 2
+    for name, data in FILES.items():
+        (HERE / name).parent.mkdir(parents=True, exist_ok=True)
+        (HERE / name).write_bytes(data)
+    print(f"{len(FILES) - 1} files, {sum(map(len, FILES.values()))} bytes")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv))
