@@ -1,0 +1,93 @@
+//! The test vectors of SPEC.md: the scanner comes to the verdicts that were stated by hand.
+
+#![expect(clippy::unwrap_used, reason = "a test ends where something is not as it should be")]
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use semj_format::Records;
+use semj_recovery::{OpenMode, SegmentInput, SegmentReport, Verdict, examine};
+use serde_json::Value;
+
+fn vectors() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("vectors")
+}
+
+/// The verdict's name in `verdicts.json`.
+fn name(verdict: Verdict) -> &'static str {
+    match verdict {
+        Verdict::Whole => "Whole",
+        Verdict::OpenEnd => "OpenEnd",
+        Verdict::TornTail => "TornTail",
+        Verdict::Ambiguous => "Ambiguous",
+        Verdict::Corrupt => "Corrupt",
+        Verdict::Unsupported => "Unsupported",
+        Verdict::KnownDamage => "KnownDamage",
+    }
+}
+
+/// Everything in which a segment's report differs from what is expected of it.
+fn differences(expected: &Value, segment: &SegmentReport, bytes: &[u8]) -> Vec<String> {
+    let verdict = expected.get("verdict_as_segment").unwrap_or(&expected["verdict"]);
+    let event_ids: Vec<u64> = segment
+        .extents
+        .iter()
+        .flat_map(|extent| Records::new(&bytes[..extent.end], extent.start).map_while(Result::ok))
+        .filter(|(_, record)| !record.is_control())
+        .map(|(_, record)| record.event_id())
+        .collect();
+    let digest = expected["seal_digest"].as_str().or(expected["last_commit_digest"].as_str());
+    let found = [
+        ("verdict", verdict.clone(), Value::from(name(segment.verdict))),
+        ("end", expected["end"].clone(), segment.end.into()),
+        ("commits", expected["commits"].clone(), segment.totals.commits.into()),
+        ("commit_sequence", expected["commit_sequence"].clone(), segment.totals.commit_sequence.into()),
+        ("records", expected["records"].clone(), segment.totals.records.into()),
+        ("event_ids", expected["event_ids"].clone(), event_ids.into()),
+        ("digest", digest.into(), segment.totals.digest.to_string().into()),
+    ];
+    // Of a segment that can't be placed in the journal nothing but the verdict is stated.
+    let is_placed = !expected["end"].is_null();
+    found
+        .into_iter()
+        .filter(|(what, ..)| *what == "verdict" || is_placed)
+        .filter(|(_, expected, found)| expected != found)
+        .map(|(what, expected, found)| format!("{what}: expected {expected}, found {found}"))
+        .collect()
+}
+
+#[test]
+fn every_vector_gets_the_verdict_that_was_stated() {
+    let verdicts: Value =
+        serde_json::from_slice(&fs::read(vectors().join("verdicts.json")).unwrap()).unwrap();
+    let mut differing = Vec::new();
+    let mut files = 0;
+    for case in verdicts["cases"].as_array().unwrap() {
+        let alone = [case.clone()];
+        // A file alone is looked at as the newest segment; in a directory names and neighbours count.
+        let (expected, in_directory) = match case["segments"].as_array() {
+            Some(segments) => (segments.as_slice(), true),
+            None => (&alone[..], false),
+        };
+        let paths: Vec<_> = expected.iter().map(|segment| segment["file"].as_str().unwrap()).collect();
+        let contents: Vec<_> = paths.iter().map(|path| fs::read(vectors().join(path)).unwrap()).collect();
+        let inputs: Vec<_> = paths
+            .iter()
+            .zip(&contents)
+            .map(|(path, bytes)| {
+                let name = path.rsplit('/').next().unwrap();
+                let number = name.split('-').next().unwrap().parse().ok();
+                SegmentInput { name, number: number.filter(|_| in_directory), bytes }
+            })
+            .collect();
+        let report = examine(&inputs, OpenMode::Strict);
+        for (i, segment) in report.segments.iter().enumerate() {
+            files += 1;
+            for difference in differences(&expected[i], segment, &contents[i]) {
+                differing.push(format!("{}: {difference} ({:?})", paths[i], segment.fault));
+            }
+        }
+    }
+    assert!(files >= 70, "{files} files");
+    assert!(differing.is_empty(), "{}", differing.join("\n"));
+}
