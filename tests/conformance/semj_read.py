@@ -150,11 +150,11 @@ def parse_header(data, size):
     header = HEADER.read(data)
     if header.magic != MAGIC:
         raise Bad(0, f"magic {header.magic:#010x}, expected {MAGIC:#010x}")
-    if header.version_major != 1:
-        raise Bad(4, f"version_major {header.version_major}, expected 1")
     computed = int.from_bytes(hashlib.sha256(data[:48] + bytes(4)).digest()[:4], "little")
     if header.checksum != computed:
         raise Bad(48, f"header checksum {header.checksum:#010x}, computed {computed:#010x}")
+    if header.version_major != 1:
+        raise Unsupported(4, f"version_major {header.version_major}, expected 1")
     return header
 
 

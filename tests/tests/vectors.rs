@@ -1,7 +1,5 @@
 //! The test vectors of SPEC.md: the scanner comes to the verdicts that were stated by hand.
 
-#![expect(clippy::unwrap_used, reason = "a test ends where something is not as it should be")]
-
 use std::fs;
 use std::path::{Path, PathBuf};
 

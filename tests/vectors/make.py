@@ -76,8 +76,8 @@ def root_of(records):
     return tree([sha(0, record) for record in records])
 
 
-def header(total, next_id, size, flags=0, minor=0):
-    head = JOURNAL_HEADER.pack(0x53454D4A, 1, minor, total, next_id, size, 0, flags, 0)
+def header(total, next_id, size, flags=0, minor=0, major=1):
+    head = JOURNAL_HEADER.pack(0x53454D4A, major, minor, total, next_id, size, 0, flags, 0)
     return head[:48] + hashlib.sha256(head).digest()[:4]
 
 
@@ -448,6 +448,9 @@ def unsupported():
     add("damaged/commit-version.semj", s.file(tail=event(7) + s.commit([event(7)], subtype=1)), "Unsupported",
         "a Commit of layout version 1", s)
     add("damaged/open-version.semj", Segment(open_subtype=1).file(), "Unsupported", "a SegmentOpen of layout version 1")
+    newer = Segment().file()
+    add("damaged/header-version.semj", header(2, 1, 644, major=2) + newer[52:], "Unsupported",
+        "version_major 2, with the header's checksum right")
     add("damaged/seal-version.semj", s.file(tail=resum(flip(s.seal_record(), 12))), "Unsupported",
         "a SegmentSeal of layout version 1", s)
 

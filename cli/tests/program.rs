@@ -1,0 +1,269 @@
+//! The program as a user runs it.
+
+#![expect(clippy::unwrap_used, reason = "a test ends where something is not as it should be")]
+
+use std::fs;
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output, Stdio};
+
+use serde_json::Value;
+
+const TRACE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../examples/git-worktree.jsonl.zst");
+
+fn command(args: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_semj"));
+    command.args(args).env_remove("SEMJ_JOURNAL").env_remove("RUST_LOG");
+    command
+}
+
+fn semj(args: &[&str]) -> Output {
+    command(args).output().unwrap()
+}
+
+fn with_input(args: &[&str], input: &[u8]) -> Output {
+    let mut child =
+        command(args).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    child.stdin.take().unwrap().write_all(input).unwrap();
+    child.wait_with_output().unwrap()
+}
+
+fn status(output: &Output) -> i32 {
+    output.status.code().unwrap()
+}
+
+fn out(output: &Output) -> String {
+    String::from_utf8(output.stdout.clone()).unwrap()
+}
+
+fn err(output: &Output) -> String {
+    String::from_utf8(output.stderr.clone()).unwrap()
+}
+
+fn text(path: &Path) -> &str {
+    path.to_str().unwrap()
+}
+
+/// A directory that goes away, and in it the place of a journal.
+fn place() -> (tempfile::TempDir, PathBuf) {
+    let dir = tempfile::tempdir().unwrap();
+    let journal = dir.path().join("journal");
+    (dir, journal)
+}
+
+fn lines(bytes: &[u8]) -> Vec<Value> {
+    bytes
+        .split(|byte| *byte == b'\n')
+        .filter(|l| !l.is_empty())
+        .map(|l| serde_json::from_slice(l).unwrap())
+        .collect()
+}
+
+/// Every field of `line`, contexts and payloads included, is in `exported` with its value.
+fn contains(exported: &Value, line: &Value) -> bool {
+    match (exported, line) {
+        (Value::Object(exported), Value::Object(line)) => {
+            line.iter().all(|(key, value)| exported.get(key).is_some_and(|other| contains(other, value)))
+        }
+        _ => exported == line,
+    }
+}
+
+fn segment(journal: &Path) -> PathBuf {
+    let mut paths: Vec<_> = fs::read_dir(journal).unwrap().map(|entry| entry.unwrap().path()).collect();
+    paths.retain(|path| path.extension().is_some_and(|extension| extension == "semj"));
+    paths.sort();
+    paths.remove(0)
+}
+
+/// A journal of three events.
+fn small() -> (tempfile::TempDir, PathBuf) {
+    let (dir, journal) = place();
+    let input = br#"{"event_type":"FilesystemCreate","ktime_ns":1,"context":{"path":"/a"}}
+{"event_type":"FilesystemWrite","ktime_ns":2,"payload":{"bytes":5}}
+
+{"event_type":"FilesystemDelete","ktime_ns":3}
+"#;
+    let output = with_input(&["import", "-", "-j", text(&journal)], input);
+    assert_eq!(status(&output), 0, "{}", err(&output));
+    (dir, journal)
+}
+
+/// Flips a bit in the second event, which is durable.
+fn damage(journal: &Path) {
+    let path = segment(journal);
+    let mut bytes = fs::read(&path).unwrap();
+    let at = bytes.windows(11).position(|window| window == br#"{"bytes":5}"#).unwrap();
+    bytes[at] ^= 1;
+    fs::write(path, bytes).unwrap();
+}
+
+#[test]
+fn a_trace_comes_back_with_every_field_of_every_line() {
+    let (_dir, journal) = place();
+    let output = semj(&["import", TRACE, "--journal", text(&journal)]);
+    assert_eq!(status(&output), 0, "{}", err(&output));
+    assert!(out(&output).contains("9,778  events") && out(&output).contains("whole, closed"));
+    assert!(output.stderr.is_empty(), "nothing but data, and no progress bar in a pipe: {}", err(&output));
+    let exported = lines(&semj(&["export", "-j", text(&journal), "--format", "jsonl"]).stdout);
+    let trace = zstd::decode_all(fs::File::open(TRACE).unwrap()).unwrap();
+    let trace = lines(&trace);
+    assert_eq!(exported.len(), trace.len());
+    for (i, (exported, line)) in exported.iter().zip(&trace).enumerate() {
+        assert!(contains(exported, line), "line {}: {line} came back as {exported}", i + 1);
+    }
+}
+
+#[test]
+fn what_was_exported_imports_as_the_same_journal_in_every_form() {
+    let (dir, journal) = small();
+    let jsonl = dir.path().join("a.jsonl");
+    let kernel = dir.path().join("a.kernel");
+    for (format, path) in [("jsonl", &jsonl), ("kernel", &kernel)] {
+        let output = semj(&["export", "-j", text(&journal), "--format", format, "-o", text(path)]);
+        assert_eq!(status(&output), 0, "{}", err(&output));
+    }
+    assert_eq!(status(&semj(&["verify", text(&kernel)])), 0);
+    let segment = segment(&journal);
+    for input in [&jsonl, &kernel, &segment] {
+        let again = dir.path().join("again");
+        let _ = fs::remove_dir_all(&again);
+        let output = semj(&["import", text(input), "-j", text(&again)]);
+        assert_eq!(status(&output), 0, "{}: {}", input.display(), err(&output));
+        for (format, expected) in [("jsonl", &jsonl), ("kernel", &kernel)] {
+            let output = semj(&["export", "-j", text(&again), "--format", format]);
+            assert!(output.stdout == fs::read(expected).unwrap(), "{} as {format}", input.display());
+        }
+    }
+}
+
+#[test]
+fn a_bad_line_is_named_and_the_good_ones_before_it_are_kept() {
+    let (dir, journal) = place();
+    let file = dir.path().join("events.jsonl");
+    fs::write(
+        &file,
+        "{\"event_type\":\"FilesystemRead\",\"ktime_ns\":1}\n{\"event_type\":\"Nonsense\",\"ktime_ns\":2}\n\
+         {\"event_type\":\"FilesystemRead\",\"ktime_ns\":3}\n",
+    )
+    .unwrap();
+    let output = semj(&["import", text(&file), "-j", text(&journal)]);
+    assert_eq!(status(&output), 1);
+    assert!(
+        err(&output).contains("events.jsonl:2: ") && err(&output).contains("Nonsense"),
+        "{}",
+        err(&output)
+    );
+    assert!(err(&output).contains("1 event: kept"), "{}", err(&output));
+    assert_eq!(lines(&semj(&["cat", "--json", text(&journal)]).stdout).len(), 1);
+
+    let output = semj(&["import", text(&file), "-j", text(&journal), "--skip-bad", "--json"]);
+    assert_eq!(status(&output), 3);
+    let summary: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!((&summary["events"], &summary["skipped"]), (&2.into(), &1.into()));
+    assert!(err(&output).contains("events.jsonl:2: "));
+    assert_eq!(lines(&semj(&["cat", "--json", text(&journal)]).stdout).len(), 3);
+}
+
+#[test]
+fn wrong_use_is_status_2() {
+    for args in
+        [&[][..], &["cat"], &["verify"], &["import", "x"], &["nonsense"], &["cat", "x", "--id", "a..b"]]
+    {
+        assert_eq!(status(&semj(args)), 2, "{args:?}");
+    }
+}
+
+#[test]
+fn what_is_not_there_is_status_1_and_named() {
+    for args in
+        [&["cat", "/nowhere/at-all"][..], &["verify", "/nowhere/at-all"], &["inspect", "/nowhere/at-all"]]
+    {
+        let output = semj(args);
+        assert_eq!(status(&output), 1, "{args:?}");
+        assert!(err(&output).contains("/nowhere/at-all"), "{}", err(&output));
+    }
+}
+
+#[test]
+fn the_journal_can_come_from_the_environment() {
+    let (_dir, journal) = small();
+    for name in ["cat", "verify", "stats", "export"] {
+        let output = command(&[name]).env("SEMJ_JOURNAL", &journal).output().unwrap();
+        assert_eq!(status(&output), 0, "{name}: {}", err(&output));
+    }
+}
+
+#[test]
+fn damage_is_found_named_and_what_proves_itself_is_exported() {
+    let (_dir, journal) = small();
+    assert_eq!(status(&semj(&["verify", text(&journal)])), 0);
+    damage(&journal);
+    let before = fs::read(segment(&journal)).unwrap();
+
+    let output = semj(&["verify", text(&journal)]);
+    assert_eq!(status(&output), 1);
+    assert!(out(&output).contains("corrupt") && out(&output).contains("checksum"), "{}", out(&output));
+    let output = semj(&["verify", "--json", text(&segment(&journal))]);
+    assert_eq!(status(&output), 1);
+    let report: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(report["is_whole"], false);
+    assert!(report["segments"][0]["fault"]["offset"].is_u64());
+
+    let output = semj(&["export", "-j", text(&journal)]);
+    assert_eq!(status(&output), 3);
+    let ids: Vec<_> = lines(&output.stdout).iter().map(|line| line["event_id"].as_u64().unwrap()).collect();
+    assert_eq!(ids, [1, 3]);
+    assert!(err(&output).contains("lost at offset"), "{}", err(&output));
+    assert_eq!(status(&semj(&["cat", text(&journal)])), 3);
+    assert_eq!(status(&semj(&["stats", text(&journal)])), 3);
+    assert_eq!(status(&semj(&["inspect", text(&segment(&journal))])), 1);
+    assert!(fs::read(segment(&journal)).unwrap() == before, "reading changes no byte");
+    // An import would have to write to it, and is refused.
+    assert_eq!(status(&with_input(&["import", "-", "-j", text(&journal)], b"")), 1);
+}
+
+#[test]
+fn cat_shows_ranges_limits_and_the_journals_own_records_when_asked() {
+    let (_dir, journal) = small();
+    let ids = |args: &[&str]| -> Vec<u64> {
+        let output = semj(&[&["cat", text(&journal), "--json"], args].concat());
+        assert_eq!(status(&output), 0, "{}", err(&output));
+        lines(&output.stdout).iter().map(|line| line["event_id"].as_u64().unwrap()).collect()
+    };
+    assert_eq!(ids(&[]), [1, 2, 3]);
+    assert_eq!(ids(&["--id", "2..3"]), [2, 3]);
+    assert_eq!(ids(&["--id", "..2"]), [1, 2]);
+    assert_eq!(ids(&["--id", "2"]), [2]);
+    assert_eq!(ids(&["--limit", "2"]), [1, 2]);
+    let all = ids(&["--control"]);
+    assert_eq!(all.iter().filter(|id| **id == 0).count(), 4, "SegmentOpen, two commits, the seal: {all:?}");
+    let human = out(&semj(&["cat", text(&journal), "--control"]));
+    assert!(human.contains("JournalSegmentOpen") && human.contains("/a") && human.contains("{\"bytes\":5}"));
+}
+
+#[test]
+fn a_reader_that_goes_away_is_no_error() {
+    let (_dir, journal) = place();
+    assert_eq!(status(&semj(&["import", TRACE, "-j", text(&journal)])), 0);
+    for args in [&["cat"][..], &["cat", "--json"], &["export", "--journal"]] {
+        let mut child =
+            command(args).arg(&journal).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        drop(child.stdout.take());
+        let output = child.wait_with_output().unwrap();
+        assert_eq!((status(&output), err(&output).as_str()), (0, ""), "{args:?}");
+    }
+}
+
+#[test]
+fn stats_and_inspect_say_the_same_as_the_header() {
+    let (_dir, journal) = small();
+    let stats: Value = serde_json::from_slice(&semj(&["stats", "--json", text(&journal)]).stdout).unwrap();
+    let layout = lines(&semj(&["inspect", "--json", text(&segment(&journal))]).stdout);
+    assert_eq!(stats["records"], layout[0]["total_events"]);
+    assert_eq!(stats["bytes"], layout[0]["journal_size"]);
+    assert_eq!(stats["events"], 3);
+    assert_eq!(layout.len() as u64, layout[0]["total_events"].as_u64().unwrap() + 1);
+    let sizes: u64 = layout.iter().map(|line| line["size"].as_u64().unwrap()).sum();
+    assert_eq!(stats["bytes"], sizes);
+}
