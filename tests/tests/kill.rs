@@ -1,7 +1,5 @@
 //! Kill -9 in the middle of writing: what was acknowledged is there.
 
-#![expect(clippy::unwrap_used, reason = "a test ends where something is not as it should be")]
-
 use std::io::{BufRead, BufReader, Write};
 use std::process::{Command, Stdio};
 use std::time::Duration;
