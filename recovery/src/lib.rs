@@ -7,7 +7,7 @@
 //! | [`scanner`] | walks one segment group by group and stops at the first thing that is not right |
 //! | [`evidence`], [`decision`] | what is known about a segment's end, and the table that turns it into a verdict |
 //! | [`salvage`] | finds what proves itself behind damage |
-//! | [`examine`] | holds the segments against each other; makes the report and, for a writer, the plan |
+//! | [`examine()`] | holds the segments against each other; makes the report and, for a writer, the plan |
 //!
 //! The engine opens, verifies, iterates and dumps through this one scanner.
 #![forbid(unsafe_code)]
