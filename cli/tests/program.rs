@@ -267,3 +267,51 @@ fn stats_and_inspect_say_the_same_as_the_header() {
     let sizes: u64 = layout.iter().map(|line| line["size"].as_u64().unwrap()).sum();
     assert_eq!(stats["bytes"], sizes);
 }
+
+#[test]
+fn kill_9_during_an_import_leaves_a_prefix_that_verifies_and_can_be_added_to() {
+    let trace = zstd::decode_all(fs::File::open(TRACE).unwrap()).unwrap();
+    let input = lines(&trace);
+    let mut cut_short = 0;
+    for kill in 0..20u64 {
+        let (_dir, journal) = place();
+        let mut child = command(&["import", "-", "-j", text(&journal)])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        // Fed so slowly that each kill falls into the middle of the import.
+        let mut stdin = child.stdin.take().unwrap();
+        let feed = trace.clone();
+        let feeder = std::thread::spawn(move || {
+            for chunk in feed.chunks(100_000) {
+                if stdin.write_all(chunk).is_err() {
+                    return;
+                }
+                std::thread::sleep(std::time::Duration::from_millis(3));
+            }
+        });
+        std::thread::sleep(std::time::Duration::from_millis(15 + 2 * kill));
+        child.kill().unwrap();
+        child.wait().unwrap();
+        feeder.join().unwrap();
+
+        if !journal.exists() || semj(&["verify", text(&journal)]).status.code() == Some(1) {
+            let names: Vec<_> =
+                fs::read_dir(&journal).into_iter().flatten().map(|e| e.unwrap().path()).collect();
+            let has_segment = names.iter().any(|path| path.extension().is_some_and(|e| e == "semj"));
+            assert!(!has_segment, "kill {kill}: a journal that does not verify");
+            continue;
+        }
+        let kept = lines(&semj(&["export", "-j", text(&journal)]).stdout);
+        assert!(kept.iter().zip(&input).all(|(kept, line)| contains(kept, line)), "kill {kill}");
+        cut_short += usize::from(kept.len() < input.len());
+        let more = br#"{"event_type":"SystemSync","ktime_ns":1}"#;
+        assert_eq!(status(&with_input(&["import", "-", "-j", text(&journal)], more)), 0);
+        let after = lines(&semj(&["export", "-j", text(&journal)]).stdout);
+        assert_eq!(after.len(), kept.len() + 1);
+        assert!(after[..kept.len()] == kept, "kill {kill}: recovery keeps what was there");
+    }
+    assert!(cut_short >= 10, "{cut_short} of 20 imports were cut short");
+}

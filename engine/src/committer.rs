@@ -12,7 +12,7 @@ use crate::error::Error;
 use crate::front::{BUFFER_SIZE, Front, Work};
 use crate::medium::Medium;
 use crate::segment::Segments;
-use crate::writer::{Chain, NewSegment, SegmentWriter};
+use crate::writer::{Chain, NewSegment, Previous, SegmentWriter};
 
 /// See the module.
 #[derive(Debug)]
@@ -23,8 +23,7 @@ pub(crate) struct Committer {
     pub(crate) sync_interval: Option<Duration>,
     pub(crate) front: Arc<Front>,
     pub(crate) segments: Arc<Segments>,
-    /// `None` once the last segment is sealed.
-    pub(crate) writer: Option<SegmentWriter>,
+    pub(crate) writer: SegmentWriter,
     pub(crate) chain: Chain,
     pub(crate) last_committed_id: u64,
 }
@@ -70,9 +69,7 @@ impl Committer {
                 if is_durable {
                     stats.last_durable_id = *last_committed_id;
                 }
-                if let Some(writer) = writer {
-                    stats.segment_number = writer.number();
-                }
+                stats.segment_number = writer.number();
             });
             if work.close {
                 break;
@@ -89,43 +86,33 @@ impl Committer {
         round: &mut Round,
     ) -> Result<(), Error> {
         if !batch.is_empty() {
-            if self.writer.as_ref().is_none_or(|writer| !writer.has_room(batch.len())) {
+            if !self.writer.has_room(batch.len()) {
                 self.rotate(round)?;
             }
-            if let Some(writer) = &mut self.writer {
-                round.bytes += writer.append(batch, &mut self.chain, self.medium.monotonic_ns())?;
-                round.commits += 1;
-                self.last_committed_id = batch.last_event_id().max(self.last_committed_id);
-            }
+            round.bytes += self.writer.append(batch, &mut self.chain, self.medium.monotonic_ns())?;
+            round.commits += 1;
+            self.last_committed_id = batch.last_event_id().max(self.last_committed_id);
         }
         if work.close {
             self.seal(round)?;
         } else if work.rotate {
             self.rotate(round)?;
-        } else if let Some(writer) = &self.writer
-            && (work.sync || is_sync_due)
-            && self.chain.synced_upto < self.chain.commit_sequence
-        {
-            writer.sync(&mut self.chain)?;
+        } else if (work.sync || is_sync_due) && self.chain.synced_upto < self.chain.commit_sequence {
+            self.writer.sync(&mut self.chain)?;
             round.syncs += 1;
         }
         Ok(())
     }
 
     /// Seals the active segment; everything that was committed is durable then.
-    fn seal(&mut self, round: &mut Round) -> Result<Option<crate::writer::Previous>, Error> {
-        let Some(writer) = self.writer.take() else {
-            return Ok(None);
-        };
+    fn seal(&mut self, round: &mut Round) -> Result<Previous, Error> {
         round.syncs += 2;
-        writer.seal(&mut self.chain, self.medium.monotonic_ns()).map(Some)
+        self.writer.seal(&mut self.chain, self.medium.monotonic_ns())
     }
 
     /// Seals the active segment and begins the next.
     fn rotate(&mut self, round: &mut Round) -> Result<(), Error> {
-        let Some(previous) = self.seal(round)? else {
-            return Ok(());
-        };
+        let previous = self.seal(round)?;
         let new = NewSegment {
             medium: &*self.medium,
             dir: &self.dir,
@@ -134,11 +121,10 @@ impl Committer {
             next_event_id: self.last_committed_id + 1,
             previous,
         };
-        let writer = SegmentWriter::create(&new, &[], &mut self.chain)?;
+        self.writer = SegmentWriter::create(&new, &[], &mut self.chain)?;
         round.commits += 1;
         round.segments += 1;
-        self.segments.push(Arc::clone(writer.segment()));
-        self.writer = Some(writer);
+        self.segments.push(Arc::clone(self.writer.segment()));
         Ok(())
     }
 }

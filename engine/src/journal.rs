@@ -109,7 +109,7 @@ impl Journal {
             sync_interval: options.sync_interval,
             front: Arc::clone(&front),
             segments: Arc::clone(&segments),
-            writer: Some(writer),
+            writer,
             chain,
             last_committed_id: last_event_id,
         };

@@ -1,5 +1,6 @@
 //! Opening a directory: what is there, what it proves, and for a writer what has to be done before it goes on.
 
+use std::io;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -14,7 +15,7 @@ use crate::medium::{Map, Medium};
 use crate::segment::Segment;
 use crate::writer::{Chain, NewSegment, Previous, SegmentWriter, finish_header};
 
-/// How often a reader looks again at a journal that seems damaged, in case its writer was just at work.
+/// How often a reader looks again at a journal whose files or headers change under it.
 const LIVE_RETRIES: usize = 2;
 /// Damaged ranges that one Recovered record can list.
 const DAMAGED_RANGES_MAX: usize = (48 << 10) / DamagedRange::SIZE;
@@ -31,11 +32,19 @@ pub(crate) fn examine_dir(medium: &dyn Medium, dir: &Path, mode: OpenMode) -> Re
     let mut retries = LIVE_RETRIES;
     loop {
         match try_examine_dir(medium, dir, mode) {
-            Ok(found) if retries == 0 || found.report.is_whole() => return Ok(found),
-            Err(error) if retries == 0 => return Err(error),
-            _ => retries -= 1,
+            Ok(found) if retries > 0 && has_bad_header(&found.report) => retries -= 1,
+            Err(Error::Io { source, .. }) if retries > 0 && source.kind() == io::ErrorKind::NotFound => {
+                retries -= 1;
+            }
+            other => return other,
         }
     }
+}
+
+/// A header is the one part of a segment that is written twice; a reader may see it half written.
+fn has_bad_header(report: &Report) -> bool {
+    let faults = report.segments.iter().filter_map(|segment| segment.fault);
+    faults.map(|fault| fault.offset).any(|offset| offset < JournalHeader::SIZE as u64)
 }
 
 fn try_examine_dir(medium: &dyn Medium, dir: &Path, mode: OpenMode) -> Result<Found, Error> {

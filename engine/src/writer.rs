@@ -246,7 +246,9 @@ impl SegmentWriter {
 
     /// Closes the segment: writes the seal, then, when all of it is durable, the final header. Gives what the
     /// next segment has to say of this one.
-    pub(crate) fn seal(mut self, chain: &mut Chain, monotonic_ns: i64) -> Result<Previous, Error> {
+    ///
+    /// The segment must not be written to again, whatever comes back.
+    pub(crate) fn seal(&mut self, chain: &mut Chain, monotonic_ns: i64) -> Result<Previous, Error> {
         let seal = SegmentSeal {
             segment_number: self.number(),
             epoch: chain.epoch,

@@ -277,6 +277,15 @@ fn examine_segment(
         let end = scanner.end().unwrap_or(ScanEnd::Zeros);
         let is_open = matches!(end, ScanEnd::Zeros | ScanEnd::Torn(_) | ScanEnd::Broken(_));
         let durable = is_open && durable_behind(&scanner);
+        if durable {
+            // A live writer may have gone on between the two looks: what seemed to be missing before a later
+            // commit is there by now. Bytes that nobody writes to give the same result again.
+            scanner.look_again();
+            if let Some(group) = scanner.next_group() {
+                Extent::push(&mut extents, Extent { start: group.start, end: group.end });
+                continue;
+            }
+        }
         let stop = Stop::new(&scanner, end, durable, next);
         let go_on = is_open && (mode == OpenMode::Salvage || is_known);
         first_stop.get_or_insert(stop);

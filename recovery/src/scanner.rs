@@ -211,6 +211,11 @@ impl<'a> Scanner<'a> {
         }
     }
 
+    /// Looks again at the place where the scan stopped, as if it had not.
+    pub(crate) const fn look_again(&mut self) {
+        self.end = None;
+    }
+
     /// Goes on behind a commit that was found behind damage: the chain is taken up from it.
     pub(crate) fn resume(&mut self, group_end: usize, commit: &Commit, records: u64, events: u64) {
         self.end = None;

@@ -54,6 +54,7 @@ pub(crate) fn run(args: &Args) -> Result<Outcome> {
     let mut input = Input::open(args)?;
     let dir = &args.journal.journal;
     let journal = Journal::open(dir, Options::default())?;
+    let before = journal.stats().last_emitted_id;
     let mut import = Import { args, journal: &journal, tally: Tally::default(), bar: input.progress() };
     let started = Instant::now();
     let result = match input.kind()? {
@@ -66,7 +67,6 @@ pub(crate) fn run(args: &Args) -> Result<Outcome> {
     // Whatever came before a bad line is kept.
     let closing = Instant::now();
     journal.sync()?;
-    let first_new_segment = journal.stats().segment_number;
     let stats = journal.close()?;
     tally.journal_time += closing.elapsed();
     let elapsed = started.elapsed();
@@ -80,9 +80,8 @@ pub(crate) fn run(args: &Args) -> Result<Outcome> {
     let report = reader.report();
     let verify_time = verifying.elapsed();
     let verified_bytes: u64 = report.segments.iter().map(|segment| segment.end as u64).sum();
-    let first_id = stats.last_emitted_id - tally.events.min(stats.last_emitted_id);
-    let present = reader.iter(first_id + 1..).count() as u64;
-    if report.tip.map(|tip| tip.digest) != Some(stats.digest) || present > tally.events {
+    let present = reader.iter(before + 1..).count() as u64;
+    if report.tip.map(|tip| tip.digest) != Some(stats.digest) || present != tally.events {
         bail!("{}: what was read back is not what was written", dir.display());
     }
 
@@ -94,7 +93,7 @@ pub(crate) fn run(args: &Args) -> Result<Outcome> {
             "bytes_written": stats.bytes_written,
             "commits": stats.commits,
             "last_event_id": stats.last_durable_id,
-            "segment_number": first_new_segment,
+            "segments": stats.segments,
             "elapsed_s": elapsed.as_secs_f64(),
             "events_per_s": output::rate(tally.events, elapsed),
             "journal_events_per_s": output::rate(tally.events, tally.journal_time),
