@@ -25,6 +25,7 @@
 //! | --- | --- |
 //! | [`Journal`] | open, emit, sync, rotate, close |
 //! | [`Reader`] | get, iterate; also without a writer |
+//! | [`examine_journal`] | verify |
 //! | [`Event`], [`Options`], [`Error`], [`Stats`] | what goes in and what comes out |
 //! | [`medium`] | the seam to files, maps, syncs and clocks |
 //!
@@ -48,6 +49,7 @@ mod writer;
 pub use error::Error;
 pub use event::Event;
 pub use journal::Journal;
+pub use open::examine_journal;
 pub use options::Options;
 pub use reader::{Events, Located, Reader, Records};
 pub use semj_format as format;

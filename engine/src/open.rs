@@ -11,7 +11,7 @@ use semj_recovery::{OpenMode, Report, SegmentInput, SegmentReport, Tip, examine}
 
 use crate::directory;
 use crate::error::Error;
-use crate::medium::{Map, Medium};
+use crate::medium::{Disk, Map, Medium};
 use crate::segment::Segment;
 use crate::writer::{Chain, NewSegment, Previous, SegmentWriter, finish_header};
 
@@ -25,6 +25,21 @@ const DAMAGED_RANGES_MAX: usize = (48 << 10) / DamagedRange::SIZE;
 pub(crate) struct Found {
     maps: Vec<Box<dyn Map>>,
     pub(crate) report: Report,
+}
+
+/// Examines the journal in a directory and gives what it proves, whatever that is. Takes no lock and changes no
+/// byte; every record's checksum and every commit's and seal's digests are verified.
+///
+/// # Errors
+///
+/// No journal there, or an I/O error; damage is no error but what the report is about.
+pub fn examine_journal(dir: impl AsRef<Path>, mode: OpenMode) -> Result<Report, Error> {
+    let dir = dir.as_ref();
+    let found = examine_dir(&Disk, dir, mode)?;
+    if found.report.segments.is_empty() {
+        return Err(Error::NoJournal { dir: dir.to_owned() });
+    }
+    Ok(found.report)
 }
 
 /// Looks at a directory without changing it.

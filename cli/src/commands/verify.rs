@@ -8,7 +8,7 @@ use std::time::Instant;
 use anyhow::{Context as _, Result};
 use clap::error::ErrorKind;
 use semj::recovery::{SegmentInput, examine};
-use semj::{Error, OpenMode, Reader, Report};
+use semj::{OpenMode, Report};
 use semj_interchange::kernel::{KernelJournal, ReadError};
 use serde_json::json;
 
@@ -43,12 +43,7 @@ pub(crate) fn run(args: &Args) -> Result<Outcome> {
     };
     let started = Instant::now();
     if path.is_dir() {
-        let report = match Reader::open(path, OpenMode::Strict) {
-            Ok(reader) => reader.report().clone(),
-            Err(Error::Damaged { report, .. }) => *report,
-            Err(other) => return Err(other.into()),
-        };
-        return print(args, path, &report, started);
+        return print(args, path, &semj::examine_journal(path, OpenMode::Strict)?, started);
     }
     let bytes = fs::read(path).with_context(|| format!("{}: can't read", path.display()))?;
     let name = path.file_name().unwrap_or(path.as_os_str()).to_string_lossy();
