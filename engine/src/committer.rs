@@ -1,5 +1,5 @@
-//! The committer: one thread that takes batches from the front end, appends them as commit groups, syncs and
-//! answers those who wait.
+//! The committer: takes batches from the front end, appends them as commit groups, syncs and answers those who
+//! wait. It runs on a thread of its own, or on that of whoever waits ([`crate::CommitOn`]).
 //!
 //! It owns the active segment and the chain. A failure of any file operation ends it: nothing is acknowledged
 //! after that, because after a failed sync nothing is known of the bytes it was to make durable.
@@ -37,6 +37,13 @@ struct Round {
     segments: u64,
 }
 
+/// Whether there is another round.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Next {
+    Round,
+    End,
+}
+
 impl Committer {
     /// Runs until the journal is closed or something fails.
     pub(crate) fn run(mut self) {
@@ -49,33 +56,51 @@ impl Committer {
             let sync_at = unsynced_since.zip(self.sync_interval).map(|(since, interval)| since + interval);
             let work = self.front.next_work(&mut spare, sync_at);
             let is_sync_due = sync_at.is_some_and(|at| Instant::now() >= at);
-            let mut round = Round::default();
-            let outcome = self.work(&work, is_sync_due, &mut spare, &mut round);
-            if let Err(error) = outcome {
-                self.front.fail(error);
+            if self.round(&work, is_sync_due, &mut spare) == Next::End {
                 break;
             }
-            spare.clear(BUFFER_SIZE);
-            let is_durable = self.chain.synced_upto == self.chain.commit_sequence;
-            unsynced_since = if is_durable { None } else { unsynced_since.or_else(|| Some(Instant::now())) };
-            let Self { chain, last_committed_id, writer, .. } = &self;
-            self.front.finish(&work, |stats| {
-                stats.bytes_written += round.bytes;
-                stats.commits += round.commits;
-                stats.syncs += round.syncs;
-                stats.segments += round.segments;
-                stats.last_committed_id = *last_committed_id;
-                stats.digest = chain.digest;
-                if is_durable {
-                    stats.last_durable_id = *last_committed_id;
-                }
-                stats.segment_number = writer.number();
-            });
-            if work.close {
-                break;
-            }
+            unsynced_since =
+                if self.is_durable() { None } else { unsynced_since.or_else(|| Some(Instant::now())) };
         }
         last_words.has_ended = true;
+    }
+
+    /// Does what there is to do now, once, on the caller's thread.
+    pub(crate) fn run_once(&mut self) {
+        let mut spare = Batch::default();
+        let work = self.front.work_now(&mut spare);
+        if self.front.failure().is_none() {
+            self.round(&work, false, &mut spare);
+        }
+    }
+
+    /// Does some work and answers those who wait for it.
+    fn round(&mut self, work: &Work, is_sync_due: bool, batch: &mut Batch) -> Next {
+        let mut round = Round::default();
+        if let Err(error) = self.work(work, is_sync_due, batch, &mut round) {
+            self.front.fail(error);
+            return Next::End;
+        }
+        batch.clear(BUFFER_SIZE);
+        let Self { chain, last_committed_id, writer, .. } = &*self;
+        self.front.finish(work, |stats| {
+            stats.bytes_written += round.bytes;
+            stats.commits += round.commits;
+            stats.syncs += round.syncs;
+            stats.segments += round.segments;
+            stats.last_committed_id = *last_committed_id;
+            stats.digest = chain.digest;
+            if self.is_durable() {
+                stats.last_durable_id = *last_committed_id;
+            }
+            stats.segment_number = writer.number();
+        });
+        if work.close { Next::End } else { Next::Round }
+    }
+
+    /// Whether everything that was committed is durable.
+    const fn is_durable(&self) -> bool {
+        self.chain.synced_upto == self.chain.commit_sequence
     }
 
     fn work(
@@ -97,7 +122,7 @@ impl Committer {
             self.seal(round)?;
         } else if work.rotate {
             self.rotate(round)?;
-        } else if (work.sync || is_sync_due) && self.chain.synced_upto < self.chain.commit_sequence {
+        } else if (work.sync || is_sync_due) && !self.is_durable() {
             self.writer.sync(&mut self.chain)?;
             round.syncs += 1;
         }

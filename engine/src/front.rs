@@ -45,6 +45,8 @@ struct State {
     batch: Batch,
     /// When the oldest event of the batch came.
     waiting_since: Option<Instant>,
+    /// Somebody waits until the batch is taken.
+    is_short_of_room: bool,
     next_event_id: u64,
     asked: Tickets,
     done: Tickets,
@@ -53,9 +55,16 @@ struct State {
     stats: Stats,
 }
 
+/// What a caller can ask of the committer.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Request {
+    Sync,
+    Rotate,
+}
+
 /// Counts what was asked of the committer. A caller draws a number and waits until it is done.
 #[derive(Clone, Copy, Debug, Default)]
-struct Tickets {
+pub(crate) struct Tickets {
     sync: u64,
     rotate: u64,
 }
@@ -83,6 +92,7 @@ impl Front {
         let state = State {
             batch: Batch::with_capacity(BUFFER_SIZE),
             waiting_since: None,
+            is_short_of_room: false,
             next_event_id,
             asked: Tickets::default(),
             done: Tickets::default(),
@@ -102,7 +112,13 @@ impl Front {
 
     /// Takes in drafts with their encoded sizes, all of them into one batch. A draft whose id is 0 gets the
     /// next one. Gives the ids, from the first to behind the last.
-    pub(crate) fn push(&self, drafts: &mut [(Draft<'_>, usize)]) -> Result<Range<u64>, Error> {
+    ///
+    /// Where the batch is full, `make_room` is called to have it committed; without it the committer does that.
+    pub(crate) fn push(
+        &self,
+        drafts: &mut [(Draft<'_>, usize)],
+        make_room: Option<&dyn Fn()>,
+    ) -> Result<Range<u64>, Error> {
         let size: usize = drafts.iter().map(|(_, size)| size).sum();
         let mut state = self.state.lock();
         state.check()?;
@@ -111,7 +127,14 @@ impl Front {
         }
         while !state.batch.is_empty() && state.batch.len() + size > self.buffer_size {
             state.stats.waits += 1;
-            self.room.wait(&mut state);
+            match make_room {
+                Some(make_room) => MutexGuard::unlocked(&mut state, make_room),
+                None => {
+                    state.is_short_of_room = true;
+                    self.work.notify_one();
+                    self.room.wait(&mut state);
+                }
+            }
             state.check()?;
         }
         let next_event_id = state.next_event_id;
@@ -135,31 +158,25 @@ impl Front {
         Ok(first..end)
     }
 
-    /// Returns when everything that was emitted before is durable.
-    pub(crate) fn sync(&self) -> Result<(), Error> {
+    /// Asks that everything that was emitted before becomes durable, and for [`Request::Rotate`] that it comes
+    /// to be in a sealed segment. Gives what to [`Front::wait_for`].
+    pub(crate) fn ask(&self, request: Request) -> Result<Tickets, Error> {
         let mut state = self.state.lock();
         state.check()?;
-        state.asked.sync += 1;
-        let ticket = state.asked.sync;
-        self.wait_for(state, |done| done.sync >= ticket)
-    }
-
-    /// Returns when everything that was emitted before is in a sealed segment.
-    pub(crate) fn rotate(&self) -> Result<(), Error> {
-        let mut state = self.state.lock();
-        state.check()?;
-        state.asked.rotate += 1;
-        let ticket = state.asked.rotate;
-        self.wait_for(state, |done| done.rotate >= ticket)
-    }
-
-    fn wait_for(
-        &self,
-        mut state: MutexGuard<'_, State>,
-        is_done: impl Fn(&Tickets) -> bool,
-    ) -> Result<(), Error> {
+        match request {
+            Request::Sync => state.asked.sync += 1,
+            Request::Rotate => state.asked.rotate += 1,
+        }
+        let tickets = state.asked;
+        drop(state);
         self.work.notify_one();
-        while !is_done(&state.done) {
+        Ok(tickets)
+    }
+
+    /// Returns when what was asked for was done.
+    pub(crate) fn wait_for(&self, asked: Tickets) -> Result<(), Error> {
+        let mut state = self.state.lock();
+        while state.done.sync < asked.sync || state.done.rotate < asked.rotate {
             state.check()?;
             self.done.wait(&mut state);
         }
@@ -192,19 +209,35 @@ impl Front {
             let commit_at = state.waiting_since.map(|since| since + self.commit_interval);
             let wake_at = [commit_at, deadline].into_iter().flatten().min();
             let is_due = wake_at.is_some_and(|at| Instant::now() >= at);
-            if sync || rotate || state.closing || state.batch.len() >= ENOUGH || is_due {
-                let work = Work { sync, rotate, close: state.closing, tickets: state.asked };
-                std::mem::swap(&mut state.batch, spare);
-                state.waiting_since = None;
-                drop(state);
-                self.room.notify_all();
-                return work;
+            let is_full = state.batch.len() >= ENOUGH || state.is_short_of_room;
+            if sync || rotate || state.closing || is_full || is_due {
+                return self.hand_over(state, spare);
             }
             match wake_at {
                 Some(at) => drop(self.work.wait_until(&mut state, at)),
                 None => self.work.wait(&mut state),
             }
         }
+    }
+
+    /// For a committer that does not wait: what there is to do now.
+    pub(crate) fn work_now(&self, spare: &mut Batch) -> Work {
+        self.hand_over(self.state.lock(), spare)
+    }
+
+    fn hand_over(&self, mut state: MutexGuard<'_, State>, spare: &mut Batch) -> Work {
+        let work = Work {
+            sync: state.asked.sync > state.done.sync,
+            rotate: state.asked.rotate > state.done.rotate,
+            close: state.closing,
+            tickets: state.asked,
+        };
+        std::mem::swap(&mut state.batch, spare);
+        state.waiting_since = None;
+        state.is_short_of_room = false;
+        drop(state);
+        self.room.notify_all();
+        work
     }
 
     /// For the committer: the work was done; `update` brings the figures up to date.

@@ -15,10 +15,10 @@ use crate::committer::Committer;
 use crate::directory;
 use crate::error::Error;
 use crate::event::Event;
-use crate::front::Front;
+use crate::front::{Front, Request};
 use crate::medium::{Disk, LockOutcome, Medium};
 use crate::open::{self, Opened};
-use crate::options::Options;
+use crate::options::{CommitOn, Options};
 use crate::reader::Reader;
 use crate::segment::Segments;
 use crate::stats::Stats;
@@ -40,9 +40,19 @@ pub struct Journal {
     segments: Arc<Segments>,
     report: Arc<Report>,
     batch_size_max: usize,
-    committer: Mutex<Option<JoinHandle<()>>>,
+    is_driven_by_caller: bool,
+    committer: Mutex<Driver>,
     /// Given back last.
     _lock: Box<dyn Debug + Send + Sync>,
+}
+
+/// Who runs the committer.
+#[derive(Debug)]
+enum Driver {
+    Thread(JoinHandle<()>),
+    Caller(Box<Committer>),
+    /// The journal is closed.
+    Nobody,
 }
 
 impl Journal {
@@ -113,10 +123,15 @@ impl Journal {
             chain,
             last_committed_id: last_event_id,
         };
-        let committer = thread::Builder::new()
-            .name("semj-committer".into())
-            .spawn(move || committer.run())
-            .map_err(Error::io("start the committer for", dir))?;
+        let driver = match options.commit_on {
+            CommitOn::OwnThread => Driver::Thread(
+                thread::Builder::new()
+                    .name("semj-committer".into())
+                    .spawn(move || committer.run())
+                    .map_err(Error::io("start the committer for", dir))?,
+            ),
+            CommitOn::CallersThread => Driver::Caller(Box::new(committer)),
+        };
         Ok(Self {
             medium,
             dir: dir.to_owned(),
@@ -124,7 +139,8 @@ impl Journal {
             segments,
             report: Arc::new(report),
             batch_size_max,
-            committer: Mutex::new(Some(committer)),
+            is_driven_by_caller: options.commit_on == CommitOn::CallersThread,
+            committer: Mutex::new(driver),
             _lock: lock,
         })
     }
@@ -184,7 +200,24 @@ impl Journal {
         if bytes > self.batch_size_max {
             return Err(Error::BatchTooLarge { bytes, limit: self.batch_size_max });
         }
-        self.front.push(drafts)
+        let make_room: Option<&dyn Fn()> =
+            if self.is_driven_by_caller { Some(&|| self.drive()) } else { None };
+        self.front.push(drafts, make_room)
+    }
+
+    /// Runs the committer if that is the caller's part.
+    fn drive(&self) {
+        if self.is_driven_by_caller
+            && let Driver::Caller(committer) = &mut *self.committer.lock()
+        {
+            committer.run_once();
+        }
+    }
+
+    fn ask(&self, request: Request) -> Result<(), Error> {
+        let asked = self.front.ask(request)?;
+        self.drive();
+        self.front.wait_for(asked)
     }
 
     /// Returns when everything that was emitted before the call is durable. Callers that wait at the same time
@@ -194,7 +227,7 @@ impl Journal {
     ///
     /// The journal has stopped writing. Then nothing is known of events that no earlier sync covered.
     pub fn sync(&self) -> Result<(), Error> {
-        self.front.sync()
+        self.ask(Request::Sync)
     }
 
     /// Seals the active segment, with everything emitted before the call in it, and begins the next.
@@ -203,7 +236,7 @@ impl Journal {
     ///
     /// The journal has stopped writing.
     pub fn rotate(&self) -> Result<(), Error> {
-        self.front.rotate()
+        self.ask(Request::Rotate)
     }
 
     /// A view of what is committed now. Events that were emitted and synced are in it.
@@ -232,12 +265,14 @@ impl Journal {
     }
 
     fn shut(&self) -> Result<(), Error> {
-        let Some(committer) = self.committer.lock().take() else {
-            return Ok(());
-        };
+        let driver = std::mem::replace(&mut *self.committer.lock(), Driver::Nobody);
         self.front.close();
-        // A panic has been told to the front end already.
-        let _: Result<(), Box<dyn Any + Send>> = committer.join();
+        match driver {
+            // A panic has been told to the front end already.
+            Driver::Thread(thread) => drop::<Result<(), Box<dyn Any + Send>>>(thread.join()),
+            Driver::Caller(mut committer) => committer.run_once(),
+            Driver::Nobody => return Ok(()),
+        }
         match self.front.failure() {
             Some(failure) => Err(failure),
             None => Ok(()),

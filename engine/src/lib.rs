@@ -50,7 +50,7 @@ pub use error::Error;
 pub use event::Event;
 pub use journal::Journal;
 pub use open::examine_journal;
-pub use options::Options;
+pub use options::{CommitOn, Options};
 pub use reader::{Events, Located, Reader, Records};
 pub use semj_format as format;
 pub use semj_format::{Context, Draft, EventFlags, EventType, Priority, Record};

@@ -7,6 +7,18 @@ use semj_recovery::OpenMode;
 use crate::error::Error;
 use crate::writer;
 
+/// On which thread a journal commits.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum CommitOn {
+    /// On a thread of the journal's own, while the callers go on.
+    #[default]
+    OwnThread,
+    /// On the thread of whoever calls sync, rotate or close, or finds the buffer full. Nothing happens between
+    /// those calls: `sync_interval` and `commit_interval` have no effect. For programs that must not have
+    /// another thread, and for tests in which every step is to be the same each time.
+    CallersThread,
+}
+
 /// How a journal is opened for writing. The defaults need no change to begin with.
 #[derive(Clone, Debug)]
 pub struct Options {
@@ -18,6 +30,8 @@ pub struct Options {
     /// How long a committed event may wait at most until a sync that nobody asked for; `None`: such syncs are
     /// left to the operating system. Default: 1 s. Events behind a [`crate::Journal::sync`] never wait.
     pub sync_interval: Option<Duration>,
+    /// Who commits. Default: a thread of the journal's own.
+    pub commit_on: CommitOn,
     /// How long an emitted event may wait at most for others to be committed with. Default: 5 ms. A sync, a
     /// rotation and a full buffer commit at once.
     pub commit_interval: Duration,
@@ -29,6 +43,7 @@ impl Default for Options {
             mode: OpenMode::Strict,
             segment_size: 64 << 20,
             sync_interval: Some(Duration::from_secs(1)),
+            commit_on: CommitOn::OwnThread,
             commit_interval: Duration::from_millis(5),
         }
     }

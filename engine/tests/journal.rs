@@ -3,7 +3,7 @@
 
 use std::path::{Path, PathBuf};
 
-use semj::{Error, Event, EventType, Journal, OpenMode, Options, Reader};
+use semj::{CommitOn, Error, Event, EventType, Journal, OpenMode, Options, Reader};
 use semj_format::{Draft, EventHeader};
 
 fn small() -> Options {
@@ -202,4 +202,22 @@ fn a_missing_journal_is_an_error_for_a_reader() {
     let dir = tempfile::tempdir().unwrap();
     assert!(matches!(Reader::open(dir.path(), OpenMode::Strict), Err(Error::NoJournal { .. })));
     assert!(matches!(Reader::open(dir.path().join("none"), OpenMode::Strict), Err(Error::Io { .. })));
+}
+
+#[test]
+fn a_journal_without_a_thread_commits_when_it_is_asked_or_full() {
+    let dir = tempfile::tempdir().unwrap();
+    let options = Options { commit_on: CommitOn::CallersThread, ..small() };
+    let journal = Journal::open(dir.path(), options).unwrap();
+    emit(&journal, 1);
+    assert!(journal.reader().get(1).is_none(), "nothing happens between calls");
+    journal.sync().unwrap();
+    assert_eq!((journal.stats().last_durable_id, journal.reader().iter(..).count()), (1, 1));
+    for n in 2..=3000 {
+        emit(&journal, n);
+    }
+    assert!(journal.stats().waits > 0 && journal.stats().last_committed_id > 1, "the buffer was full");
+    journal.rotate().unwrap();
+    assert_eq!(journal.close().unwrap().last_durable_id, 3000);
+    assert_eq!(Reader::open(dir.path(), OpenMode::Strict).unwrap().iter(..).count(), 3000);
 }
