@@ -141,17 +141,15 @@ pub(crate) fn open_for_writing(
     let mut quarantined_bytes = 0;
     let newest = report.kept_segments().last().zip(found.maps.get(report.kept.wrapping_sub(1)));
     if let Some((segment, map)) = newest
-        && !segment.is_sealed
+        && let Some(tail) = segment.tail
     {
-        if let Some(tail) = segment.tail {
-            quarantine.keep_tail(segment, map.bytes(tail.start..tail.end))?;
-            quarantined_bytes = tail.size() as u64;
-        }
-        // What was read may have been in memory only.
-        let path = dir.join(&segment.name);
-        let file = medium.open(&path, true).map_err(Error::io("open", &path))?;
-        file.sync_all().map_err(Error::io("sync", &path))?;
-        medium.sync_dir(dir).map_err(Error::io("sync", dir))?;
+        quarantine.keep_tail(segment, map.bytes(tail.start..tail.end))?;
+        quarantined_bytes = tail.size() as u64;
+    }
+    if let Some((segment, map)) = newest
+        && !is_final(segment)
+    {
+        make_durable(medium, dir, segment, &**map)?;
     }
 
     let tip = report.tip;
@@ -190,6 +188,31 @@ pub(crate) fn open_for_writing(
 fn next(number: u64, what: &'static str) -> Result<u64, Error> {
     // The last one is left, so that the number after it exists too.
     number.checked_add(1).filter(|next| *next < u64::MAX).ok_or(Error::Exhausted { what })
+}
+
+/// Makes what was read of the newest segment durable.
+///
+/// It may have been in memory only, and worse: after a sync that failed, the kernel calls pages clean that never
+/// reached the disk, and a further sync does nothing for them and says that all is well. So what no commit calls
+/// durable is written again, the same bytes in the same place, which makes its pages dirty, and then synced.
+fn make_durable(
+    medium: &dyn Medium,
+    dir: &Path,
+    segment: &SegmentReport,
+    map: &dyn Map,
+) -> Result<(), Error> {
+    let path = dir.join(&segment.name);
+    let file = medium.open(&path, true).map_err(Error::io("open", &path))?;
+    let unproven = map.bytes(segment.synced_end..segment.end);
+    file.write_at(segment.synced_end as u64, unproven).map_err(Error::io("write", &path))?;
+    file.sync_all().map_err(Error::io("sync", &path))?;
+    medium.sync_dir(dir).map_err(Error::io("sync", dir))
+}
+
+/// Whether the header says where the segment ends, which it does only when all of it was durable.
+fn is_final(segment: &SegmentReport) -> bool {
+    let flag = if segment.is_sealed { FLAG_SEALED } else { FLAG_CUT };
+    segment.header.is_some_and(|header| header.flags & flag != 0 && header.journal_size == segment.end as u64)
 }
 
 /// The control records that tell what this open found and did.
@@ -266,11 +289,9 @@ fn gap(report: &Report, last_event_id: u64) -> Option<Gap> {
 /// Makes the headers of segments final that a crash or a cut left as they were at creation.
 fn finish_old_headers(medium: &dyn Medium, dir: &Path, report: &Report) -> Result<(), Error> {
     for segment in report.kept_segments() {
-        let Some(header) = segment.header else { continue };
         let flag = if segment.is_sealed { FLAG_SEALED } else { FLAG_CUT };
-        let is_final = header.flags & flag != 0 && header.journal_size == segment.end as u64;
         // Behind damage a walk by sizes gets lost; figures that speak of records there would not be true.
-        if is_final || !segment.damaged.is_empty() {
+        if is_final(segment) || segment.header.is_none() || !segment.damaged.is_empty() {
             continue;
         }
         let totals = &segment.totals;

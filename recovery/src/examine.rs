@@ -89,6 +89,8 @@ pub struct SegmentReport {
     pub totals: Totals,
     /// Offset behind the last commit or the seal.
     pub end: usize,
+    /// Offset up to which the segment's own commits say that it was durable.
+    pub synced_end: usize,
     /// Whether a right seal stands there.
     pub is_sealed: bool,
     /// Non-zero bytes behind the end that are no part of the journal.
@@ -418,6 +420,7 @@ fn finish(
         extents: found.extents,
         totals: *scanner.totals(),
         end,
+        synced_end: scanner.synced_end(),
         is_sealed,
         tail,
         damaged: found.damaged,
@@ -457,6 +460,7 @@ fn bad_opening(input: &SegmentInput<'_>, last_event_id: u64, fault: Fault) -> Se
         extents: Vec::new(),
         totals,
         end: 0,
+        synced_end: 0,
         is_sealed: false,
         tail: None,
         damaged: vec![Extent { start: 0, end: input.bytes.len() }],

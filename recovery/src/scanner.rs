@@ -5,6 +5,8 @@
 //! the scanner stops: behind a wrong length nothing says where the next record begins. What to make of the
 //! rest is for [`crate::decision`] and [`crate::salvage`].
 
+use std::collections::VecDeque;
+
 use semj_format::control::{self, Body};
 use semj_format::digest::MerkleTree;
 use semj_format::{
@@ -100,6 +102,9 @@ pub struct Scanner<'a> {
     at: usize,
     totals: Totals,
     commit_leaves: MerkleTree,
+    /// Sequence numbers and ends of the commits that no later one has called durable yet.
+    unsynced: VecDeque<(u64, usize)>,
+    synced_end: usize,
     resumed: bool,
     end: Option<ScanEnd>,
 }
@@ -141,6 +146,8 @@ impl<'a> Scanner<'a> {
             at: start,
             totals,
             commit_leaves: MerkleTree::new(),
+            unsynced: VecDeque::new(),
+            synced_end: start,
             resumed: false,
             end: None,
         })
@@ -171,6 +178,11 @@ impl<'a> Scanner<'a> {
     /// Offset behind the last group (or the seal) that is right.
     pub const fn offset(&self) -> usize {
         self.at
+    }
+
+    /// Offset up to which the commits themselves say that the segment was durable.
+    pub const fn synced_end(&self) -> usize {
+        self.synced_end
     }
 
     /// What was seen up to there.
@@ -346,6 +358,12 @@ impl<'a> Scanner<'a> {
     ) {
         self.commit_leaves.push(record.leaf());
         self.at = end;
+        self.unsynced.push_back((commit.commit_sequence, end));
+        while let Some((_, synced_end)) =
+            self.unsynced.pop_front_if(|(sequence, _)| *sequence <= commit.synced_upto)
+        {
+            self.synced_end = synced_end;
+        }
         let totals = &mut self.totals;
         totals.records += tree.count() + 1;
         totals.events += group.events;

@@ -1,6 +1,10 @@
 //! A second writer of the native format, for tests: makes segments in memory, group by group, with whatever
 //! must be wrong about them. It shares the format's structures with the engine, and nothing else.
 
+pub mod disk;
+pub mod random;
+pub mod simulation;
+
 use semj_format::control::{self, Body};
 use semj_format::digest::MerkleTree;
 use semj_format::journal_header::FLAG_SEALED;

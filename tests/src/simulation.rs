@@ -1,0 +1,344 @@
+//! Lives of a journal on the simulated disk, held against a model: a plain list of what was emitted and
+//! acknowledged.
+//!
+//! One seed gives one history: some lives of a writer, each of which ends with a close, the death of its process,
+//! a failed operation or a power cut; after a power cut many disks that it may have left. On each of them the
+//! invariants are checked, which carry their numbers from `docs/durability.md`.
+
+use std::ops::Range;
+use std::path::Path;
+use std::sync::Arc;
+
+use semj::{CommitOn, Error, Event, EventType, Journal, OpenMode, Options, Reader};
+use semj_format::journal_header::FLAG_SEALED;
+
+use crate::disk::{Barrier, Faults, SimulatedDisk, SyncFailure};
+use crate::random::Random;
+
+const DIR: &str = "/journal";
+/// Power cuts in a row that recovery has to stand.
+const NESTED_CUTS: u32 = 3;
+
+/// How thoroughly a seed is looked at.
+#[derive(Clone, Copy, Debug)]
+pub struct Config {
+    /// Disks that are looked at after each power cut.
+    pub images: u64,
+    /// A barrier that is left out, to show that it is needed.
+    pub left_out: Option<Barrier>,
+}
+
+/// What a seed came to.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Outcome {
+    /// Crash states that were recovered and checked.
+    pub states: u64,
+    /// Follows from everything that happened: the same for the same seed.
+    pub fingerprint: u64,
+}
+
+/// An invariant that did not hold.
+#[derive(Clone, Debug)]
+pub struct Violation {
+    /// The seed whose history it happened in.
+    pub seed: u64,
+    /// The invariant's number and what happened.
+    pub what: String,
+}
+
+impl std::fmt::Display for Violation {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "seed {}: {}", self.seed, self.what)
+    }
+}
+
+impl std::error::Error for Violation {}
+
+/// What was emitted and acknowledged.
+#[derive(Clone, Debug, Default)]
+struct Model {
+    /// The payload of the event with id `i + 1`.
+    payloads: Vec<Vec<u8>>,
+    /// Ids that were emitted as one, from the first to behind the last.
+    batches: Vec<Range<u64>>,
+    /// The highest id that was acknowledged.
+    acknowledged: u64,
+    /// The highest epoch in which something may have been emitted.
+    epoch: u64,
+    /// Whether the journal was closed since the last event.
+    is_closed: bool,
+}
+
+impl Model {
+    fn emitted(&self) -> u64 {
+        self.payloads.len() as u64
+    }
+
+    /// What recovery returned is all there is, and is durable.
+    fn recovered(&mut self, last: u64) {
+        self.payloads.truncate(last as usize);
+        self.batches.retain(|batch| batch.end <= last + 1);
+        self.acknowledged = last;
+        self.is_closed = false;
+    }
+
+    /// Holds what a reader sees against the list: I1, I2, I3.
+    fn check(&self, reader: Option<&Reader>) -> Result<u64, String> {
+        let mut last = 0;
+        for record in reader.into_iter().flat_map(|reader| reader.iter(..)) {
+            if record.event_id() != last + 1 {
+                return Err(format!("I2: event {} follows {last}", record.event_id()));
+            }
+            last += 1;
+            if self.payloads.get(last as usize - 1).is_none_or(|payload| payload != record.payload()) {
+                return Err(format!("I3: event {last} is not what was emitted"));
+            }
+        }
+        if last < self.acknowledged {
+            return Err(format!("I1: {} events were acknowledged, {last} are there", self.acknowledged));
+        }
+        let torn = self.batches.iter().find(|batch| batch.contains(&(last + 1)) && batch.start <= last);
+        match torn {
+            Some(batch) => Err(format!("I2: of the batch {batch:?} only events up to {last} are there")),
+            None => Ok(last),
+        }
+    }
+}
+
+fn options() -> Options {
+    Options { segment_size: 256 << 10, commit_on: CommitOn::CallersThread, ..Options::default() }
+}
+
+fn open(disk: &SimulatedDisk) -> Result<Journal, Error> {
+    Journal::open_on(Arc::new(disk.clone()), Path::new(DIR), options())
+}
+
+/// What a reader sees; `None` where there is no journal yet.
+fn read(disk: &SimulatedDisk) -> Result<Option<Reader>, String> {
+    match Reader::open_on(disk, Path::new(DIR), OpenMode::Strict) {
+        Ok(reader) => Ok(Some(reader)),
+        Err(Error::NoJournal { .. }) => Ok(None),
+        Err(error) => Err(format!("I1: the journal can't be read: {error}")),
+    }
+}
+
+/// One seed's history.
+///
+/// # Errors
+///
+/// The first invariant that did not hold.
+pub fn run(seed: u64, config: Config) -> Result<Outcome, Violation> {
+    History { random: Random::new(seed), config, outcome: Outcome::default() }
+        .run()
+        .map_err(|what| Violation { seed, what })
+}
+
+struct History {
+    random: Random,
+    config: Config,
+    outcome: Outcome,
+}
+
+/// How a life ended.
+enum Death {
+    /// The process is gone, the page cache is still there.
+    Process,
+    Power,
+}
+
+impl History {
+    fn run(mut self) -> Result<Outcome, String> {
+        let mut disk = SimulatedDisk::new(self.random.next(), self.faults(Faults::default()));
+        let mut model = Model::default();
+        for _ in 0..1 + self.random.below(4) {
+            let faults = self.faults_of_a_life();
+            disk.set_faults(self.faults(faults));
+            if matches!(self.life(&disk, &mut model)?, Death::Process) && self.random.one_in(2) {
+                disk.turn_on();
+                continue;
+            }
+            for _ in 0..self.config.images {
+                let image = disk.after_power_cut(self.random.next());
+                image.set_faults(self.faults(Faults::default()));
+                self.check(&image, &model, NESTED_CUTS)?;
+            }
+            // One of the disks that the power cut may have left goes on.
+            disk = disk.after_power_cut(self.random.next());
+            model.is_closed = false;
+        }
+        Ok(self.outcome)
+    }
+
+    fn faults(&self, faults: Faults) -> Faults {
+        Faults { left_out: self.config.left_out, ..faults }
+    }
+
+    fn faults_of_a_life(&mut self) -> Faults {
+        let random = &mut self.random;
+        let step = |random: &mut Random, one_in| random.one_in(one_in).then(|| 12 + random.below(120));
+        let failure = if random.one_in(2) { SyncFailure::KeptClean } else { SyncFailure::Dropped };
+        Faults {
+            power_cut_at: (!random.one_in(3)).then(|| 1 + random.below(150)),
+            sync_fails_at: step(random, 6).map(|at| (at, failure)),
+            write_fails_at: step(random, 10),
+            full_at: step(random, 10),
+            left_out: None,
+        }
+    }
+
+    fn note(&mut self, what: u64) {
+        self.outcome.fingerprint = Random::new(self.outcome.fingerprint ^ what).next();
+    }
+
+    /// A life of a writer, up to its end.
+    fn life(&mut self, disk: &SimulatedDisk, model: &mut Model) -> Result<Death, String> {
+        let death = |disk: &SimulatedDisk| if disk.has_power() { Death::Process } else { Death::Power };
+        let faults = disk.faults_left();
+        // Even an open that fails may have begun a new segment.
+        model.is_closed = false;
+        let journal = match open(disk) {
+            Ok(journal) => journal,
+            Err(_) if !disk.has_power() || disk.faults_left() < faults => {
+                let end = death(disk);
+                disk.turn_off();
+                return Ok(end);
+            }
+            Err(error) => return Err(format!("I1: the journal can't be opened: {error}")),
+        };
+        let last = model.check(Some(&journal.reader()))?;
+        model.recovered(last);
+        let epoch = journal.stats().epoch;
+        if epoch <= model.epoch {
+            return Err(format!("I6: epoch {epoch} was used before"));
+        }
+        model.epoch = epoch;
+        self.note(last);
+        for _ in 0..self.random.below(40) {
+            if !self.operation(&journal, model)? {
+                break;
+            }
+        }
+        let end = death(disk);
+        if self.random.one_in(3) {
+            if journal.close().is_ok() {
+                model.acknowledged = model.emitted();
+                model.is_closed = true;
+            }
+            let end = death(disk);
+            disk.turn_off();
+            return Ok(end);
+        }
+        // The process dies: nothing that dropping the journal does may reach the disk.
+        disk.turn_off();
+        drop(journal);
+        Ok(end)
+    }
+
+    /// One operation; whether the journal goes on.
+    fn operation(&mut self, journal: &Journal, model: &mut Model) -> Result<bool, String> {
+        let done = match self.random.below(10) {
+            0..5 => {
+                let payload = self.payload();
+                let event = Event::new(EventType::FILESYSTEM_WRITE).payload(&payload);
+                let emitted = journal.emit(&event);
+                self.emitted(model, emitted.map(|id| id..id + 1), vec![payload])?
+            }
+            5 => {
+                let payloads: Vec<_> = (0..1 + self.random.below(20)).map(|_| self.payload()).collect();
+                let events: Vec<_> = payloads
+                    .iter()
+                    .map(|payload| Event::new(EventType::GRAPH_QUERY).payload(payload))
+                    .collect();
+                let emitted = journal.emit_batch(&events);
+                self.emitted(model, emitted, payloads)?
+            }
+            6..9 => journal.sync().map(|()| model.acknowledged = model.emitted()).is_ok(),
+            _ => journal.rotate().map(|()| model.acknowledged = model.emitted()).is_ok(),
+        };
+        if !done && (journal.sync().is_ok() || journal.emit(&Event::new(EventType::SYSTEM_SYNC)).is_ok()) {
+            return Err("I10: something was acknowledged after a failure".into());
+        }
+        Ok(done)
+    }
+
+    fn emitted(
+        &mut self,
+        model: &mut Model,
+        emitted: Result<Range<u64>, Error>,
+        payloads: Vec<Vec<u8>>,
+    ) -> Result<bool, String> {
+        let Ok(ids) = emitted else { return Ok(false) };
+        let expected = model.emitted() + 1..model.emitted() + 1 + payloads.len() as u64;
+        if ids != expected {
+            return Err(format!("ids {ids:?} were given, {expected:?} are next"));
+        }
+        model.payloads.extend(payloads);
+        model.batches.push(ids);
+        model.is_closed = false;
+        Ok(true)
+    }
+
+    fn payload(&mut self) -> Vec<u8> {
+        let size = if self.random.one_in(8) { self.random.below(20_000) } else { self.random.below(300) };
+        let mut random = Random::new(self.random.next());
+        (0..size).map(|_| random.next() as u8).collect()
+    }
+
+    /// Checks a disk that a power cut left: what is there now, after recovery was cut short some times, and
+    /// after a recovery that comes to its end.
+    fn check(&mut self, disk: &SimulatedDisk, model: &Model, cuts_left: u32) -> Result<u64, String> {
+        self.outcome.states += 1;
+        let reader = read(disk)?;
+        let last = model.check(reader.as_ref())?;
+        self.note(last);
+        let newest = reader.as_ref().and_then(|reader| reader.report().segments.last());
+        if model.is_closed
+            && newest.is_none_or(|s| s.header.is_none_or(|header| header.flags & FLAG_SEALED == 0))
+        {
+            return Err("the header of a closed journal is not final".into());
+        }
+        let tail = newest.and_then(|segment| {
+            let tail = segment.tail?;
+            let files = disk.files(Path::new(DIR));
+            let (_, bytes) = files.into_iter().find(|(name, _)| *name == segment.name)?;
+            bytes.get(tail.start..tail.end).map(<[u8]>::to_vec)
+        });
+        drop(reader);
+
+        if cuts_left > 0 && self.random.one_in(2) {
+            let faults = Faults { power_cut_at: Some(1 + self.random.below(40)), ..Faults::default() };
+            disk.set_faults(self.faults(faults));
+            drop(open(disk));
+            let again = disk.after_power_cut(self.random.next());
+            again.set_faults(self.faults(Faults::default()));
+            let settled = Model { acknowledged: last, is_closed: false, ..model.clone() };
+            let after = self.check(&again, &settled, cuts_left - 1)?;
+            return if after == last { Ok(last) } else { Err(format!("I4: {last} events, then {after}")) };
+        }
+
+        let journal = open(disk).map_err(|error| format!("I1: the journal can't be opened: {error}"))?;
+        let recovered = model.check(Some(&journal.reader()))?;
+        if recovered != last {
+            return Err(format!("I4: a reader saw {last} events, the writer {recovered}"));
+        }
+        if journal.stats().epoch <= model.epoch {
+            return Err(format!("I6: epoch {} was used before", journal.stats().epoch));
+        }
+        let mut after = model.clone();
+        after.recovered(last);
+        for _ in 0..self.random.below(4) {
+            self.operation(&journal, &mut after)?;
+        }
+        disk.turn_off();
+        drop(journal);
+        let crashed = disk.after_power_cut(self.random.next());
+        after.check(read(&crashed)?.as_ref()).map_err(|what| format!("I5: after recovery: {what}"))?;
+        let quarantined = crashed.files(&Path::new(DIR).join("quarantine"));
+        if let Some(tail) = tail
+            && !quarantined.iter().any(|(_, bytes)| *bytes == tail)
+        {
+            return Err(format!("I14: {} bytes behind the end are not in quarantine", tail.len()));
+        }
+        Ok(last)
+    }
+}
