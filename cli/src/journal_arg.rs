@@ -1,6 +1,6 @@
 //! Which journal a command is about.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use clap::Args;
 use clap::error::ErrorKind;
@@ -17,18 +17,24 @@ pub(crate) struct JournalOption {
 #[derive(Debug, Args)]
 pub(crate) struct JournalArg {
     /// The journal's directory.
-    #[arg(value_name = "DIR")]
+    #[arg(value_name = "DIR", conflicts_with = "journal")]
     dir: Option<PathBuf>,
-    /// The journal's directory, by name.
-    #[arg(short, long, value_name = "DIR", env = "SEMJ_JOURNAL")]
+    /// The journal's directory, by name; without either, SEMJ_JOURNAL names it.
+    // Read by `named`: to clap, a value from the environment would contradict a DIR.
+    #[arg(short, long, value_name = "DIR")]
     journal: Option<PathBuf>,
+}
+
+/// What was typed, or else what the environment names.
+pub(crate) fn named(typed: [Option<&PathBuf>; 2]) -> Option<PathBuf> {
+    let environment = || std::env::var_os("SEMJ_JOURNAL").filter(|dir| !dir.is_empty()).map(PathBuf::from);
+    typed.into_iter().flatten().next().cloned().or_else(environment)
 }
 
 impl JournalArg {
     /// The directory; ends the program with a usage error if none was given.
-    pub(crate) fn dir(&self) -> &Path {
-        // A DIR that was typed counts for more than one from the environment.
-        match self.dir.as_ref().or(self.journal.as_ref()) {
+    pub(crate) fn dir(&self) -> PathBuf {
+        match named([self.dir.as_ref(), self.journal.as_ref()]) {
             Some(dir) => dir,
             None => clap::Error::raw(
                 ErrorKind::MissingRequiredArgument,

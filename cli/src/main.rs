@@ -84,7 +84,7 @@ fn main() -> ExitCode {
         // Whoever read the output has seen enough: `semj cat | head`.
         Err(error) if output::is_broken_pipe(&error) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("semj: {error:#}");
+            output::say(output::with_causes(&error));
             ExitCode::FAILURE
         }
     }

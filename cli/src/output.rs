@@ -1,5 +1,7 @@
 //! What commands print, and how.
 
+use std::borrow::Cow;
+use std::fmt::Display;
 use std::io::{self, BufWriter, IsTerminal, StdoutLock, Write};
 use std::time::Duration;
 
@@ -20,6 +22,48 @@ pub(crate) fn print_json(value: &Value) -> Result<()> {
     serde_json::to_writer(&mut out, value)?;
     writeln!(out)?;
     Ok(out.flush()?)
+}
+
+/// Says something on standard error. Nobody can be told that nobody listens there.
+pub(crate) fn say(message: impl Display) {
+    let _: io::Result<()> = writeln!(io::stderr().lock(), "semj: {message}");
+}
+
+/// Says what is not shown of a damaged journal.
+pub(crate) fn say_losses(losses: &[String]) {
+    losses.iter().for_each(say);
+}
+
+/// An error with its causes; one that the error's own text ends with already is not said twice.
+pub(crate) fn with_causes(error: &anyhow::Error) -> String {
+    error.chain().fold(String::new(), |mut text, cause| {
+        let cause = cause.to_string();
+        if text.is_empty() {
+            text = cause;
+        } else if !text.ends_with(&cause) {
+            text += ": ";
+            text += &cause;
+        }
+        text
+    })
+}
+
+/// Bytes as a person can read them: text as it is, what can't be printed escaped.
+pub(crate) fn printable(bytes: &[u8]) -> Cow<'_, str> {
+    match std::str::from_utf8(bytes) {
+        Ok(text) if !text.chars().any(char::is_control) => Cow::Borrowed(text),
+        _ => Cow::Owned(bytes.escape_ascii().to_string()),
+    }
+}
+
+/// As much of some bytes as a line has room for.
+pub(crate) fn shortened(bytes: &[u8]) -> String {
+    const SHOWN: usize = 60;
+    let text = printable(bytes);
+    match text.char_indices().nth(SHOWN) {
+        Some((end, _)) => format!("{}… ({} B)", text.get(..end).unwrap_or(&text), bytes.len()),
+        None => text.into_owned(),
+    }
 }
 
 /// Whether the reader of standard output went away.
@@ -154,6 +198,21 @@ fn segment_json(segment: &SegmentReport) -> Value {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_is_shortened_says_so_and_what_is_not_does_not() {
+        assert_eq!(shortened(b"short"), "short");
+        assert_eq!(shortened("ü".repeat(60).as_bytes()), "ü".repeat(60));
+        assert!(shortened("ü".repeat(61).as_bytes()).ends_with("… (122 B)"));
+        assert!(shortened(&[0; 100]).ends_with("… (100 B)"));
+        assert_eq!(shortened(b"a\nb"), "a\\nb");
+    }
+
+    #[test]
+    fn a_cause_is_said_once() {
+        let error = anyhow::anyhow!("too long").context("field: too long").context("file:1");
+        assert_eq!(with_causes(&error), "file:1: field: too long");
+    }
 
     #[test]
     fn numbers_are_grouped_from_the_right() {

@@ -2,10 +2,12 @@
 //!
 //! Fields have the format's names. A line carries every header field but those that follow from the rest (the
 //! sizes, the link count, the version, the checksum); in what is read all but `event_type` and `ktime_ns` may
-//! be left out and are the kernel's defaults then. An `event_id` that is 0 or left out is the journal's to give.
+//! be left out and are the kernel's defaults then. An `event_id` that is 0 or left out is the journal's to give;
+//! sequences and a root cause that are left out are the event's own id.
 //!
 //! A payload is JSON and stands in the record as the text that it had in the line. One that is not JSON, or
-//! has line breaks, is `payload_base64`; a text that is not UTF-8 is `path_base64` and so on.
+//! has line breaks, is `payload_base64`; a text that is not UTF-8 is `path_base64` and so on. A context whose
+//! bytes are none is `context_base64`, so that an export drops nothing.
 
 use std::borrow::Cow;
 use std::io::{self, Write};
@@ -26,8 +28,13 @@ use thiserror::Error;
 #[derive(Debug, Error)]
 pub enum JsonError {
     /// Not JSON, a field that is missing or not known, a value of another type or out of its range.
-    #[error("{0}")]
-    Json(#[from] serde_json::Error),
+    #[error("{}", refusal(field.as_deref(), source))]
+    Json {
+        /// The field whose value is refused, where it is one.
+        field: Option<String>,
+        /// What is wrong with it.
+        source: serde_json::Error,
+    },
     /// A field that should be base64.
     #[error("{field}: {source}")]
     Base64 {
@@ -58,10 +65,17 @@ pub enum JsonError {
 #[derive(Debug)]
 pub struct JsonEvent<'a> {
     header: EventHeader,
-    context: Option<OwnedContext<'a>>,
+    context: ParsedContext<'a>,
     payload: Cow<'a, [u8]>,
     metadata: Cow<'a, [u8]>,
     links: Vec<CausalityLink>,
+}
+
+#[derive(Debug)]
+enum ParsedContext<'a> {
+    None,
+    Fields(Box<OwnedContext<'a>>),
+    Encoded(Vec<u8>),
 }
 
 #[derive(Debug)]
@@ -82,14 +96,18 @@ impl<'a> JsonEvent<'a> {
     ///
     /// See [`JsonError`].
     pub fn parse(line: &'a [u8]) -> Result<Self, JsonError> {
-        serde_json::from_slice::<Line<'a>>(line)?.into_event()
+        match serde_json::from_slice::<Line<'a>>(line) {
+            Ok(line) => line.into_event(),
+            Err(source) => Err(JsonError::Json { field: culprit::in_line(line), source }),
+        }
     }
 
     /// The record to be.
     pub fn draft(&self) -> Draft<'_> {
         let context = match &self.context {
-            None => DraftContext::None,
-            Some(owned) => DraftContext::Fields(Context {
+            ParsedContext::None => DraftContext::None,
+            ParsedContext::Encoded(bytes) => DraftContext::Encoded(bytes),
+            ParsedContext::Fields(owned) => DraftContext::Fields(Context {
                 path: &owned.path,
                 agent_id: &owned.agent_id,
                 agent_intent: &owned.agent_intent,
@@ -106,6 +124,78 @@ impl<'a> JsonEvent<'a> {
             metadata: &self.metadata,
             links: &self.links,
         }
+    }
+}
+
+/// What serde_json says, with the field, and without its line number: it only sees one line.
+fn refusal(field: Option<&str>, source: &serde_json::Error) -> String {
+    let text = source.to_string();
+    let place = format!(" at line {} column {}", source.line(), source.column());
+    let text = match text.strip_suffix(&place) {
+        Some(what) => format!("{what} (column {})", source.column()),
+        None => text,
+    };
+    match field {
+        // A field that is missing, not known or given twice is named in the text.
+        Some(field) if !text.contains(" field `") => format!("{field}: {text}"),
+        _ => text,
+    }
+}
+
+/// Finds the field that makes a line be refused, because serde_json names the place, but not the field.
+///
+/// Each field is tried by itself, beside those that may not be left out. Only a line that is refused pays.
+mod culprit {
+    use std::collections::BTreeMap;
+
+    use serde_json::value::RawValue;
+
+    use super::{ContextLine, Line, LinkLine};
+
+    /// The field of a line, or of the context or the link in it.
+    pub(super) fn in_line(line: &[u8]) -> Option<String> {
+        let line = std::str::from_utf8(line).ok()?;
+        let is_good = |line: &str| serde_json::from_str::<Line<'_>>(line).is_ok();
+        let (field, value) = in_object(line, &["event_type", "ktime_ns"], is_good)?;
+        let inner = match field.as_str() {
+            "context" => in_context(value),
+            "causality_links" => in_links(value),
+            _ => None,
+        };
+        Some(inner.unwrap_or(field))
+    }
+
+    fn in_context(value: &str) -> Option<String> {
+        let is_good = |context: &str| serde_json::from_str::<ContextLine<'_>>(context).is_ok();
+        let (field, _) = in_object(value, &[], is_good)?;
+        Some(format!("context.{field}"))
+    }
+
+    fn in_links(value: &str) -> Option<String> {
+        let links: Vec<&RawValue> = serde_json::from_str(value).ok()?;
+        let is_good = |link: &str| serde_json::from_str::<LinkLine<'_>>(link).is_ok();
+        let (i, link) = links.iter().enumerate().find(|(_, link)| !is_good(link.get()))?;
+        let required = ["cause_event_id", "effect_event_id"];
+        Some(match in_object(link.get(), &required, is_good) {
+            Some((field, _)) => format!("causality_links[{i}].{field}"),
+            None => format!("causality_links[{i}]"),
+        })
+    }
+
+    fn in_object<'a>(
+        object: &'a str,
+        required: &[&str],
+        is_good: impl Fn(&str) -> bool,
+    ) -> Option<(String, &'a str)> {
+        let fields: BTreeMap<String, &'a RawValue> = serde_json::from_str(object).ok()?;
+        fields.into_iter().find_map(|(field, value)| {
+            let mut alone = format!("{{{}:{value}", serde_json::Value::from(field.as_str()));
+            for other in required.iter().filter(|other| **other != field) {
+                alone += &format!(",\"{other}\":0");
+            }
+            alone.push('}');
+            (!is_good(&alone)).then_some((field, value.get()))
+        })
     }
 }
 
@@ -154,15 +244,15 @@ struct Line<'a> {
     event_subtype: u32,
     ktime_ns: i64,
     #[serde(default)]
-    sequence: u64,
+    sequence: Option<u64>,
     #[serde(default)]
     cpu_id: u32,
     #[serde(default)]
     process_id: u32,
     #[serde(default)]
-    global_sequence: u64,
+    global_sequence: Option<u64>,
     #[serde(default)]
-    local_sequence: u64,
+    local_sequence: Option<u64>,
     #[serde(default = "defaults::event_flags")]
     event_flags: u32,
     #[serde(default = "defaults::event_priority")]
@@ -174,7 +264,7 @@ struct Line<'a> {
     #[serde(default)]
     parent_event_id: u64,
     #[serde(default)]
-    root_cause_event_id: u64,
+    root_cause_event_id: Option<u64>,
     #[serde(default = "defaults::agent_visibility_mask")]
     agent_visibility_mask: u64,
     #[serde(default = "defaults::agent_relevance_score")]
@@ -184,10 +274,12 @@ struct Line<'a> {
     #[serde(borrow, default, skip_serializing_if = "Option::is_none")]
     context: Option<ContextLine<'a>>,
     #[serde(borrow, default, skip_serializing_if = "Option::is_none")]
+    context_base64: Option<Cow<'a, str>>,
+    #[serde(borrow, default, deserialize_with = "given", skip_serializing_if = "Option::is_none")]
     payload: Option<&'a RawValue>,
     #[serde(borrow, default, skip_serializing_if = "Option::is_none")]
     payload_base64: Option<Cow<'a, str>>,
-    #[serde(borrow, default, skip_serializing_if = "Option::is_none")]
+    #[serde(borrow, default, deserialize_with = "given", skip_serializing_if = "Option::is_none")]
     metadata: Option<&'a RawValue>,
     #[serde(borrow, default, skip_serializing_if = "Option::is_none")]
     metadata_base64: Option<Cow<'a, str>>,
@@ -298,6 +390,11 @@ struct LinkLine<'a> {
     causality_description_base64: Option<Cow<'a, str>>,
 }
 
+/// A field that is given: `null` is JSON like any other, and not the same as nothing.
+fn given<'de: 'a, 'a, D: Deserializer<'de>>(deserializer: D) -> Result<Option<&'a RawValue>, D::Error> {
+    <&RawValue>::deserialize(deserializer).map(Some)
+}
+
 fn is_zero<T: Default + PartialEq>(value: &T) -> bool {
     *value == T::default()
 }
@@ -308,17 +405,17 @@ impl<'a> Line<'a> {
             event_id: self.event_id,
             event_subtype: self.event_subtype,
             ktime_ns: self.ktime_ns,
-            sequence: self.sequence,
+            sequence: self.sequence.unwrap_or(self.event_id),
             cpu_id: self.cpu_id,
             process_id: self.process_id,
-            global_sequence: self.global_sequence,
-            local_sequence: self.local_sequence,
+            global_sequence: self.global_sequence.unwrap_or(self.event_id),
+            local_sequence: self.local_sequence.unwrap_or(self.event_id),
             event_flags: self.event_flags,
             event_priority: self.event_priority,
             compression_type: self.compression_type,
             encryption_type: self.encryption_type,
             parent_event_id: self.parent_event_id,
-            root_cause_event_id: self.root_cause_event_id,
+            root_cause_event_id: self.root_cause_event_id.unwrap_or(self.event_id),
             agent_visibility_mask: self.agent_visibility_mask,
             agent_relevance_score: self.agent_relevance_score,
             replay_priority: self.replay_priority,
@@ -326,14 +423,25 @@ impl<'a> Line<'a> {
         };
         Ok(JsonEvent {
             header,
-            context: self.context.map(ContextLine::into_context).transpose()?,
+            context: match (self.context, self.context_base64) {
+                (Some(_), Some(_)) => return Err(JsonError::Twice { field: "context" }),
+                (Some(fields), None) => ParsedContext::Fields(Box::new(fields.into_context()?)),
+                (None, Some(base64)) => {
+                    ParsedContext::Encoded(either("context", None, Some(base64))?.into_owned())
+                }
+                (None, None) => ParsedContext::None,
+            },
             payload: either("payload", self.payload.map(raw), self.payload_base64)?,
             metadata: either("metadata", self.metadata.map(raw), self.metadata_base64)?,
             links: self.causality_links.into_iter().map(LinkLine::into_link).collect::<Result<_, _>>()?,
         })
     }
 
-    fn of_record(record: &Record<'a>, context: Option<ContextLine<'a>>) -> Self {
+    fn of_record(
+        record: &Record<'a>,
+        context: Option<ContextLine<'a>>,
+        context_base64: Option<Cow<'a, str>>,
+    ) -> Self {
         let header = record.header();
         let (payload, payload_base64) = json_or_base64(record.payload());
         let (metadata, metadata_base64) = json_or_base64(record.metadata());
@@ -342,21 +450,22 @@ impl<'a> Line<'a> {
             event_type: TypeField(EventType(header.event_type)),
             event_subtype: header.event_subtype,
             ktime_ns: header.ktime_ns,
-            sequence: header.sequence,
+            sequence: Some(header.sequence),
             cpu_id: header.cpu_id,
             process_id: header.process_id,
-            global_sequence: header.global_sequence,
-            local_sequence: header.local_sequence,
+            global_sequence: Some(header.global_sequence),
+            local_sequence: Some(header.local_sequence),
             event_flags: header.event_flags,
             event_priority: header.event_priority,
             compression_type: header.compression_type,
             encryption_type: header.encryption_type,
             parent_event_id: header.parent_event_id,
-            root_cause_event_id: header.root_cause_event_id,
+            root_cause_event_id: Some(header.root_cause_event_id),
             agent_visibility_mask: header.agent_visibility_mask,
             agent_relevance_score: header.agent_relevance_score,
             replay_priority: header.replay_priority,
             context,
+            context_base64,
             payload,
             payload_base64,
             metadata,
@@ -390,7 +499,11 @@ impl<'a> ContextLine<'a> {
         };
         let semantic_tags = match self.semantic_tags {
             Some(tags) if tags.get().starts_with('"') => {
-                Some(text(serde_json::from_str::<Cow<'_, str>>(tags.get())?.into_owned().into()))
+                let tags: String = serde_json::from_str(tags.get()).map_err(|source| JsonError::Json {
+                    field: Some("context.semantic_tags".to_owned()),
+                    source,
+                })?;
+                Some(text(Cow::Owned(tags)))
             }
             tags => tags.map(raw),
         };
@@ -539,17 +652,17 @@ fn json_or_base64(bytes: &[u8]) -> (Option<&RawValue>, Option<Cow<'_, str>>) {
     }
 }
 
-/// The bytes as JSON, if they are nothing else: no line break, no blank around it, which would be lost. A
-/// `null` is none either, because it is read as a field that is left out.
+/// The bytes as JSON, if they are nothing else: no line break, no blank around it, which would be lost.
 fn inline_json(bytes: &[u8]) -> Option<&RawValue> {
     let json: &RawValue = serde_json::from_slice(bytes).ok()?;
-    let is_same = json.get().len() == bytes.len() && json.get() != "null";
+    let is_same = json.get().len() == bytes.len();
     (is_same && !bytes.iter().any(|byte| matches!(byte, b'\n' | b'\r'))).then_some(json)
 }
 
-/// The tags as JSON: an object as it is, any other text as a string; nothing if it is not UTF-8.
+/// The tags as JSON as they are, where they are that; any other text as a string; nothing if it is not UTF-8.
+/// A `null` would be read as tags that are not set, and a string as its content: both become strings.
 fn tags_json(tags: &[u8]) -> Option<Box<RawValue>> {
-    let json = inline_json(tags).filter(|json| !json.get().starts_with('"'));
+    let json = inline_json(tags).filter(|json| !json.get().starts_with('"') && json.get() != "null");
     match json {
         _ if tags.is_empty() => None,
         Some(json) => Some(json.to_owned()),
@@ -563,11 +676,13 @@ fn tags_json(tags: &[u8]) -> Option<Box<RawValue>> {
 ///
 /// Those of `out`.
 pub fn write_event(record: &Record<'_>, out: &mut impl Write) -> io::Result<()> {
-    // A context that is none can't be read by anybody; the event is shown without it.
-    let context = record.context().ok().flatten();
+    let (context, context_base64) = match record.context() {
+        Ok(context) => (context, None),
+        Err(_) => (None, Some(Cow::Owned(BASE64.encode(record.context_bytes())))),
+    };
     let tags = context.as_ref().and_then(|context| tags_json(context.semantic_tags));
     let context = context.map(|context| ContextLine::of_context(&context, tags.as_deref()));
-    serde_json::to_writer(&mut *out, &Line::of_record(record, context))?;
+    serde_json::to_writer(&mut *out, &Line::of_record(record, context, context_base64))?;
     out.write_all(b"\n")
 }
 
@@ -767,13 +882,68 @@ mod tests {
             (r#"{"event_type":"Nope","ktime_ns":1}"#, "Nope"),
             (r#"{"event_type":"FilesystemRead"}"#, "ktime_ns"),
             (r#"{"event_type":"FilesystemRead","ktime_ns":1,"inode":3}"#, "inode"),
-            (r#"{"event_type":"FilesystemRead","ktime_ns":1,"cpu_id":4294967296}"#, "4294967296"),
+            (r#"{"event_type":99999999999,"ktime_ns":1}"#, "event_type: "),
+            (r#"{"event_type":"FilesystemRead","ktime_ns":1.5}"#, "ktime_ns: "),
+            (
+                r#"{"event_type":1,"ktime_ns":1,"cpu_id":4294967296}"#,
+                "cpu_id: invalid value: integer `4294967296`",
+            ),
+            (
+                r#"{"event_type":1,"ktime_ns":1,"context":{"path":"/a","file_type":-1}}"#,
+                "context.file_type: ",
+            ),
+            (r#"{"event_type":1,"ktime_ns":1,"context":{"path":5}}"#, "context.path: "),
+            (r#"{"event_type":1,"ktime_ns":1,"context":7}"#, "context: "),
+            (r#"{"event_type":1,"ktime_ns":1,"context":{"nope":1}}"#, "unknown field `nope`"),
+            (
+                r#"{"event_type":1,"ktime_ns":1,"causality_links":[{"cause_event_id":1,"effect_event_id":"x"}]}"#,
+                "causality_links[0].effect_event_id: ",
+            ),
+            (r#"{"event_type":1,"ktime_ns":1,"context":{},"context_base64":""}"#, "both context and"),
+            (r#"{"event_type":1,"ktime_ns":1,"cpu_id":1,"cpu_id":1}"#, "duplicate field `cpu_id`"),
+            (r#"{"event_type":1,"ktime_ns":1"#, "EOF"),
             (r#"{"event_type":"FilesystemRead","ktime_ns":1,"payload_base64":"?"}"#, "payload"),
             (r#"{"event_type":"FilesystemRead","ktime_ns":1,"payload":1,"payload_base64":""}"#, "payload"),
         ] {
             let error = JsonEvent::parse(line.as_bytes()).unwrap_err().to_string();
             assert!(error.contains(name), "{error}");
+            assert!(!error.contains("at line 1"), "the line's number is the caller's to say: {error}");
         }
+    }
+
+    #[test]
+    fn a_null_is_a_payload_like_any_other() {
+        let line = br#"{"event_type":257,"ktime_ns":1,"payload":null,"metadata":null}"#;
+        let parsed = JsonEvent::parse(line).unwrap();
+        assert_eq!((parsed.draft().payload, parsed.draft().metadata), (&b"null"[..], &b"null"[..]));
+        let line = String::from_utf8(line_of(&parsed.draft())).unwrap();
+        assert!(line.contains(r#""payload":null,"metadata":null"#), "{line}");
+        round_trip(&parsed.draft());
+    }
+
+    #[test]
+    fn tags_that_look_like_json_come_back_byte_for_byte() {
+        for tags in [&b"null"[..], br#""text""#, b"{}", b"[1, 2]", b"text", b"1e400", b"\xff"] {
+            let context = Context { semantic_tags: tags, ..Context::default() };
+            let header = EventHeader { event_id: 1, ..EventHeader::new(0x0101) };
+            round_trip(&Draft { context: DraftContext::Fields(context), ..Draft::new(header) });
+        }
+    }
+
+    #[test]
+    fn a_context_that_is_none_comes_back_byte_for_byte() {
+        let header = EventHeader { event_id: 1, ..EventHeader::new(0x0101) };
+        round_trip(&Draft { context: DraftContext::Encoded(&[0xFF; 10]), ..Draft::new(header) });
+    }
+
+    #[test]
+    fn an_event_that_brings_its_id_is_its_own_root_unless_it_says_otherwise() {
+        let parsed = JsonEvent::parse(br#"{"event_id":7,"event_type":1,"ktime_ns":1}"#).unwrap();
+        let header = parsed.draft().header;
+        assert_eq!((header.root_cause_event_id, header.sequence, header.global_sequence), (7, 7, 7));
+        let line = br#"{"event_id":7,"event_type":1,"ktime_ns":1,"root_cause_event_id":0,"sequence":3}"#;
+        let header = JsonEvent::parse(line).unwrap().draft().header;
+        assert_eq!((header.root_cause_event_id, header.sequence, header.local_sequence), (0, 3, 7));
     }
 
     #[test]

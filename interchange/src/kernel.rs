@@ -34,6 +34,12 @@ pub enum ReadErrorKind {
         /// Bytes there are.
         file_size: u64,
     },
+    /// More events than a kernel journal may have.
+    #[error("total_events {total}, the limit is {KERNEL_EVENT_COUNT_MAX}")]
+    TooMany {
+        /// How many the header says.
+        total: u64,
+    },
     /// Fewer records than the header says.
     #[error("{missing} of {total} events are missing")]
     Missing {
@@ -66,10 +72,14 @@ impl<'a> KernelJournal<'a> {
     ///
     /// # Errors
     ///
-    /// A header that is not right, or says more bytes than there are.
+    /// A header that is not right, or says more bytes than there are or more events than there may be.
     pub fn parse(file: &'a [u8]) -> Result<Self, ReadError> {
         let header = JournalHeader::parse(file)
             .map_err(|error| ReadError { offset: error.offset(), kind: ReadErrorKind::Header(error) })?;
+        if header.total_events > KERNEL_EVENT_COUNT_MAX {
+            let kind = ReadErrorKind::TooMany { total: header.total_events };
+            return Err(ReadError { offset: 12, kind });
+        }
         let bytes = usize::try_from(header.journal_size).ok().and_then(|size| file.get(..size));
         let kind = ReadErrorKind::Size { journal_size: header.journal_size, file_size: file.len() as u64 };
         Ok(Self { header, bytes: bytes.ok_or(ReadError { offset: 28, kind })? })
@@ -292,6 +302,18 @@ mod tests {
         }
         for length in (0..journal.len()).step_by(11) {
             assert!(!is_good(&journal[..length]), "length {length}");
+        }
+    }
+
+    #[test]
+    fn more_events_than_the_kernel_allows_are_refused_by_the_header() {
+        let mut journal = kernel_journal();
+        for (total, is_refused) in [(KERNEL_EVENT_COUNT_MAX, false), (KERNEL_EVENT_COUNT_MAX + 1, true)] {
+            let header = JournalHeader::new(total, 11, journal.len() as u64, 0);
+            journal[..JournalHeader::SIZE].copy_from_slice(&header.encode());
+            let kind = ReadErrorKind::TooMany { total };
+            let error = KernelJournal::parse(&journal).err();
+            assert_eq!(error, is_refused.then_some(ReadError { offset: 12, kind }));
         }
     }
 

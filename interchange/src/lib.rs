@@ -11,6 +11,11 @@
 pub mod json;
 pub mod kernel;
 
+use std::io::{self, Chain, Cursor, Read};
+
+/// An input that was looked at, from its beginning: the bytes that were read, then the rest.
+pub type Probed<R> = Chain<Cursor<Vec<u8>>, R>;
+
 /// What an input is, by its first bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum InputKind {
@@ -34,6 +39,50 @@ impl InputKind {
             Some(magic) if *magic == ZSTD_MAGIC => Self::Zstd,
             Some(magic) if *magic == kernel_magic => Self::Kernel,
             _ => Self::Json,
+        }
+    }
+
+    /// What an input is, and the input from its beginning again.
+    ///
+    /// A pipe may give its first bytes one by one: this waits for as many as it takes to tell.
+    ///
+    /// # Errors
+    ///
+    /// Those of `input`.
+    pub fn probe<R: Read>(mut input: R) -> io::Result<(Self, Probed<R>)> {
+        let mut beginning = Vec::with_capacity(Self::PROBE_SIZE);
+        input.by_ref().take(Self::PROBE_SIZE as u64).read_to_end(&mut beginning)?;
+        Ok((Self::of(&beginning), Cursor::new(beginning).chain(input)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A pipe whose writer is slow.
+    struct OneByOne<'a>(&'a [u8]);
+
+    impl Read for OneByOne<'_> {
+        fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+            let size = buffer.len().min(1);
+            self.0.read(&mut buffer[..size])
+        }
+    }
+
+    #[test]
+    fn an_input_is_recognised_and_given_back_whole_however_it_arrives() {
+        for (bytes, expected) in [
+            (&b"\x28\xB5\x2F\xFDrest"[..], InputKind::Zstd),
+            (b"\x4A\x4D\x45\x53rest", InputKind::Kernel),
+            (b"{\"event_type\":1}", InputKind::Json),
+            (b"{}", InputKind::Json),
+            (b"", InputKind::Json),
+        ] {
+            let (kind, mut input) = InputKind::probe(OneByOne(bytes)).unwrap();
+            let mut again = Vec::new();
+            input.read_to_end(&mut again).unwrap();
+            assert_eq!((kind, &again[..]), (expected, bytes));
         }
     }
 }

@@ -15,6 +15,9 @@ use crate::output;
 ///
 /// A damaged journal is shown as far as it proves itself; what is missing is said, and the status is 3.
 #[derive(Debug, clap::Args)]
+#[command(
+    after_help = "Examples:\n  semj cat ./journal --limit 20\n  semj cat ./journal --id 100..200 --json\n  semj cat ./journal --control"
+)]
 pub(crate) struct Args {
     #[command(flatten)]
     journal: JournalArg,
@@ -51,7 +54,8 @@ fn parse_ids(text: &str) -> Result<Ids, String> {
 }
 
 pub(crate) fn run(args: &Args) -> Result<Outcome> {
-    let reader = Reader::open(args.journal.dir(), OpenMode::Salvage)?;
+    let dir = args.journal.dir();
+    let reader = Reader::open(dir, OpenMode::Salvage)?;
     let ids = args.id.unwrap_or(Ids { first: 0, last: u64::MAX });
     let limit = args.limit.map_or(usize::MAX, |limit| usize::try_from(limit).unwrap_or(usize::MAX));
     let mut out = output::stdout();
@@ -69,7 +73,7 @@ pub(crate) fn run(args: &Args) -> Result<Outcome> {
     }
     out.flush()?;
     let losses = output::losses(reader.report());
-    losses.iter().for_each(|line| eprintln!("semj: {line}"));
+    output::say_losses(&losses);
     Ok(if losses.is_empty() { Outcome::Good } else { Outcome::Incomplete })
 }
 
@@ -100,24 +104,14 @@ fn print(located: &Located<'_>, as_json: bool, out: &mut impl Write) -> Result<(
         writeln!(out, "{}", json::control_value(record).get("body").unwrap_or(&serde_json::Value::Null))?;
         return Ok(());
     }
-    writeln!(out, "{}  {}", path(record), shortened(record.payload()))?;
+    writeln!(out, "{}  {}", path(record), output::shortened(record.payload()))?;
     Ok(())
 }
 
 fn path(record: &Record<'_>) -> String {
     match record.context() {
-        Ok(Some(context)) if !context.path.is_empty() => context.path.escape_ascii().to_string(),
+        Ok(Some(context)) if !context.path.is_empty() => output::printable(context.path).into_owned(),
         Ok(_) => "-".to_owned(),
         Err(error) => format!("({error})"),
     }
-}
-
-/// As much of a payload as a line has room for; what can't be printed is escaped.
-fn shortened(payload: &[u8]) -> String {
-    const SHOWN: usize = 60;
-    let text: String = match std::str::from_utf8(payload) {
-        Ok(text) if !text.chars().any(char::is_control) => text.chars().take(SHOWN).collect(),
-        _ => payload.iter().take(SHOWN / 2).flat_map(|byte| byte.escape_ascii()).map(char::from).collect(),
-    };
-    if text.len() < payload.len() { format!("{text}… ({} B)", payload.len()) } else { text }
 }

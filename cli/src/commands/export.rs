@@ -1,7 +1,7 @@
 //! `semj export`: events out of a journal.
 
 use std::fs::File;
-use std::io::{BufWriter, Write};
+use std::io::{self, BufWriter, Write};
 use std::path::PathBuf;
 
 use anyhow::{Context as _, Result};
@@ -11,16 +11,19 @@ use semj_interchange::{json, kernel};
 use serde_json::json;
 
 use crate::Outcome;
-use crate::journal_arg::JournalOption;
+use crate::journal_arg::JournalArg;
 use crate::output::{self, Unit};
 
 /// Export all events of a journal.
 ///
 /// Of a damaged journal it gives what proves itself, says what is missing, and ends with status 3.
 #[derive(Debug, clap::Args)]
+#[command(
+    after_help = "Examples:\n  semj export ./journal > events.jsonl\n  semj export ./journal --format kernel -o journal.semj"
+)]
 pub(crate) struct Args {
     #[command(flatten)]
-    journal: JournalOption,
+    journal: JournalArg,
     /// jsonl: one JSON object a line. kernel: a journal in the kernel's format, contexts in their fixed form.
     #[arg(long, value_enum, default_value_t = Format::Jsonl)]
     format: Format,
@@ -39,8 +42,7 @@ enum Format {
 }
 
 pub(crate) fn run(args: &Args) -> Result<Outcome> {
-    let dir = &args.journal.journal;
-    let reader = Reader::open(dir, OpenMode::Salvage)?;
+    let reader = Reader::open(args.journal.dir(), OpenMode::Salvage)?;
     let mut out: Box<dyn Write> = match &args.output {
         Some(path) => {
             let file = File::create(path).with_context(|| format!("{}: can't create", path.display()))?;
@@ -66,12 +68,13 @@ pub(crate) fn run(args: &Args) -> Result<Outcome> {
     bar.finish_and_clear();
 
     let losses = output::losses(reader.report());
-    losses.iter().for_each(|line| eprintln!("semj: {line}"));
+    output::say_losses(&losses);
     if args.json {
         let summary = json!({ "events": events, "losses": losses });
         match args.output {
             Some(_) => output::print_json(&summary)?,
-            None => eprintln!("{summary}"),
+            // The figures are the command's result, but the events have taken standard output.
+            None => writeln!(io::stderr().lock(), "{summary}")?,
         }
     }
     Ok(if losses.is_empty() { Outcome::Good } else { Outcome::Incomplete })

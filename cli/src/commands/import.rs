@@ -26,6 +26,9 @@ use crate::output::{self, Unit};
 /// is is seen from its content. Events that bring an id keep it; ids must increase. When all are in, they are
 /// synced, the journal is closed, and what was written is verified.
 #[derive(Debug, clap::Args)]
+#[command(
+    after_help = "Examples:\n  semj import events.jsonl.zst --journal ./journal\n  zstdcat events.jsonl.zst | semj import - -j ./journal --skip-bad"
+)]
 pub(crate) struct Args {
     /// The file, or - for standard input.
     #[arg(value_name = "FILE")]
@@ -51,13 +54,13 @@ struct Tally {
 }
 
 pub(crate) fn run(args: &Args) -> Result<Outcome> {
-    let mut input = Input::open(args)?;
+    let mut input = Input::open(args).with_context(|| format!("{}: can't read", args.input.display()))?;
     let dir = &args.journal.journal;
     let journal = Journal::open(dir, Options::default())?;
     let before = journal.stats().last_emitted_id;
     let mut import = Import { args, journal: &journal, tally: Tally::default(), bar: input.progress() };
     let started = Instant::now();
-    let result = match input.kind()? {
+    let result = match input.kind {
         InputKind::Kernel => import.kernel(&mut input.reader),
         InputKind::Json | InputKind::Zstd => import.json_lines(&mut input.reader),
     };
@@ -71,7 +74,7 @@ pub(crate) fn run(args: &Args) -> Result<Outcome> {
     tally.journal_time += closing.elapsed();
     let elapsed = started.elapsed();
     if let Err(error) = result {
-        eprintln!("semj: {}: kept in {}", output::count(tally.events, "event"), dir.display());
+        output::say(format_args!("{}: kept in {}", output::count(tally.events, "event"), dir.display()));
         return Err(error);
     }
 
@@ -134,7 +137,7 @@ pub(crate) fn run(args: &Args) -> Result<Outcome> {
         out.flush()?;
     }
     Ok(if tally.skipped > 0 {
-        eprintln!("semj: {} skipped", output::count(tally.skipped, "bad line"));
+        output::say(format_args!("{} skipped", output::count(tally.skipped, "bad line")));
         Outcome::Incomplete
     } else {
         Outcome::Good
@@ -144,6 +147,8 @@ pub(crate) fn run(args: &Args) -> Result<Outcome> {
 /// The input, decompressed where it was compressed.
 struct Input {
     reader: Box<dyn BufRead>,
+    /// What it is, behind the compression.
+    kind: InputKind,
     /// Bytes of the file, before decompression.
     size: Option<u64>,
     bar: ProgressBar,
@@ -154,22 +159,19 @@ impl Input {
         let (raw, size): (Box<dyn Read>, _) = if args.input.as_os_str() == "-" {
             (Box::new(io::stdin().lock()), None)
         } else {
-            let file =
-                File::open(&args.input).with_context(|| format!("{}: can't open", args.input.display()))?;
+            let file = File::open(&args.input)?;
             let size = file.metadata().ok().filter(std::fs::Metadata::is_file).map(|metadata| metadata.len());
             (Box::new(file), size)
         };
         let bar = output::progress(size, Unit::Bytes).with_message("importing");
-        let mut reader: Box<dyn BufRead> = Box::new(BufReader::with_capacity(256 << 10, bar.wrap_read(raw)));
-        if InputKind::of(probe(&mut reader)?) == InputKind::Zstd {
-            let decoder = zstd::Decoder::with_buffer(reader)?;
-            reader = Box::new(BufReader::with_capacity(256 << 10, decoder));
+        let reader = BufReader::with_capacity(256 << 10, bar.wrap_read(raw));
+        let (kind, plain) = InputKind::probe(reader)?;
+        if kind != InputKind::Zstd {
+            return Ok(Self { reader: Box::new(plain), kind, size, bar });
         }
-        Ok(Self { reader, size, bar })
-    }
-
-    fn kind(&mut self) -> Result<InputKind> {
-        Ok(InputKind::of(probe(&mut self.reader)?))
+        let decoder = BufReader::with_capacity(256 << 10, zstd::Decoder::with_buffer(plain)?);
+        let (kind, plain) = InputKind::probe(decoder)?;
+        Ok(Self { reader: Box::new(plain), kind, size, bar })
     }
 
     fn progress(&self) -> ProgressBar {
@@ -178,12 +180,6 @@ impl Input {
         }
         self.bar.clone()
     }
-}
-
-/// The first bytes, left where they are. A pipe may give fewer at first than are to come; each fill of the
-/// buffer gives at least one, and every kind of input but JSON shows itself by its first bytes.
-fn probe(reader: &mut Box<dyn BufRead>) -> Result<&[u8]> {
-    reader.fill_buf().context("can't read the input")
 }
 
 struct Import<'a> {
@@ -202,15 +198,18 @@ impl Import<'_> {
         let mut line_number = 0;
         loop {
             let mut filled = 0;
+            let mut read = Ok(());
             for line in &mut lines {
                 line.clear();
-                if reader.read_until(b'\n', line).context("can't read the input")? == 0 {
-                    break;
+                match reader.read_until(b'\n', line) {
+                    Ok(0) => break,
+                    Ok(_) => filled += 1,
+                    // The lines before it are good all the same.
+                    Err(error) => {
+                        read = Err(error);
+                        break;
+                    }
                 }
-                filled += 1;
-            }
-            if filled == 0 {
-                return Ok(());
             }
             let parsed: Vec<_> = lines
                 .iter()
@@ -229,6 +228,10 @@ impl Import<'_> {
                 self.bad(imported, || format!("{}:{line_number}", self.args.input.display()))?;
             }
             self.tally.journal_time += importing.elapsed();
+            read.with_context(|| format!("{}:{}: can't read", self.args.input.display(), line_number + 1))?;
+            if filled == 0 {
+                return Ok(());
+            }
         }
     }
 
@@ -240,7 +243,8 @@ impl Import<'_> {
             return Err(error.context(place()));
         }
         self.tally.skipped += 1;
-        self.bar.suspend(|| eprintln!("semj: {}: {error:#}: skipped", place()));
+        let error = output::with_causes(&error);
+        self.bar.suspend(|| output::say(format_args!("{}: {error}: skipped", place())));
         Ok(())
     }
 
@@ -253,8 +257,8 @@ impl Import<'_> {
 
     fn kernel(&mut self, reader: &mut dyn BufRead) -> Result<()> {
         let mut bytes = Vec::new();
-        reader.read_to_end(&mut bytes).context("can't read the input")?;
         let name = self.args.input.display().to_string();
+        reader.read_to_end(&mut bytes).with_context(|| format!("{name}: can't read"))?;
         if let Ok(mut segment) = Scanner::new(&bytes, 0) {
             return self.segment(&name, &mut segment);
         }
@@ -263,9 +267,7 @@ impl Import<'_> {
             // Behind a record that is no record nothing says where the next one begins, so there is no
             // skipping here.
             let (offset, record) = record.with_context(|| name.clone())?;
-            let importing = Instant::now();
             let imported = self.import_record(&record);
-            self.tally.journal_time += importing.elapsed();
             self.bad(imported, || format!("{name}: offset {offset}"))?;
         }
         Ok(())
@@ -289,7 +291,10 @@ impl Import<'_> {
     }
 
     fn import_record(&mut self, record: &Record<'_>) -> Result<()> {
+        let importing = Instant::now();
         let links: Vec<_> = record.links().collect();
-        self.import(&Draft::of_record(record, &links))
+        let imported = self.import(&Draft::of_record(record, &links));
+        self.tally.journal_time += importing.elapsed();
+        imported
     }
 }

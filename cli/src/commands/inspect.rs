@@ -18,6 +18,9 @@ use crate::output;
 /// Shows what stands there, up to the first frame that is wrong, and says which checksums are not right. For a
 /// verdict use verify.
 #[derive(Debug, clap::Args)]
+#[command(
+    after_help = "Examples:\n  semj inspect ./journal/0000000001-00000000000000000001.semj | head\n  semj inspect journal.semj --json"
+)]
 pub(crate) struct Args {
     /// The file.
     #[arg(value_name = "FILE")]
@@ -55,7 +58,7 @@ pub(crate) fn run(args: &Args) -> Result<Outcome> {
             header.flags
         )?,
         Err(error) => {
-            eprintln!("semj: {name}: offset {}: {error}", error.offset());
+            output::say(format_args!("{name}: offset {}: {error}", error.offset()));
             is_good = false;
         }
     }
@@ -71,32 +74,29 @@ pub(crate) fn run(args: &Args) -> Result<Outcome> {
             }
             Err(error) => {
                 out.flush()?;
-                eprintln!("semj: {name}: offset {at}: {error}");
+                output::say(format_args!("{name}: offset {at}: {error}"));
                 is_good = false;
                 break;
             }
         };
         let checksum = record.verify_checksum();
         if args.json {
-            let mut value = if record.is_control() {
-                json::control_value(&record)
+            // Spliced in as text: an event's payload is shown as it stands there, not as it is understood.
+            let mut line = Vec::new();
+            if record.is_control() {
+                json::write_control(&record, &mut line)?;
             } else {
-                let mut line = Vec::new();
                 json::write_event(&record, &mut line)?;
-                serde_json::from_slice(&line)?
-            };
-            if let Some(fields) = value.as_object_mut() {
-                fields.insert("offset".into(), json!(at));
-                fields.insert("size".into(), json!(record.len()));
-                fields.insert("checksum_is_right".into(), json!(checksum.is_ok()));
             }
-            writeln!(out, "{value}")?;
+            let size = record.len();
+            write!(out, "{{\"offset\":{at},\"size\":{size},\"checksum_is_right\":{},", checksum.is_ok())?;
+            out.write_all(line.strip_prefix(b"{").unwrap_or(&line))?;
         } else {
             writeln!(out, "{at:>10} {:>7}  {}", record.len(), described(&record))?;
         }
         if let Err(error) = checksum {
             out.flush()?;
-            eprintln!("semj: {name}: offset {at}: {error}");
+            output::say(format_args!("{name}: offset {at}: {error}"));
             is_good = false;
         }
         at += record.len();

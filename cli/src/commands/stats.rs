@@ -13,6 +13,7 @@ use crate::output;
 
 /// Show what is in a journal: segments, events by type, where the bytes go.
 #[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:\n  semj stats ./journal\n  semj stats ./journal --json")]
 pub(crate) struct Args {
     #[command(flatten)]
     journal: JournalArg,
@@ -36,7 +37,7 @@ impl Share {
 
 pub(crate) fn run(args: &Args) -> Result<Outcome> {
     let dir = args.journal.dir();
-    let reader = Reader::open(dir, OpenMode::Salvage)?;
+    let reader = Reader::open(&dir, OpenMode::Salvage)?;
     let mut by_type: BTreeMap<EventType, Share> = BTreeMap::new();
     let mut parts = [("headers", 0u64), ("contexts", 0), ("payloads", 0), ("metadata", 0), ("links", 0)];
     let mut own = Share::default();
@@ -99,7 +100,11 @@ pub(crate) fn run(args: &Args) -> Result<Outcome> {
         }
         writeln!(out, "{:>12}  events, ids {first_id} to {last_id}", output::grouped(events))?;
         if let Some((first, last)) = times {
-            writeln!(out, "{:>12.3}  seconds from first to last", (last - first) as f64 / 1e9)?;
+            writeln!(
+                out,
+                "{:>12.3}  seconds from first to last",
+                (i128::from(last) - i128::from(first)) as f64 / 1e9
+            )?;
         }
         writeln!(out)?;
         for (name, size) in parts.into_iter().chain([("own records", own.bytes)]) {
@@ -117,6 +122,6 @@ pub(crate) fn run(args: &Args) -> Result<Outcome> {
         }
         out.flush()?;
     }
-    losses.iter().for_each(|line| eprintln!("semj: {line}"));
+    output::say_losses(&losses);
     Ok(if losses.is_empty() { Outcome::Good } else { Outcome::Incomplete })
 }

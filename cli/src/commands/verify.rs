@@ -7,12 +7,14 @@ use std::time::Instant;
 
 use anyhow::{Context as _, Result};
 use clap::error::ErrorKind;
+use semj::format::JournalHeader;
 use semj::recovery::{SegmentInput, examine};
 use semj::{OpenMode, Report};
 use semj_interchange::kernel::{KernelJournal, ReadError};
 use serde_json::json;
 
 use crate::Outcome;
+use crate::journal_arg;
 use crate::output;
 
 /// Verify a journal, one of its segments, or a journal in the kernel's format.
@@ -21,12 +23,15 @@ use crate::output;
 /// and the figures in the headers. Changes nothing. Status 1 if anything is damaged; the torn end that a crash
 /// leaves is no damage, because nothing in it was acknowledged.
 #[derive(Debug, clap::Args)]
+#[command(
+    after_help = "Examples:\n  semj verify ./journal\n  semj verify ./journal/0000000001-00000000000000000001.semj --json"
+)]
 pub(crate) struct Args {
     /// The journal's directory, or a file.
-    #[arg(value_name = "DIR|FILE")]
+    #[arg(value_name = "DIR|FILE", conflicts_with = "journal")]
     path: Option<PathBuf>,
-    /// The journal's directory, by name.
-    #[arg(short, long, value_name = "DIR", env = "SEMJ_JOURNAL")]
+    /// The journal's directory, by name; without either, SEMJ_JOURNAL names it.
+    #[arg(short, long, value_name = "DIR")]
     journal: Option<PathBuf>,
     /// Print the findings as JSON.
     #[arg(long)]
@@ -34,13 +39,14 @@ pub(crate) struct Args {
 }
 
 pub(crate) fn run(args: &Args) -> Result<Outcome> {
-    let Some(path) = args.path.as_ref().or(args.journal.as_ref()) else {
+    let Some(path) = journal_arg::named([args.path.as_ref(), args.journal.as_ref()]) else {
         clap::Error::raw(
             ErrorKind::MissingRequiredArgument,
             "nothing to verify: name a journal's directory or a file, or use --journal DIR or SEMJ_JOURNAL\n",
         )
         .exit()
     };
+    let path = path.as_path();
     let started = Instant::now();
     if path.is_dir() {
         return print(args, path, &semj::examine_journal(path, OpenMode::Strict)?, started);
@@ -50,8 +56,9 @@ pub(crate) fn run(args: &Args) -> Result<Outcome> {
     let input = SegmentInput { name: &name, number: None, bytes: &bytes };
     let report = examine(&[input], OpenMode::Strict);
     let is_segment = report.segments.iter().any(|segment| segment.opening.is_some());
-    match KernelJournal::parse(&bytes) {
-        Ok(journal) if !is_segment => kernel(args, path, &journal),
+    // A file whose header is right is a kernel-format journal at least, and what is wrong with it is said so.
+    match JournalHeader::parse(&bytes) {
+        Ok(header) if !is_segment => kernel(args, path, &header, &bytes),
         _ => print(args, path, &report, started),
     }
 }
@@ -108,24 +115,26 @@ fn print(args: &Args, path: &Path, report: &Report, started: Instant) -> Result<
     Ok(outcome)
 }
 
-fn kernel(args: &Args, path: &Path, journal: &KernelJournal<'_>) -> Result<Outcome> {
+fn kernel(args: &Args, path: &Path, header: &JournalHeader, bytes: &[u8]) -> Result<Outcome> {
     let mut events = 0u64;
-    let checked: Result<(), ReadError> = journal.records().try_for_each(|record| {
-        record?;
-        events += 1;
-        Ok(())
+    let checked: Result<(), ReadError> = KernelJournal::parse(bytes).and_then(|journal| {
+        journal.records().try_for_each(|record| {
+            record?;
+            events += 1;
+            Ok(())
+        })
     });
     if args.json {
         output::print_json(&json!({
             "path": path,
             "is_whole": checked.is_ok(),
             "events": events,
-            "bytes": journal.header().journal_size,
+            "bytes": header.journal_size,
             "fault": checked.err().map(|error| json!({ "offset": error.offset, "what": error.kind.to_string() })),
         }))?;
     } else {
         let mut out = output::stdout();
-        let size = output::bytes(journal.header().journal_size);
+        let size = output::bytes(header.journal_size);
         match checked {
             Ok(()) => {
                 let events = output::count(events, "event");
