@@ -169,6 +169,13 @@ pub(crate) fn report_json(report: &Report) -> Value {
         "records": report.segments.iter().map(|segment| segment.totals.records).sum::<u64>(),
         "commits": report.segments.iter().map(|segment| segment.totals.commits).sum::<u64>(),
         "bytes": report.segments.iter().map(|segment| segment.end as u64).sum::<u64>(),
+        "watermark": report.watermark.newest.map(|mark| json!({
+            "epoch": mark.epoch,
+            "segment_number": mark.segment_number,
+            "end": mark.end,
+            "last_event_id": mark.last_event_id,
+        })),
+        "watermark_faults": report.watermark.faults.map(|fault| fault.map(|fault| fault.to_string())),
         "digest": report.tip.map(|tip| tip.digest.to_string()),
         "segments": report.segments.iter().map(segment_json).collect::<Vec<_>>(),
     })

@@ -12,6 +12,7 @@ use crate::error::Error;
 use crate::front::{BUFFER_SIZE, Front, Work};
 use crate::medium::Medium;
 use crate::segment::Segments;
+use crate::watermark::WatermarkWriter;
 use crate::writer::{Chain, NewSegment, Previous, SegmentWriter};
 
 /// See the module.
@@ -24,6 +25,9 @@ pub(crate) struct Committer {
     pub(crate) front: Arc<Front>,
     pub(crate) segments: Arc<Segments>,
     pub(crate) writer: SegmentWriter,
+    pub(crate) watermark: WatermarkWriter,
+    pub(crate) watermark_interval: Duration,
+    pub(crate) marked_at: Instant,
     pub(crate) chain: Chain,
     pub(crate) last_committed_id: u64,
 }
@@ -53,8 +57,11 @@ impl Committer {
         let mut spare = Batch::with_capacity(BUFFER_SIZE);
         let mut unsynced_since: Option<Instant> = None;
         loop {
-            let sync_at = unsynced_since.zip(self.sync_interval).map(|(since, interval)| since + interval);
-            let work = self.front.next_work(&mut spare, sync_at);
+            let sync_at = unsynced_since
+                .zip(self.sync_interval)
+                .and_then(|(since, interval)| since.checked_add(interval));
+            let deadline = [sync_at, self.mark_at()].into_iter().flatten().min();
+            let work = self.front.next_work(&mut spare, deadline);
             let is_sync_due = sync_at.is_some_and(|at| Instant::now() >= at);
             if self.round(&work, is_sync_due, &mut spare) == Next::End {
                 break;
@@ -95,7 +102,34 @@ impl Committer {
             }
             stats.segment_number = writer.number();
         });
-        if work.close { Next::End } else { Next::Round }
+        if work.close {
+            return Next::End;
+        }
+        // Behind the answers: whoever waits for a sync does not wait for this one.
+        if self.mark_at().is_some_and(|at| Instant::now() >= at)
+            && let Err(error) = self.mark()
+        {
+            self.front.fail(error);
+            return Next::End;
+        }
+        Next::Round
+    }
+
+    /// When the watermark has to be written, if something is durable that it does not speak of.
+    fn mark_at(&self) -> Option<Instant> {
+        let is_due = self.is_durable() && !self.watermark.is_marked(&self.writer);
+        is_due.then(|| self.marked_at.checked_add(self.watermark_interval)).flatten()
+    }
+
+    /// Marks everything that was written, which is durable.
+    fn mark(&mut self) -> Result<(), Error> {
+        self.watermark.mark(&self.writer, &self.chain, self.last_committed_id)?;
+        self.marked_at = Instant::now();
+        self.front.update(|stats| {
+            stats.last_marked_id = self.last_committed_id;
+            stats.syncs += 1;
+        });
+        Ok(())
     }
 
     /// Whether everything that was committed is durable.
@@ -120,6 +154,7 @@ impl Committer {
         }
         if work.close {
             self.seal(round)?;
+            self.mark()?;
         } else if work.rotate {
             self.rotate(round)?;
         } else if (work.sync || is_sync_due) && !self.is_durable() {

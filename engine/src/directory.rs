@@ -4,6 +4,10 @@ use std::path::{Path, PathBuf};
 
 /// The writer's lock.
 pub(crate) const LOCK: &str = "LOCK";
+/// How far the journal was durable.
+pub(crate) const WATERMARK: &str = "WATERMARK";
+/// A watermark file that is being made.
+pub(crate) const WATERMARK_UNFINISHED: &str = "WATERMARK.tmp";
 /// Where recovery puts what it takes out.
 pub(crate) const QUARANTINE: &str = "quarantine";
 /// Ends the name of a segment's file.

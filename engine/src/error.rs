@@ -5,7 +5,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use semj_format::{DraftError, EventType};
+use semj_format::{DraftError, EventType, Watermark};
 use semj_recovery::Report;
 use thiserror::Error;
 
@@ -36,6 +36,19 @@ pub enum Error {
     NoJournal {
         /// The directory.
         dir: PathBuf,
+    },
+    /// A watermark, and none of the segments that it speaks of. Nothing was changed.
+    #[error(
+        "{}: all segments are gone: events up to {last_event_id} were durable here, in segments up to {segment_number}",
+        dir.display()
+    )]
+    Gone {
+        /// The journal's directory.
+        dir: PathBuf,
+        /// The segment that was active.
+        segment_number: u64,
+        /// The highest event id that was durable.
+        last_event_id: u64,
     },
     /// The journal is damaged in a way that the open mode does not accept. Nothing was changed.
     #[error("{}: {}", dir.display(), Refusal(report))]
@@ -106,6 +119,11 @@ pub enum Error {
 }
 
 impl Error {
+    pub(crate) fn gone(dir: &Path, watermark: &Watermark) -> Self {
+        let Watermark { segment_number, last_event_id, .. } = *watermark;
+        Self::Gone { dir: dir.to_owned(), segment_number, last_event_id }
+    }
+
     /// For `map_err` behind an operation on a file.
     pub(crate) fn io(operation: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Self {
         let path = path.to_owned();

@@ -206,7 +206,7 @@ impl Front {
         loop {
             let sync = state.asked.sync > state.done.sync;
             let rotate = state.asked.rotate > state.done.rotate;
-            let commit_at = state.waiting_since.map(|since| since + self.commit_interval);
+            let commit_at = state.waiting_since.and_then(|since| since.checked_add(self.commit_interval));
             let wake_at = [commit_at, deadline].into_iter().flatten().min();
             let is_due = wake_at.is_some_and(|at| Instant::now() >= at);
             let is_full = state.batch.len() >= ENOUGH || state.is_short_of_room;
@@ -249,6 +249,11 @@ impl Front {
         if work.sync || work.rotate {
             self.done.notify_all();
         }
+    }
+
+    /// For the committer: brings figures up to date that are no answer to anybody.
+    pub(crate) fn update(&self, update: impl FnOnce(&mut Stats)) {
+        update(&mut self.state.lock().stats);
     }
 
     /// For the committer: nothing will be written any more. All who wait get the error.

@@ -6,6 +6,7 @@ use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::thread::{self, JoinHandle};
+use std::time::Instant;
 
 use parking_lot::Mutex;
 use semj_format::{Draft, EventType};
@@ -85,7 +86,7 @@ impl Journal {
             }
         };
         let opened = open::open_for_writing(&*medium, dir, options.mode, options.segment_size)?;
-        let Opened { report, segments, writer, chain, next_event_id } = opened;
+        let Opened { report, segments, writer, watermark, chain, next_event_id } = opened;
         tracing::info!(
             segments = segments.len(),
             events = report.events(),
@@ -103,6 +104,7 @@ impl Journal {
             last_emitted_id: last_event_id,
             last_committed_id: last_event_id,
             last_durable_id: last_event_id,
+            last_marked_id: last_event_id,
             commits: 1,
             bytes_written: 0,
             syncs: 0,
@@ -120,6 +122,9 @@ impl Journal {
             front: Arc::clone(&front),
             segments: Arc::clone(&segments),
             writer,
+            watermark,
+            watermark_interval: options.watermark_interval,
+            marked_at: Instant::now(),
             chain,
             last_committed_id: last_event_id,
         };

@@ -44,6 +44,7 @@ mod options;
 pub mod reader;
 mod segment;
 mod stats;
+mod watermark;
 mod writer;
 
 pub use error::Error;

@@ -13,6 +13,7 @@ use crate::directory;
 use crate::error::Error;
 use crate::medium::{Disk, Map, Medium};
 use crate::segment::Segment;
+use crate::watermark::{self, WatermarkWriter};
 use crate::writer::{Chain, NewSegment, Previous, SegmentWriter, finish_header};
 
 /// How often a reader looks again at a journal whose files or headers change under it.
@@ -35,11 +36,7 @@ pub(crate) struct Found {
 /// No journal there, or an I/O error; damage is no error but what the report is about.
 pub fn examine_journal(dir: impl AsRef<Path>, mode: OpenMode) -> Result<Report, Error> {
     let dir = dir.as_ref();
-    let found = examine_dir(&Disk, dir, mode)?;
-    if found.report.segments.is_empty() {
-        return Err(Error::NoJournal { dir: dir.to_owned() });
-    }
-    Ok(found.report)
+    Ok(examine_dir(&Disk, dir, mode)?.of_some(dir)?.report)
 }
 
 /// Looks at a directory without changing it.
@@ -48,6 +45,14 @@ pub(crate) fn examine_dir(medium: &dyn Medium, dir: &Path, mode: OpenMode) -> Re
     loop {
         match try_examine_dir(medium, dir, mode) {
             Ok(found) if retries > 0 && has_bad_header(&found.report) => retries -= 1,
+            // A recovery that goes on at the same time moves segments and then the watermark.
+            Ok(found)
+                if retries > 0
+                    && !found.report.is_whole()
+                    && watermark::read(medium, dir)? != found.report.watermark =>
+            {
+                retries -= 1;
+            }
             Err(Error::Io { source, .. }) if retries > 0 && source.kind() == io::ErrorKind::NotFound => {
                 retries -= 1;
             }
@@ -63,6 +68,8 @@ fn has_bad_header(report: &Report) -> bool {
 }
 
 fn try_examine_dir(medium: &dyn Medium, dir: &Path, mode: OpenMode) -> Result<Found, Error> {
+    // Before the segments: what it says was durable then is there now.
+    let watermark = watermark::read(medium, dir)?;
     let names = directory::segments(medium.list(dir).map_err(Error::io("list", dir))?);
     let mut maps = Vec::with_capacity(names.len());
     for (_, name) in &names {
@@ -79,13 +86,27 @@ fn try_examine_dir(medium: &dyn Medium, dir: &Path, mode: OpenMode) -> Result<Fo
             bytes: map.bytes(0..map.size()),
         })
         .collect();
-    let report = examine(&inputs, mode);
+    let report = examine(&inputs, watermark, mode);
     Ok(Found { maps, report })
 }
 
 impl Found {
+    /// The same, if there is any segment.
+    pub(crate) fn of_some(self, dir: &Path) -> Result<Self, Error> {
+        match (self.report.segments.is_empty(), self.report.watermark.newest) {
+            (true, Some(watermark)) => Err(Error::gone(dir, &watermark)),
+            (true, None) => Err(Error::NoJournal { dir: dir.to_owned() }),
+            (false, _) => Ok(self),
+        }
+    }
+
     /// The same, if the mode accepts what was found.
     pub(crate) fn accepted(self, dir: &Path) -> Result<Self, Error> {
+        if let (true, Some(watermark)) = (self.report.is_gone(), self.report.watermark.newest)
+            && self.report.mode == OpenMode::Strict
+        {
+            return Err(Error::gone(dir, &watermark));
+        }
         match self.report.refusal() {
             Some(_) => Err(Error::Damaged { dir: dir.to_owned(), report: Box::new(self.report) }),
             None => Ok(self),
@@ -108,6 +129,7 @@ pub(crate) struct Opened {
     pub(crate) report: Report,
     pub(crate) segments: Vec<Arc<Segment>>,
     pub(crate) writer: SegmentWriter,
+    pub(crate) watermark: WatermarkWriter,
     pub(crate) chain: Chain,
     pub(crate) next_event_id: u64,
 }
@@ -178,10 +200,12 @@ pub(crate) fn open_for_writing(
     let notes = notes(&report, tip, gap, quarantined_bytes);
     let writer = SegmentWriter::create(&new, &notes, &mut chain)?;
     finish_old_headers(medium, dir, &report)?;
+    let watermark =
+        WatermarkWriter::open(medium, dir, &report.watermark, &writer, &chain, next_event_id - 1)?;
 
     let mut segments = found.into_segments();
     segments.push(Arc::clone(writer.segment()));
-    Ok(Opened { report, segments, writer, chain, next_event_id })
+    Ok(Opened { report, segments, writer, watermark, chain, next_event_id })
 }
 
 /// The number after `number`. Only a forged journal has used them up.
@@ -223,9 +247,6 @@ fn notes(
     quarantined_bytes: u64,
 ) -> Vec<(EventType, Vec<u8>)> {
     let mut notes = Vec::new();
-    let Some(newest) = report.kept_segments().last() else {
-        return notes;
-    };
     let new_damage: Vec<_> = report
         .kept_segments()
         .iter()
@@ -238,7 +259,9 @@ fn notes(
             })
         })
         .collect();
-    if !newest.is_sealed || !new_damage.is_empty() {
+    if let Some(newest) = report.kept_segments().last()
+        && (!newest.is_sealed || !new_damage.is_empty())
+    {
         // More ranges than fit are joined into one at the end, which claims more damage than there is, but
         // never less.
         let (listed, joined) = new_damage.split_at(new_damage.len().min(DAMAGED_RANGES_MAX));
@@ -307,7 +330,7 @@ fn finish_old_headers(medium: &dyn Medium, dir: &Path, report: &Report) -> Resul
 /// Removes segments whose creation was cut short: they never had a name that counts.
 fn remove_unfinished(medium: &dyn Medium, dir: &Path) -> Result<(), Error> {
     for name in medium.list(dir).map_err(Error::io("list", dir))? {
-        if directory::is_unfinished(&name) {
+        if directory::is_unfinished(&name) || name == directory::WATERMARK_UNFINISHED {
             let path = dir.join(name);
             medium.remove(&path).map_err(Error::io("remove", &path))?;
         }

@@ -30,6 +30,10 @@ pub struct Options {
     /// How long a committed event may wait at most until a sync that nobody asked for; `None`: such syncs are
     /// left to the operating system. Default: 1 s. Events behind a [`crate::Journal::sync`] never wait.
     pub sync_interval: Option<Duration>,
+    /// How old the watermark may be that protects the newest commit (see [`crate::Error::Damaged`]): it is
+    /// written this long after a sync at the latest, and at close. Default: 1 s; each writing is a sync of
+    /// its own. On the callers' thread it is written at the first call that is due.
+    pub watermark_interval: Duration,
     /// Who commits. Default: a thread of the journal's own.
     pub commit_on: CommitOn,
     /// How long an emitted event may wait at most for others to be committed with. Default: 5 ms. A sync, a
@@ -43,6 +47,7 @@ impl Default for Options {
             mode: OpenMode::Strict,
             segment_size: 64 << 20,
             sync_interval: Some(Duration::from_secs(1)),
+            watermark_interval: Duration::from_secs(1),
             commit_on: CommitOn::OwnThread,
             commit_interval: Duration::from_millis(5),
         }

@@ -46,10 +46,7 @@ impl Reader {
     pub fn open_on(medium: &dyn Medium, dir: &Path, mode: OpenMode) -> Result<Self, Error> {
         let _span = tracing::info_span!("read", dir = %dir.display()).entered();
         let found = open::examine_dir(medium, dir, mode)?;
-        if found.report.segments.is_empty() {
-            return Err(Error::NoJournal { dir: dir.to_owned() });
-        }
-        let found = found.accepted(dir)?;
+        let found = found.accepted(dir)?.of_some(dir)?;
         let report = Arc::new(found.report.clone());
         Ok(Self::new(Arc::new(found.into_segments()), report))
     }

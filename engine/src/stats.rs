@@ -19,6 +19,8 @@ pub struct Stats {
     pub last_committed_id: u64,
     /// The highest id that is known to be on disk.
     pub last_durable_id: u64,
+    /// The highest id that the watermark vouches for: damage to events up to it can't be taken for a crash.
+    pub last_marked_id: u64,
     /// Commits that were written.
     pub commits: u64,
     /// Bytes that were written to segments, the journal's own records included.

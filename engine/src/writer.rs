@@ -204,6 +204,11 @@ impl SegmentWriter {
         self.segment.opening.segment_number
     }
 
+    /// Offset behind everything that was written.
+    pub(crate) const fn end(&self) -> u64 {
+        self.at as u64
+    }
+
     /// Whether a group of so many bytes, its Commit and a seal still have room.
     pub(crate) fn has_room(&self, group_size: usize) -> bool {
         self.at + group_size + COMMIT_SIZE + SEAL_SIZE <= self.size

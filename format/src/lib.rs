@@ -13,6 +13,7 @@
 //! | [`context`] | the 21 context fields, in the kernel's fixed form and in the compact one |
 //! | [`control`] | the journal's own records: SegmentOpen, Commit, SegmentSeal, Recovered, Gap |
 //! | [`event_type`] | the 72 event types and their names |
+//! | [`watermark`] | how far the journal was durable, kept outside of the segments |
 //! | [`checksum`], [`digest`] | the kernel's CRC-32; SHA-256 leaves, trees and the commit chain |
 #![no_std]
 #![forbid(unsafe_code)]
@@ -33,6 +34,7 @@ pub mod journal_header;
 mod layout;
 pub mod limits;
 pub mod record;
+pub mod watermark;
 
 pub use context::{Context, ContextError, ContextForm};
 pub use control::{Commit, ControlError, Gap, Recovered, SegmentOpen, SegmentSeal};
@@ -42,3 +44,4 @@ pub use event_header::{CausalityLink, EventFlags, EventHeader, Priority};
 pub use event_type::{Category, EventType};
 pub use journal_header::{HeaderError, JournalHeader};
 pub use record::{Record, RecordError, Records};
+pub use watermark::{Watermark, WatermarkError, WatermarkFile};

@@ -83,6 +83,7 @@ const KNOWN_END: Only<End> = Some(&[End::Sealed, End::Cut]);
 const NO_END: Only<End> = Some(&[End::Zeros, End::Torn, End::Broken]);
 const NEWEST: Only<Link> = Some(&[Link::Newest]);
 const MATCHES: Only<Link> = Some(&[Link::Matches]);
+const LOST: Only<Link> = Some(&[Link::Differs, Link::Missing]);
 
 #[rustfmt::skip]
 const TABLE: &[Row] = &[
@@ -97,7 +98,7 @@ const TABLE: &[Row] = &[
     row(NO_END,                                 YES,               NEWEST,  Verdict::Corrupt),
     row(NO_END,                                 ANY,               MATCHES, Verdict::Corrupt),
     row(Some(&[End::Sealed, End::Cut, End::Zeros, End::Torn, End::Broken]),
-                                                ANY,               Some(&[Link::Differs]), Verdict::Corrupt),
+                                                ANY,               LOST,    Verdict::Corrupt),
 ];
 
 impl Row {
@@ -126,7 +127,7 @@ mod tests {
         for opening_is_good in [false, true] {
             for end in ends {
                 for durable_behind in [false, true] {
-                    for link in [Link::Newest, Link::Matches, Link::Differs] {
+                    for link in [Link::Newest, Link::Matches, Link::Differs, Link::Missing] {
                         let evidence = Evidence { opening_is_good, end, durable_behind, link };
                         let rows = TABLE.iter().filter(|row| row.matches(&evidence)).count();
                         assert_eq!(rows, 1, "{evidence:?}");
@@ -135,7 +136,7 @@ mod tests {
                 }
             }
         }
-        assert_eq!(inputs, 72);
+        assert_eq!(inputs, 96);
     }
 
     #[test]
@@ -145,6 +146,7 @@ mod tests {
         assert_eq!(decide(&torn), Verdict::TornTail);
         assert_eq!(decide(&Evidence { durable_behind: true, ..torn }), Verdict::Corrupt);
         assert_eq!(decide(&Evidence { link: Link::Matches, ..torn }), Verdict::Corrupt);
+        assert_eq!(decide(&Evidence { link: Link::Missing, ..torn }), Verdict::Corrupt);
         assert_eq!(decide(&Evidence { opening_is_good: false, ..torn }), Verdict::Corrupt);
         assert_eq!(decide(&Evidence { end: End::Broken, ..torn }), Verdict::Ambiguous);
     }

@@ -50,7 +50,7 @@ impl End {
     }
 }
 
-/// What the following segment's SegmentOpen says of a segment's end.
+/// What the following segment's SegmentOpen, or the watermark in its place, says of a segment's end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Link {
     /// There is no following segment: this one is the newest.
@@ -59,6 +59,8 @@ pub enum Link {
     Matches,
     /// Something else.
     Differs,
+    /// There is no following segment here, but the watermark says that the journal went on behind this end.
+    Missing,
 }
 
 /// A commit or a seal that was found behind the first fault.

@@ -1,8 +1,12 @@
-//! Examines a whole journal: each segment by itself, then one against the other.
+//! Examines a whole journal: each segment by itself, then one against the other, the last against the watermark.
+
+use std::cmp::Ordering;
 
 use semj_format::control::{self, DamagedRange, PreviousEnd};
 use semj_format::journal_header::FLAG_CUT;
-use semj_format::{ControlError, Digest, HeaderError, JournalHeader, Recovered, SegmentOpen};
+use semj_format::{
+    ControlError, Digest, HeaderError, JournalHeader, Recovered, SegmentOpen, Watermark, WatermarkFile,
+};
 
 use crate::decision::{Verdict, decide};
 use crate::evidence::{End, Evidence, Link, durable_behind, find_behind};
@@ -127,6 +131,8 @@ pub struct Tip {
 pub struct Report {
     /// What was asked for.
     pub mode: OpenMode,
+    /// What the journal's watermark says of how far it was durable.
+    pub watermark: WatermarkFile,
     /// The segments, in their order.
     pub segments: Vec<SegmentReport>,
     /// How many of them are kept: all, or in [`OpenMode::PointInTime`] those up to the first fault.
@@ -162,7 +168,12 @@ impl Report {
 
     /// Whether nothing that was committed is missing, as far as the bytes can tell.
     pub fn is_whole(&self) -> bool {
-        self.segments.iter().all(|segment| segment.verdict.is_good())
+        !self.is_gone() && self.segments.iter().all(|segment| segment.verdict.is_good())
+    }
+
+    /// Whether there was a journal of which no segment is left.
+    pub fn is_gone(&self) -> bool {
+        self.segments.is_empty() && self.watermark.newest.is_some()
     }
 
     /// Whether the newest segment was closed in order.
@@ -171,25 +182,36 @@ impl Report {
     }
 }
 
-/// Examines the segments of a journal, which come in the order of their numbers.
-pub fn examine(inputs: &[SegmentInput<'_>], mode: OpenMode) -> Report {
+/// Examines the segments of a journal, which come in the order of their numbers, and holds their end against its
+/// watermark (the default one where it has none). Of a journal that has a writer, the watermark has to be read
+/// before the segments.
+pub fn examine(inputs: &[SegmentInput<'_>], watermark: WatermarkFile, mode: OpenMode) -> Report {
     let openings: Vec<_> =
         inputs.iter().map(|input| Scanner::new(input.bytes, 0).map(|scanner| *scanner.opening())).collect();
     let known = known_damage(inputs);
+    // A later open has looked at what an earlier epoch's watermark says, and decided about it.
+    let newest_mark = watermark.newest.as_ref();
+    let mark =
+        newest_mark.filter(|mark| openings.iter().flatten().all(|opening| opening.epoch <= mark.epoch));
     let mut report = Report {
         mode,
+        watermark,
         segments: Vec::with_capacity(inputs.len()),
         kept: inputs.len(),
         tip: None,
-        highest_epoch: 0,
-        highest_segment_number: 0,
-        highest_event_id: 0,
+        highest_epoch: newest_mark.map_or(0, |mark| mark.epoch),
+        highest_segment_number: newest_mark.map_or(0, |mark| mark.segment_number),
+        highest_event_id: newest_mark.map_or(0, |mark| mark.last_event_id),
     };
     let mut previous: Option<SegmentReport> = None;
     for (i, input) in inputs.iter().enumerate() {
         let last_event_id = previous.as_ref().map_or(0, |previous| previous.totals.last_event_id);
-        let next = openings.get(i + 1).and_then(|opening| opening.as_ref().ok());
-        let (mut segment, highest_behind) = examine_segment(input, last_event_id, next, &known, mode);
+        let follows = match openings.get(i + 1) {
+            Some(Ok(next)) => Follows::Segment(next),
+            Some(Err(_)) => Follows::Nothing,
+            None => mark.map_or(Follows::Nothing, Follows::Mark),
+        };
+        let (mut segment, highest_behind) = examine_segment(input, last_event_id, follows, &known, mode);
         if let Some(fault) = link_fault(input, &segment, previous.as_ref()) {
             segment.fault = Some(fault);
             segment.verdict = Verdict::Corrupt;
@@ -244,14 +266,40 @@ fn known_damage(inputs: &[SegmentInput<'_>]) -> Vec<DamagedRange> {
         .collect()
 }
 
+/// What is known of the journal behind a segment.
+#[derive(Clone, Copy)]
+enum Follows<'a> {
+    /// The next segment, by its SegmentOpen.
+    Segment(&'a SegmentOpen),
+    /// No segment, but how far the journal was durable.
+    Mark(&'a Watermark),
+    Nothing,
+}
+
+impl<'a> Follows<'a> {
+    const fn segment(self) -> Option<&'a SegmentOpen> {
+        match self {
+            Self::Segment(next) => Some(next),
+            Self::Mark(_) | Self::Nothing => None,
+        }
+    }
+
+    /// Whether the watermark says that more of this very segment was durable than was accepted.
+    fn has_durable_behind(self, scanner: &Scanner<'_>) -> bool {
+        matches!(self, Self::Mark(mark) if mark.segment_number == scanner.opening().segment_number
+            && mark.end > scanner.offset() as u64)
+    }
+}
+
 /// One segment by itself, and the highest event id that anything behind its end speaks of.
 fn examine_segment(
     input: &SegmentInput<'_>,
     last_event_id: u64,
-    next: Option<&SegmentOpen>,
+    follows: Follows<'_>,
     known: &[DamagedRange],
     mode: OpenMode,
 ) -> (SegmentReport, u64) {
+    let next = follows.segment();
     let scanner = match Scanner::new(input.bytes, last_event_id) {
         Ok(scanner) => scanner,
         Err(fault) => return (bad_opening(input, last_event_id, fault), last_event_id),
@@ -278,7 +326,7 @@ fn examine_segment(
         // `next_group` ends only where it has set an end.
         let end = scanner.end().unwrap_or(ScanEnd::Zeros);
         let is_open = matches!(end, ScanEnd::Zeros | ScanEnd::Torn(_) | ScanEnd::Broken(_));
-        let durable = is_open && durable_behind(&scanner);
+        let durable = is_open && (durable_behind(&scanner) || follows.has_durable_behind(&scanner));
         if durable {
             // A live writer may have gone on between the two looks: what seemed to be missing before a later
             // commit is there by now. Bytes that nobody writes to give the same result again.
@@ -288,7 +336,7 @@ fn examine_segment(
                 continue;
             }
         }
-        let stop = Stop::new(&scanner, end, durable, next);
+        let stop = Stop::new(&scanner, end, durable, follows);
         let go_on = is_open && (mode == OpenMode::Salvage || is_known);
         first_stop.get_or_insert(stop);
         let damage_start = scanner.offset();
@@ -323,27 +371,60 @@ struct Stop {
 }
 
 impl Stop {
-    fn new(scanner: &Scanner<'_>, end: ScanEnd, durable_behind: bool, next: Option<&SegmentOpen>) -> Self {
+    fn new(scanner: &Scanner<'_>, end: ScanEnd, durable_behind: bool, follows: Follows<'_>) -> Self {
         let kind = End::of(&end);
-        let link = match next {
-            None => Link::Newest,
-            Some(next) if links(next, scanner, kind) => Link::Matches,
-            Some(_) => Link::Differs,
+        let missing = match follows {
+            Follows::Mark(mark) => missing(mark, scanner, kind),
+            Follows::Segment(_) | Follows::Nothing => None,
+        };
+        let link = match follows {
+            Follows::Segment(next) if links(next, scanner, kind) => Link::Matches,
+            Follows::Segment(_) => Link::Differs,
+            Follows::Mark(_) | Follows::Nothing if missing.is_some() => Link::Missing,
+            Follows::Mark(_) | Follows::Nothing => Link::Newest,
         };
         let opening_is_good = scanner.totals().commits > 0 || kind == End::Unsupported;
         let evidence = Evidence { opening_is_good, end: kind, durable_behind, link };
         let ends_early = |but| Fault { offset: scanner.offset() as u64, kind: FaultKind::EndsEarly { but } };
-        let fault = end.fault().or(match (link, kind) {
+        let at = |kind| Fault { offset: scanner.offset() as u64, kind };
+        let fault = end.fault().or(missing.map(at)).or(match (link, kind) {
             (Link::Differs | Link::Matches, End::Zeros) => {
                 Some(ends_early("the segment behind it says that it goes on"))
             }
             (Link::Differs, _) => Some(ends_early("the segment behind it names another end or digest")),
             (Link::Newest, End::Zeros) if durable_behind => {
-                Some(ends_early("its header or a later commit says that more was durable"))
+                Some(ends_early("its header, a later commit or the watermark says that more was durable"))
             }
             _ => None,
         });
         Self { evidence, end, fault }
+    }
+}
+
+/// What the watermark says of this end, the newest segment's, that is not so.
+fn missing(mark: &Watermark, scanner: &Scanner<'_>, end: End) -> Option<FaultKind> {
+    let opening = scanner.opening();
+    let ends_early = |but| Some(FaultKind::EndsEarly { but });
+    if mark.journal_uuid != opening.journal_uuid {
+        return ends_early("the watermark is that of another journal");
+    }
+    if mark.epoch > opening.epoch || mark.segment_number > opening.segment_number {
+        return ends_early("the watermark says that segments behind it were durable");
+    }
+    if mark.segment_number < opening.segment_number {
+        return None;
+    }
+    match mark.end.cmp(&(scanner.offset() as u64)) {
+        // Where the end is an open one, what stands behind it decides.
+        Ordering::Greater if matches!(end, End::Sealed | End::Cut) => {
+            ends_early("the watermark says that more was durable")
+        }
+        Ordering::Equal if mark.digest != scanner.totals().digest => Some(FaultKind::Digest {
+            field: "the digest up to here",
+            found: scanner.totals().digest,
+            expected: mark.digest,
+        }),
+        _ => None,
     }
 }
 

@@ -23,7 +23,7 @@ from pathlib import Path
 class Layout:
     """A packed little-endian structure as a named tuple."""
 
-    CODES = {"u32": "I", "u64": "Q", "i64": "q", "uuid": "16s", "digest": "32s", "text32": "32s", "text128": "128s"}
+    CODES = {"u32": "I", "u64": "Q", "i64": "q", "uuid": "16s", "digest": "32s", "text20": "20s", "text32": "32s", "text128": "128s"}
 
     def __init__(self, name, size, fields):
         pairs = [field.split(":") for field in fields.split()]
@@ -59,6 +59,10 @@ SEAL = Layout("SegmentSeal", 176, "segment_number:u64 epoch:u64 commit_sequence:
 RECOVERED = Layout("Recovered", 56, "segment_number:u64 commit_sequence:u64 cut_offset:u64 quarantined_bytes:u64 "
                                     "kept_events:u64 mode:u32 verdict:u32 range_count:u32 reserved:u32")
 RANGE = Layout("DamagedRange", 24, "segment_number:u64 offset:u64 length:u64")
+
+WATERMARK = Layout("Watermark", 128, "magic:u32 version:u32 generation:u64 journal_uuid:uuid epoch:u64 "
+                                     "segment_number:u64 end:u64 commit_sequence:u64 last_event_id:u64 digest:digest "
+                                     "reserved:text20 checksum:u32")
 
 MAGIC, SEALED, CUT, BY_PRIORITY = 0x53454D4A, 1, 2, 1
 SEGMENT_OPEN, SEGMENT_COMMIT, SEGMENT_SEAL, JOURNAL_RECOVERED = 0x0701, 0x0702, 0x0703, 0x0704
@@ -210,10 +214,10 @@ def is_zero(data, start, end):
 class Segment:
     """One scan of one segment's file."""
 
-    def __init__(self, data, size, last_id=0, following=None, ranges=(), groups=None):
+    def __init__(self, data, size, last_id=0, following=None, ranges=(), groups=None, mark=None):
         """`following` is the SegmentOpen of the next segment; `ranges` are known damage to be passed over; `groups`
-        is how many groups to read at most."""
-        self.data, self.size, self.following = data, size, following
+        is how many groups to read at most; `mark` is the watermark, given with the newest segment alone."""
+        self.data, self.size, self.following, self.mark = data, size, following, mark
         self.ranges = {offset: length for offset, length in ranges if length > 0}
         self.passed, self.opening, self.opening_is_good, self.header = 0, None, False, None
         self.accepted, self.commits, self.leaves = [], 0, []
@@ -363,6 +367,9 @@ class Segment:
         return [r.head.event_id for r in self.accepted if r.head.event_id]
 
     def durable_behind(self):
+        mark = self.mark
+        if mark and mark.segment_number == self.opening.segment_number and mark.end > self.p:
+            return True
         if self.header.flags & (SEALED | CUT) and self.header.journal_size > self.p:
             return True
         for kind, layout, domain in ((SEGMENT_COMMIT, COMMIT, 2), (SEGMENT_SEAL, SEAL, 3)):
@@ -385,7 +392,7 @@ class Segment:
     def link(self):
         following, opening = self.following, self.opening
         if following is None:
-            return "Newest"
+            return "Missing" if self.mark and self.contradicts(self.mark) else "Newest"
         matches = (
             following.journal_uuid == opening.journal_uuid
             and following.previous_segment == opening.segment_number < following.segment_number
@@ -396,13 +403,25 @@ class Segment:
             and following.next_commit_sequence == self.sequence + 1)
         return "Matches" if matches else "Differs"
 
+    def contradicts(self, mark):
+        opening = self.opening
+        if mark.journal_uuid != opening.journal_uuid:
+            return True
+        if mark.epoch > opening.epoch or mark.segment_number > opening.segment_number:
+            return True
+        if mark.segment_number < opening.segment_number:
+            return False
+        if mark.end > self.p:
+            return self.end in ("Sealed", "Cut")
+        return mark.end == self.p and mark.digest != (self.seal.digest if self.seal else self.digest)
+
     def verdict(self):
         if not self.opening_is_good:
             return "Corrupt"
         if self.end == "Unsupported":
             return "Unsupported"
         link = self.link()
-        if link == "Differs":
+        if link in ("Differs", "Missing"):
             return "Corrupt"
         if self.end in ("Sealed", "Cut"):
             return "Whole"
@@ -444,18 +463,31 @@ def known_damage(segment):
                 yield tuple(RANGE.read(record.payload, RECOVERED.size + RANGE.size * i))
 
 
-def judge(files):
+def read_watermark(path):
+    """The slot of a watermark file that counts; None where there is none."""
+    data = path.read_bytes() if path.is_file() else b""
+    slots = [data[at:at + WATERMARK.size] for at in (0, 4096)]
+    right = [WATERMARK.read(slot) for slot in slots if len(slot) == WATERMARK.size and any(slot)
+             and kernel_crc(slot[:124]) == int.from_bytes(slot[124:], "little")]
+    right = [mark for mark in right if mark.magic == 0x53454D57 and mark.version == 1]
+    return max(right, key=lambda mark: mark.generation, default=None)
+
+
+def judge(files, mark=None):
     """`files` is (number in the name or None, name, data, size) in order; gives for each its scan and a report."""
     openings = [opening_of(data, size) for _, _, data, size in files]
+    if mark and any(opening and opening.epoch > mark.epoch for opening in openings):
+        mark = None
     ranges = [entry for _, _, data, size in files for entry in known_damage(Segment(data, size, groups=1))]
     out, previous, last_id = [], None, 0
     for i, (number, name, data, size) in enumerate(files):
         following = openings[i + 1] if i + 1 < len(files) else None
-        scan = Segment(data, size, last_id, following)
+        newest_mark = mark if i + 1 == len(files) else None
+        scan = Segment(data, size, last_id, following, mark=newest_mark)
         verdict = scan.verdict()
         mine = [(o, n) for s, o, n in ranges if scan.opening and s == scan.opening.segment_number]
         if mine and scan.end in ("Zeros", "Torn", "Broken"):
-            again = Segment(data, size, last_id, following, mine)
+            again = Segment(data, size, last_id, following, mine, mark=newest_mark)
             if again.passed:
                 again.fault = again.fault or scan.fault
                 scan, verdict = again, again.verdict()
@@ -600,8 +632,10 @@ def read_kernel_journal(data, size):
 def verify(path, with_events=True):
     if path.is_dir():
         names = sorted(p for p in path.iterdir() if re.fullmatch(r"\d{10}-\d{20}\.semj", p.name))
+        mark = read_watermark(path / "WATERMARK")
         files = [(int(p.name[:10]), p.name, *load(p)) for p in names]
     else:
+        mark = None
         files = [(None, path.name, *load(path))]
         if is_kernel_journal(*files[0][2:]):
             records, fault = read_kernel_journal(*files[0][2:])
@@ -610,9 +644,10 @@ def verify(path, with_events=True):
             if with_events:
                 out["events"] = [event_json(r) for r in records]
             return out
-    judged = judge(files)
+    judged = judge(files, mark)
     reports = [report for _, report in judged]
-    out = {"kind": "journal", "good": all(r["verdict"] in GOOD for r in reports), "segments": reports}
+    out = {"kind": "journal", "good": all(r["verdict"] in GOOD for r in reports) and not (mark and not reports),
+           "segments": reports}
     if with_events:
         out["events"] = [event_json(r) for scan, _ in judged for r in scan.accepted if r.head.event_id]
     else:

@@ -13,7 +13,7 @@
 //! Everything is decided by one seed.
 
 use std::cell::UnsafeCell;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
@@ -31,6 +31,8 @@ const SECTOR_SIZE: usize = 512;
 pub enum Barrier {
     /// The sync of a segment before it gets its name.
     SegmentCreation,
+    /// That a segment gets its name when it is written, and not before.
+    RenameOrder,
     /// The sync of the journal's directory.
     Directory,
     /// The sync of what was appended or sealed.
@@ -43,18 +45,22 @@ pub enum Barrier {
     QuarantineFile,
     /// The sync of the quarantine's directory.
     QuarantineDirectory,
+    /// The sync of the watermark.
+    Watermark,
 }
 
 impl Barrier {
     /// All of them.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 9] = [
         Self::SegmentCreation,
+        Self::RenameOrder,
         Self::Directory,
         Self::Data,
         Self::Header,
         Self::RecoveredPrefix,
         Self::QuarantineFile,
         Self::QuarantineDirectory,
+        Self::Watermark,
     ];
 }
 
@@ -92,8 +98,10 @@ unsafe impl Send for Memory {}
 unsafe impl Sync for Memory {}
 
 impl Memory {
-    fn new(bytes: &[u8]) -> Self {
-        Self(bytes.iter().map(|byte| UnsafeCell::new(*byte)).collect())
+    fn new(bytes: Vec<u8>) -> Arc<Self> {
+        let bytes: *mut [u8] = Box::into_raw(bytes.into_boxed_slice());
+        // SAFETY: an UnsafeCell<u8> has the layout of a u8, and the allocation is this box's alone.
+        Arc::new(Self(unsafe { Box::from_raw(bytes as *mut [UnsafeCell<u8>]) }))
     }
 
     fn bytes(&self, range: Range<usize>) -> &[u8] {
@@ -106,95 +114,171 @@ impl Memory {
     }
 
     fn write(&self, offset: usize, bytes: &[u8]) {
-        for (cell, byte) in self.0[offset..offset + bytes.len()].iter().zip(bytes) {
-            // SAFETY: the disk's mutex is held, and no slice over this cell is in use: see above.
-            unsafe { *cell.get() = *byte };
-        }
+        let cells = &self.0[offset..offset + bytes.len()];
+        // SAFETY: the cells lie in the allocation and may be written to through a shared reference; the disk's
+        // mutex is held, and no slice over them is in use: see above.
+        unsafe {
+            std::ptr::copy_nonoverlapping(bytes.as_ptr(), UnsafeCell::raw_get(cells.as_ptr()), bytes.len())
+        };
+    }
+}
+
+/// A page that is in memory as it is not on the disk.
+#[derive(Clone)]
+struct Page {
+    durable: Vec<u8>,
+    /// The versions that it had since the last sync, oldest first. Empty for a page that a failed sync has left
+    /// in memory and called clean: no further sync writes it.
+    dirty: Vec<Vec<u8>>,
+}
+
+impl Page {
+    /// The bytes of one of its versions, of which the durable one is the first.
+    fn version(&self, pick: u64) -> &[u8] {
+        (pick as usize).checked_sub(1).and_then(|pick| self.dirty.get(pick)).unwrap_or(&self.durable)
     }
 }
 
 /// A file. Its content in memory is what reads and maps see.
 struct Inode {
     memory: Arc<Memory>,
+    /// The memory belongs to another disk too, and is copied before it is written to.
+    is_shared: bool,
     durable_size: usize,
-    durable: Vec<u8>,
-    /// The versions that each page had since the last sync, oldest first.
-    versions: BTreeMap<usize, Vec<Vec<u8>>>,
+    /// The pages that are not on the disk as they are in memory.
+    pages: BTreeMap<usize, Page>,
 }
 
 impl Inode {
     fn empty(size: usize) -> Self {
-        let zeros = vec![0; size];
-        Self {
-            memory: Arc::new(Memory::new(&zeros)),
-            durable_size: 0,
-            durable: zeros,
-            versions: BTreeMap::new(),
-        }
+        Self { memory: Memory::new(vec![0; size]), is_shared: false, durable_size: 0, pages: BTreeMap::new() }
     }
 
     fn size(&self) -> usize {
         self.memory.0.len()
     }
 
+    fn page(&self, page: usize) -> Vec<u8> {
+        self.memory.bytes(page * PAGE_SIZE..(page + 1) * PAGE_SIZE).to_vec()
+    }
+
     fn write(&mut self, offset: usize, bytes: &[u8]) {
         if bytes.is_empty() {
             return;
         }
+        if std::mem::take(&mut self.is_shared) {
+            self.memory = Memory::new(self.memory.bytes(0..self.size()).to_vec());
+        }
+        let pages = offset / PAGE_SIZE..=(offset + bytes.len() - 1) / PAGE_SIZE;
+        for page in pages.clone() {
+            let durable = self.page(page);
+            self.pages.entry(page).or_insert(Page { durable, dirty: Vec::new() });
+        }
         self.memory.write(offset, bytes);
-        for page in offset / PAGE_SIZE..=(offset + bytes.len() - 1) / PAGE_SIZE {
-            let version = self.memory.bytes(page * PAGE_SIZE..(page + 1) * PAGE_SIZE).to_vec();
-            self.versions.entry(page).or_default().push(version);
+        for page in pages {
+            let version = self.page(page);
+            self.pages.entry(page).and_modify(|page| page.dirty.push(version));
         }
     }
 
     fn sync(&mut self) {
-        for (page, versions) in std::mem::take(&mut self.versions) {
-            if let Some(newest) = versions.last() {
-                self.durable[page * PAGE_SIZE..page * PAGE_SIZE + newest.len()].copy_from_slice(newest);
-            }
-        }
+        self.pages.retain(|_, page| page.dirty.is_empty());
         self.durable_size = self.size();
     }
 
     fn fail_sync(&mut self, failure: SyncFailure) {
-        let pages = std::mem::take(&mut self.versions);
-        if failure == SyncFailure::Dropped {
-            for (page, versions) in pages {
-                let start = page * PAGE_SIZE;
-                let size = versions.last().map_or(0, Vec::len);
-                self.memory.write(start, &self.durable[start..start + size]);
+        for (page, content) in &mut self.pages {
+            content.dirty.clear();
+            if failure == SyncFailure::Dropped {
+                self.memory.write(page * PAGE_SIZE, &content.durable);
             }
+        }
+        if failure == SyncFailure::Dropped {
+            self.pages.clear();
         }
     }
 
     /// What a power cut leaves of the file.
-    fn after_power_cut(&self, random: &mut Random) -> Self {
-        let mut bytes = self.durable.clone();
-        for (page, versions) in &self.versions {
-            let start = page * PAGE_SIZE;
-            let is_torn = random.one_in(4);
-            let mut pick = random.below(versions.len() as u64 + 1);
-            for sector in (0..PAGE_SIZE).step_by(SECTOR_SIZE) {
+    fn after_power_cut(&mut self, choices: &mut Choices<'_>) -> Self {
+        let size = if self.durable_size == self.size() || choices.pick(2) == 0 {
+            self.durable_size
+        } else {
+            self.size()
+        };
+        if self.pages.is_empty() && size == self.size() {
+            self.is_shared = true;
+            let memory = Arc::clone(&self.memory);
+            return Self { memory, is_shared: true, durable_size: size, pages: BTreeMap::new() };
+        }
+        let mut bytes = self.memory.bytes(0..self.size()).to_vec();
+        for (page, content) in &self.pages {
+            let versions = content.dirty.len() as u64 + 1;
+            let is_torn = choices.tears_pages() && choices.pick(4) == 0;
+            let mut pick = choices.pick(versions);
+            let target = &mut bytes[page * PAGE_SIZE..];
+            for sector in (0..content.durable.len()).step_by(SECTOR_SIZE) {
                 if is_torn {
-                    pick = random.below(versions.len() as u64 + 1);
+                    pick = choices.pick(versions);
                 }
-                let version = (pick as usize).checked_sub(1).and_then(|pick| versions.get(pick));
-                if let Some(sector_bytes) =
-                    version.and_then(|version| version.get(sector..version.len().min(sector + SECTOR_SIZE)))
-                {
-                    bytes[start + sector..start + sector + sector_bytes.len()].copy_from_slice(sector_bytes);
-                }
+                let version = content.version(pick);
+                let end = version.len().min(sector + SECTOR_SIZE);
+                target[sector..end].copy_from_slice(&version[sector..end]);
             }
         }
-        let size = if random.one_in(2) { self.durable_size } else { self.size() };
         bytes.truncate(size);
-        Self {
-            memory: Arc::new(Memory::new(&bytes)),
-            durable_size: bytes.len(),
-            durable: bytes,
-            versions: BTreeMap::new(),
+        Self { memory: Memory::new(bytes), is_shared: false, durable_size: size, pages: BTreeMap::new() }
+    }
+}
+
+/// What a power cut leaves is a row of choices: taken at random, or all of them one after the other.
+pub enum Choices<'a> {
+    /// By this generator.
+    Random(&'a mut Random),
+    /// By an odometer.
+    Each(&'a mut Odometer),
+}
+
+impl Choices<'_> {
+    fn pick(&mut self, options: u64) -> u64 {
+        match self {
+            Self::Random(random) => random.below(options),
+            Self::Each(odometer) => odometer.pick(options),
         }
+    }
+
+    /// Torn pages are for the random choices: there are too many ways to tear one.
+    const fn tears_pages(&self) -> bool {
+        matches!(self, Self::Random(_))
+    }
+}
+
+/// Goes through every row of choices: each run takes the digits in turn, and between two runs the last digit
+/// that can grow is moved on.
+#[derive(Debug, Default)]
+pub struct Odometer {
+    digits: Vec<(u64, u64)>,
+    at: usize,
+}
+
+impl Odometer {
+    fn pick(&mut self, options: u64) -> u64 {
+        if self.at == self.digits.len() {
+            self.digits.push((0, options));
+        }
+        self.at += 1;
+        self.digits[self.at - 1].0
+    }
+
+    /// Moves on to the next row of choices; false when all were taken.
+    pub fn advance(&mut self) -> bool {
+        self.at = 0;
+        while let Some((digit, options)) = self.digits.pop() {
+            if digit + 1 < options {
+                self.digits.push((digit + 1, options));
+                return true;
+            }
+        }
+        false
     }
 }
 
@@ -313,22 +397,39 @@ impl SimulatedDisk {
         self.lock().has_power
     }
 
-    /// A disk as this one may be after a power cut now; another one each time, by the seed.
-    pub fn after_power_cut(&self, seed: u64) -> Self {
-        let state = self.lock();
-        let mut random = Random::new(seed);
+    /// Pages that are not on the disk as they are in memory.
+    pub fn dirty_pages(&self) -> usize {
+        self.lock().inodes.iter().map(|inode| inode.pages.len()).sum()
+    }
+
+    /// A disk as this one may be after a power cut now. What is random on it from there on follows from the
+    /// seed.
+    pub fn after_power_cut(&self, choices: &mut Choices<'_>, seed: u64) -> Self {
+        let mut state = self.lock();
         let mut names = state.durable_names.clone();
         // A journalling file system keeps the order of its changes; another may not.
-        let in_order = random.one_in(2);
-        let kept = random.below(state.name_changes.len() as u64 + 1) as usize;
-        for (i, change) in state.name_changes.iter().enumerate() {
-            if if in_order { i < kept } else { random.one_in(2) } {
+        let in_order = choices.pick(2) == 0;
+        let mut kept = if in_order { choices.pick(state.name_changes.len() as u64 + 1) } else { 0 };
+        for change in &state.name_changes {
+            if if in_order { kept > 0 } else { choices.pick(2) == 0 } {
                 State::apply(&mut names, change);
             }
+            kept = kept.saturating_sub(1);
         }
-        let inodes = state.inodes.iter().map(|inode| inode.after_power_cut(&mut random)).collect();
+        // What no name leads to is gone, and needs no choice.
+        let used: BTreeSet<usize> = names.values().copied().collect();
+        let inodes = state
+            .inodes
+            .iter_mut()
+            .enumerate()
+            .map(
+                |(i, inode)| {
+                    if used.contains(&i) { inode.after_power_cut(choices) } else { Inode::empty(0) }
+                },
+            )
+            .collect();
         let state = State {
-            random,
+            random: Random::new(seed),
             has_power: true,
             clock_ns: state.clock_ns,
             inodes,
@@ -337,6 +438,26 @@ impl SimulatedDisk {
             ..State::default()
         };
         Self { state: Arc::new(Mutex::new(state)) }
+    }
+
+    /// Flips a bit of a file, on the disk and in memory.
+    pub fn flip(&self, path: &Path, bit: u64) {
+        let mut state = self.lock();
+        if let Ok(inode) = state.find(path) {
+            let inode = &mut state.inodes[inode];
+            let at = (bit / 8) as usize;
+            let flipped =
+                inode.memory.bytes(at..at + 1).iter().map(|byte| byte ^ 1 << (bit % 8)).collect::<Vec<_>>();
+            inode.write(at, &flipped);
+            inode.sync();
+        }
+    }
+
+    /// Takes a name away.
+    pub fn lose(&self, path: &Path) {
+        let mut state = self.lock();
+        state.names.remove(path);
+        state.durable_names.remove(path);
     }
 
     /// The names and contents of the files in a directory, as a reader sees them.
@@ -382,7 +503,17 @@ impl Medium for SimulatedDisk {
         let inode = state.inodes.len();
         state.inodes.push(Inode::empty(size as usize));
         let dir = path.parent().unwrap_or(Path::new("")).to_owned();
-        state.change_name(NameChange { dir, removed: None, added: Some((path.to_owned(), inode)) });
+        let early = path.to_str().and_then(|path| path.strip_suffix(".semj.tmp"));
+        match early.filter(|_| state.faults.left_out == Some(Barrier::RenameOrder)) {
+            Some(stem) => {
+                let name = PathBuf::from(format!("{stem}.semj"));
+                state.names.insert(path.to_owned(), inode);
+                state.change_name(NameChange { dir, removed: None, added: Some((name, inode)) });
+            }
+            None => {
+                state.change_name(NameChange { dir, removed: None, added: Some((path.to_owned(), inode)) });
+            }
+        }
         Ok(Box::new(SimulatedFile {
             disk: self.clone(),
             inode,
@@ -499,7 +630,9 @@ impl SimulatedFile {
         let in_quarantine =
             self.path.parent().and_then(Path::file_name).is_some_and(|name| name == "quarantine");
         let is_unfinished = self.path.extension().is_some_and(|extension| extension == "tmp");
+        let is_watermark = self.path.file_stem().is_some_and(|name| name == "WATERMARK");
         let barrier = match (in_quarantine, is_unfinished, is_all) {
+            _ if is_watermark => Barrier::Watermark,
             (true, ..) => Barrier::QuarantineFile,
             (_, true, true) => Barrier::SegmentCreation,
             (_, false, true) => Barrier::RecoveredPrefix,
@@ -524,6 +657,17 @@ impl File for SimulatedFile {
         let mut state = self.disk.lock();
         state.step()?;
         Ok(state.inodes[self.inode].size() as u64)
+    }
+
+    fn read_at(&self, offset: u64, bytes: &mut [u8]) -> io::Result<usize> {
+        let mut state = self.disk.lock();
+        state.step()?;
+        // A read may always give less than was asked for.
+        let some = 1 + state.random.below(bytes.len().max(1) as u64) as usize;
+        let found =
+            state.inodes[self.inode].memory.bytes(offset as usize..offset as usize + some.min(bytes.len()));
+        bytes[..found.len()].copy_from_slice(found);
+        Ok(found.len())
     }
 
     fn write_at(&self, offset: u64, bytes: &[u8]) -> io::Result<()> {

@@ -8,22 +8,28 @@
 use std::ops::Range;
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use semj::{CommitOn, Error, Event, EventType, Journal, OpenMode, Options, Reader};
 use semj_format::journal_header::FLAG_SEALED;
 
-use crate::disk::{Barrier, Faults, SimulatedDisk, SyncFailure};
+use crate::disk::{Barrier, Choices, Faults, Odometer, SimulatedDisk, SyncFailure};
 use crate::random::Random;
 
 const DIR: &str = "/journal";
 /// Power cuts in a row that recovery has to stand.
 const NESTED_CUTS: u32 = 3;
+/// Dirty pages up to which a power cut is gone through in all its ways, and how many ways at most.
+const EXHAUSTIVE_PAGES: usize = 10;
+const EXHAUSTIVE_STATES: u64 = 3000;
 
 /// How thoroughly a seed is looked at.
 #[derive(Clone, Copy, Debug)]
 pub struct Config {
     /// Disks that are looked at after each power cut.
     pub images: u64,
+    /// One in so many power cuts that leave few dirty pages is gone through in all its ways.
+    pub exhaustive_one_in: u64,
     /// A barrier that is left out, to show that it is needed.
     pub left_out: Option<Barrier>,
 }
@@ -63,6 +69,8 @@ struct Model {
     batches: Vec<Range<u64>>,
     /// The highest id that was acknowledged.
     acknowledged: u64,
+    /// The highest id that the watermark protects from damage, not only from a crash.
+    marked: u64,
     /// The highest epoch in which something may have been emitted.
     epoch: u64,
     /// Whether the journal was closed since the last event.
@@ -79,6 +87,8 @@ impl Model {
         self.payloads.truncate(last as usize);
         self.batches.retain(|batch| batch.end <= last + 1);
         self.acknowledged = last;
+        // An open marks what it found.
+        self.marked = last;
         self.is_closed = false;
     }
 
@@ -105,12 +115,14 @@ impl Model {
     }
 }
 
-fn options() -> Options {
-    Options { segment_size: 256 << 10, commit_on: CommitOn::CallersThread, ..Options::default() }
-}
-
-fn open(disk: &SimulatedDisk) -> Result<Journal, Error> {
-    Journal::open_on(Arc::new(disk.clone()), Path::new(DIR), options())
+fn open(disk: &SimulatedDisk, watermark_interval: Duration) -> Result<Journal, Error> {
+    let options = Options {
+        segment_size: 256 << 10,
+        commit_on: CommitOn::CallersThread,
+        watermark_interval,
+        ..Options::default()
+    };
+    Journal::open_on(Arc::new(disk.clone()), Path::new(DIR), options)
 }
 
 /// What a reader sees; `None` where there is no journal yet.
@@ -128,9 +140,16 @@ fn read(disk: &SimulatedDisk) -> Result<Option<Reader>, String> {
 ///
 /// The first invariant that did not hold.
 pub fn run(seed: u64, config: Config) -> Result<Outcome, Violation> {
-    History { random: Random::new(seed), config, outcome: Outcome::default() }
-        .run()
-        .map_err(|what| Violation { seed, what })
+    run_with(Random::new(seed), config).map_err(|what| Violation { seed, what })
+}
+
+/// The history that these random numbers give.
+///
+/// # Errors
+///
+/// As [`run`].
+pub fn run_with(random: Random, config: Config) -> Result<Outcome, String> {
+    History { random, config, outcome: Outcome::default() }.run()
 }
 
 struct History {
@@ -157,16 +176,38 @@ impl History {
                 disk.turn_on();
                 continue;
             }
+            if disk.dirty_pages() <= EXHAUSTIVE_PAGES && self.random.one_in(self.config.exhaustive_one_in) {
+                let mut odometer = Odometer::default();
+                for _ in 0..EXHAUSTIVE_STATES {
+                    let image = disk.after_power_cut(&mut Choices::Each(&mut odometer), self.random.next());
+                    self.check_image(&image, &model)?;
+                    if !odometer.advance() {
+                        break;
+                    }
+                }
+            }
             for _ in 0..self.config.images {
-                let image = disk.after_power_cut(self.random.next());
-                image.set_faults(self.faults(Faults::default()));
-                self.check(&image, &model, NESTED_CUTS)?;
+                let image = self.cut(&disk);
+                self.check_image(&image, &model)?;
             }
             // One of the disks that the power cut may have left goes on.
-            disk = disk.after_power_cut(self.random.next());
+            disk = self.cut(&disk);
             model.is_closed = false;
         }
         Ok(self.outcome)
+    }
+
+    /// One of the disks that a power cut now may leave.
+    fn cut(&mut self, disk: &SimulatedDisk) -> SimulatedDisk {
+        let mut random = Random::new(self.random.next());
+        let seed = random.next();
+        disk.after_power_cut(&mut Choices::Random(&mut random), seed)
+    }
+
+    fn check_image(&mut self, image: &SimulatedDisk, model: &Model) -> Result<(), String> {
+        image.set_faults(self.faults(Faults::default()));
+        self.check(image, model, NESTED_CUTS)?;
+        Ok(())
     }
 
     fn faults(&self, faults: Faults) -> Faults {
@@ -196,7 +237,8 @@ impl History {
         let faults = disk.faults_left();
         // Even an open that fails may have begun a new segment.
         model.is_closed = false;
-        let journal = match open(disk) {
+        let interval = if self.random.one_in(3) { Duration::MAX / 4 } else { Duration::ZERO };
+        let journal = match open(disk, interval) {
             Ok(journal) => journal,
             Err(_) if !disk.has_power() || disk.faults_left() < faults => {
                 let end = death(disk);
@@ -222,6 +264,7 @@ impl History {
         if self.random.one_in(3) {
             if journal.close().is_ok() {
                 model.acknowledged = model.emitted();
+                model.marked = model.acknowledged;
                 model.is_closed = true;
             }
             let end = death(disk);
@@ -255,6 +298,7 @@ impl History {
             6..9 => journal.sync().map(|()| model.acknowledged = model.emitted()).is_ok(),
             _ => journal.rotate().map(|()| model.acknowledged = model.emitted()).is_ok(),
         };
+        model.marked = model.marked.max(journal.stats().last_marked_id);
         if !done && (journal.sync().is_ok() || journal.emit(&Event::new(EventType::SYSTEM_SYNC)).is_ok()) {
             return Err("I10: something was acknowledged after a failure".into());
         }
@@ -303,20 +347,25 @@ impl History {
             let (_, bytes) = files.into_iter().find(|(name, _)| *name == segment.name)?;
             bytes.get(tail.start..tail.end).map(<[u8]>::to_vec)
         });
-        drop(reader);
+        if let Some(reader) = reader
+            && self.random.one_in(4)
+        {
+            self.damage(disk, model, &reader)?;
+        }
 
         if cuts_left > 0 && self.random.one_in(2) {
             let faults = Faults { power_cut_at: Some(1 + self.random.below(40)), ..Faults::default() };
             disk.set_faults(self.faults(faults));
-            drop(open(disk));
-            let again = disk.after_power_cut(self.random.next());
+            drop(open(disk, Duration::ZERO));
+            let again = self.cut(disk);
             again.set_faults(self.faults(Faults::default()));
             let settled = Model { acknowledged: last, is_closed: false, ..model.clone() };
             let after = self.check(&again, &settled, cuts_left - 1)?;
             return if after == last { Ok(last) } else { Err(format!("I4: {last} events, then {after}")) };
         }
 
-        let journal = open(disk).map_err(|error| format!("I1: the journal can't be opened: {error}"))?;
+        let journal = open(disk, Duration::ZERO)
+            .map_err(|error| format!("I1: the journal can't be opened: {error}"))?;
         let recovered = model.check(Some(&journal.reader()))?;
         if recovered != last {
             return Err(format!("I4: a reader saw {last} events, the writer {recovered}"));
@@ -331,7 +380,7 @@ impl History {
         }
         disk.turn_off();
         drop(journal);
-        let crashed = disk.after_power_cut(self.random.next());
+        let crashed = self.cut(disk);
         after.check(read(&crashed)?.as_ref()).map_err(|what| format!("I5: after recovery: {what}"))?;
         let quarantined = crashed.files(&Path::new(DIR).join("quarantine"));
         if let Some(tail) = tail
@@ -340,5 +389,31 @@ impl History {
             return Err(format!("I14: {} bytes behind the end are not in quarantine", tail.len()));
         }
         Ok(last)
+    }
+
+    /// I7: damages one bit, or takes one file away, and asks that it be noticed up to the watermark.
+    fn damage(&mut self, disk: &SimulatedDisk, model: &Model, reader: &Reader) -> Result<(), String> {
+        let Some(newest) = reader.report().segments.last() else { return Ok(()) };
+        // Where the protected bytes end in the newest segment: behind the last event that is marked there.
+        let marked = reader
+            .records()
+            .filter(|at| at.opening.segment_number == newest.number)
+            .filter(|at| !at.record.is_control() && at.record.event_id() <= model.marked);
+        let Some(last) = marked.last() else { return Ok(()) };
+        let end = last.offset + last.record.bytes().len() as u64;
+        let path = Path::new(DIR).join(&newest.name);
+        let damaged = self.cut(disk);
+        let what = if self.random.one_in(8) {
+            damaged.lose(&path);
+            "its newest segment is gone".to_owned()
+        } else {
+            let bit = self.random.below(end * 8);
+            damaged.flip(&path, bit);
+            format!("bit {bit} of {} is flipped, {end} bytes are marked", newest.name)
+        };
+        match Reader::open_on(&damaged, Path::new(DIR), OpenMode::Strict) {
+            Ok(_) => Err(format!("I7: {what}, and nobody notices")),
+            Err(_) => Ok(()),
+        }
     }
 }

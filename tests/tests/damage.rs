@@ -4,7 +4,7 @@
 use std::collections::HashSet;
 use std::ops::Range;
 
-use semj_format::{JournalHeader, Record, Records};
+use semj_format::{JournalHeader, Record, Records, WatermarkFile};
 use semj_recovery::{OpenMode, Report, SegmentInput, Verdict, examine};
 use semj_tests::{SegmentBuilder, event};
 
@@ -27,7 +27,7 @@ fn segment() -> SegmentBuilder {
 }
 
 fn examine_one(bytes: &[u8], mode: OpenMode) -> Report {
-    examine(&[SegmentInput { name: "test", number: Some(1), bytes }], mode)
+    examine(&[SegmentInput { name: "test", number: Some(1), bytes }], WatermarkFile::default(), mode)
 }
 
 /// Every record in the extents stands where it stood and is what it was.

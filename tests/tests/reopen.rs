@@ -307,14 +307,6 @@ fn missing_swapped_renamed_and_doubled_segments_are_noticed() {
 }
 
 #[test]
-fn a_lost_newest_segment_is_the_one_loss_that_the_segments_alone_cannot_tell() {
-    let dir = three_segments();
-    fs::remove_file(&segments(dir.path())[2]).unwrap();
-    let reader = Reader::open(dir.path(), OpenMode::Strict).unwrap();
-    assert_eq!(reader.report().events(), 20);
-}
-
-#[test]
 fn a_newer_layout_is_refused_in_every_mode() {
     let dir = tempfile::tempdir().unwrap();
     let mut segment = semj_tests::SegmentBuilder::new();

@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use semj_format::Records;
+use semj_format::{Records, WatermarkFile};
 use semj_recovery::{OpenMode, SegmentInput, SegmentReport, Verdict, examine};
 use serde_json::Value;
 
@@ -78,7 +78,10 @@ fn every_vector_gets_the_verdict_that_was_stated() {
                 SegmentInput { name, number: number.filter(|_| in_directory), bytes }
             })
             .collect();
-        let report = examine(&inputs, OpenMode::Strict);
+        let watermark =
+            case["directory"].as_str().and_then(|name| fs::read(vectors().join(name).join("WATERMARK")).ok());
+        let watermark = watermark.map_or(WatermarkFile::default(), |file| WatermarkFile::parse(&file));
+        let report = examine(&inputs, watermark, OpenMode::Strict);
         for (i, segment) in report.segments.iter().enumerate() {
             files += 1;
             for difference in differences(&expected[i], segment, &contents[i]) {

@@ -31,8 +31,10 @@ RECOVERED = struct.Struct("<QQQQQIIII")
 DAMAGED_RANGE = struct.Struct("<QQQ")
 GAP = struct.Struct("<QQQII")
 GAP_TYPE = struct.Struct("<IIQ")
+WATERMARK = struct.Struct("<IIQ16sQQQQQ32s20s")       # without the checksum
 for structure, size in ((JOURNAL_HEADER, 52), (EVENT_HEADER, 132), (LINK, 160), (SEGMENT_OPEN, 168), (COMMIT, 128),
-                        (SEGMENT_SEAL, 144), (RECOVERED, 56), (DAMAGED_RANGE, 24), (GAP, 32), (GAP_TYPE, 16)):
+                        (SEGMENT_SEAL, 144), (RECOVERED, 56), (DAMAGED_RANGE, 24), (GAP, 32), (GAP_TYPE, 16),
+                        (WATERMARK, 124)):
     assert structure.size == size
 
 SEALED, CUT = 1, 2
@@ -241,8 +243,23 @@ def add(name, data, verdict, description, segment=None, **more):
                   **(expectation(segment) if segment else NOTHING), **more})
 
 
-def journal(name, description, segments):
-    """A directory: (number in the name, first id in the name, data, verdict, accepted Segment or None, more)."""
+def slot(generation, segment, uuid=UUID, end=None, digest=None):
+    """A slot of the watermark that says that all of `segment` was durable."""
+    fields = WATERMARK.pack(0x53454D57, 1, generation, uuid, segment.epoch, segment.number,
+                            segment.end() if end is None else end, segment.sequence, max(segment.ids, default=0),
+                            segment.tip() if digest is None else digest, bytes(20))
+    return fields + struct.pack("<I", crc(fields))
+
+
+def watermark(*slots):
+    return b"".join(one + bytes(4096 - len(one)) for one in (*slots, b"", b"")[:2])
+
+
+def journal(name, description, segments, mark=None):
+    """A directory: (number in the name, first id in the name, data, verdict, accepted Segment or None, more), and its
+    watermark file, if it has one."""
+    if mark is not None:
+        FILES[f"{name}/WATERMARK"] = mark
     rows = []
     for number, first_id, data, verdict, segment, more in segments:
         file = f"{name}/{number:010}-{first_id:020}.semj"
@@ -511,6 +528,49 @@ def journals():
         (1, 1, forged, "Corrupt", None, {"unspecified": True}), *after])
 
 
+def watermarks():
+    a = base().seal()
+    b = Segment(2, 1, a, 1, 7)
+    b.group(events(7, 2))
+    before = slot(1, b)
+    b_was, b_end = b.file(), b.end()
+    b.group(events(9, 2))
+    a_file, b_file = a.file(flags=SEALED), b.file()
+    first = (1, 1, a_file, "Whole", a, {})
+    journal("journals/marked", "the watermark speaks of the last Commit", [
+        first, (2, 7, b_file, "OpenEnd", b, {})], watermark(before, slot(2, b)))
+    journal("journals/marked-lagging", "the watermark speaks of the Commit before the last, with another slot torn", [
+        first, (2, 7, b_file, "OpenEnd", b, {})], watermark(before, flip(slot(2, b), 60)))
+    short = Segment(2, 1, a, 1, 7)
+    short.group(events(7, 2))
+    rotten = flip(b_file, b_end + 150)
+    journal("journals/unmarked-rot", "a bit flipped in the last group, which the watermark does not speak of", [
+        first, (2, 7, rotten, "TornTail", short, {})], watermark(before))
+    journal("journals/marked-rot", "a bit flipped in the last group, which was durable by the watermark", [
+        first, (2, 7, rotten, "Corrupt", short, {})], watermark(before, slot(2, b)))
+    journal("journals/marked-lost-group", "the last group, durable by the watermark, is all zero", [
+        first, (2, 7, b_was, "Corrupt", short, {})], watermark(slot(3, b), before))
+    journal("journals/marked-missing-newest", "segment 2, durable by the watermark, is not there", [
+        (1, 1, a_file, "Corrupt", a, {})], watermark(slot(2, b)))
+    journal("journals/marked-other-journal", "the watermark of another journal", [
+        first, (2, 7, b_file, "Corrupt", b, {})], watermark(slot(2, b, uuid=bytes(16))))
+    journal("journals/marked-other-digest", "the watermark has another digest for the last Commit", [
+        first, (2, 7, b_file, "Corrupt", b, {})], watermark(slot(2, b, digest=b"\x77" * 32)))
+    c = Segment(3, 2, short, 2, 11)
+    journal("journals/mark-superseded", "a segment of a later epoch has cut what the watermark speaks of", [
+        first, (2, 7, rotten, "Whole", short, {}), (3, 11, c.file(), "OpenEnd", c, {})], watermark(slot(2, b)))
+    journal("journals/mark-garbage", "a watermark file of which no slot is right", [
+        first, (2, 7, b_file, "OpenEnd", b, {})], b"\xa5" * 100)
+    sealed = Segment(2, 1, a, 1, 7)
+    sealed.group(events(7, 2))
+    unsealed, was = sealed.file(), sealed.end()
+    sealed.seal()
+    journal("journals/marked-lost-seal", "a seal, durable by the watermark, is not there", [
+        first, (2, 7, unsealed, "Corrupt", None, {**expectation(short), "seal_digest": None})],
+        watermark(slot(2, sealed)))
+    assert was == short.end()
+
+
 # The worked example -----------------------------------------------------------------------------------------
 
 
@@ -583,7 +643,7 @@ def main(argv):
     if argv[1:] == ["--example"]:
         print(example_text(), end="")
         return 0
-    for make in (good, torn, ambiguous, corrupt, unsupported, journals):
+    for make in (good, torn, ambiguous, corrupt, unsupported, journals, watermarks):
         make()
     if argv[1:] == ["--list"]:
         print(list_text(), end="")
@@ -592,7 +652,7 @@ def main(argv):
     FILES["verdicts.json"] = (json.dumps(verdicts, indent=1, ensure_ascii=True) + "\n").encode()
     if argv[1:] == ["--check"]:
         wrong = [name for name, data in FILES.items() if not (HERE / name).is_file() or (HERE / name).read_bytes() != data]
-        wrong += [str(p.relative_to(HERE)) for p in HERE.rglob("*.semj") if str(p.relative_to(HERE)) not in FILES]
+        wrong += [str(p.relative_to(HERE)) for p in (*HERE.rglob("*.semj"), *HERE.rglob("WATERMARK")) if str(p.relative_to(HERE)) not in FILES]
         spec = SPEC.read_text()
         wrong += [f"SPEC.md: {what}" for what, text in (("worked example", example_text()), ("list", list_text()))
                   if text not in spec]

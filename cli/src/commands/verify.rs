@@ -7,7 +7,7 @@ use std::time::Instant;
 
 use anyhow::{Context as _, Result};
 use clap::error::ErrorKind;
-use semj::format::JournalHeader;
+use semj::format::{JournalHeader, WatermarkFile};
 use semj::recovery::{SegmentInput, examine};
 use semj::{OpenMode, Report};
 use semj_interchange::kernel::{KernelJournal, ReadError};
@@ -54,7 +54,7 @@ pub(crate) fn run(args: &Args) -> Result<Outcome> {
     let bytes = fs::read(path).with_context(|| format!("{}: can't read", path.display()))?;
     let name = path.file_name().unwrap_or(path.as_os_str()).to_string_lossy();
     let input = SegmentInput { name: &name, number: None, bytes: &bytes };
-    let report = examine(&[input], OpenMode::Strict);
+    let report = examine(&[input], WatermarkFile::default(), OpenMode::Strict);
     let is_segment = report.segments.iter().any(|segment| segment.opening.is_some());
     // A file whose header is right is a kernel-format journal at least, and what is wrong with it is said so.
     match JournalHeader::parse(&bytes) {
@@ -95,6 +95,11 @@ fn print(args: &Args, path: &Path, report: &Report, started: Instant) -> Result<
         if let Some(tail) = &segment.tail {
             let size = output::bytes(tail.size() as u64);
             writeln!(out, "    {size} behind offset {} are no part of the journal", tail.start)?;
+        }
+    }
+    for (slot, fault) in report.watermark.faults.iter().enumerate() {
+        if let Some(fault) = fault {
+            writeln!(out, "WATERMARK: slot {slot}: {fault} (a crash may leave one slot so, never both)")?;
         }
     }
     let state = match (report.is_whole(), report.is_closed()) {

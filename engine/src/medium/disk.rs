@@ -141,6 +141,13 @@ impl File for DiskFile {
         Ok(self.file.metadata()?.len())
     }
 
+    fn read_at(&self, offset: u64, bytes: &mut [u8]) -> io::Result<usize> {
+        match self.file.read_at(bytes, offset) {
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => self.read_at(offset, bytes),
+            other => other,
+        }
+    }
+
     fn write_at(&self, offset: u64, bytes: &[u8]) -> io::Result<()> {
         self.file.write_all_at(bytes, offset)
     }

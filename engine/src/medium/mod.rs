@@ -71,6 +71,8 @@ pub trait Medium: Debug + Send + Sync {
 pub trait File: Debug + Send + Sync {
     /// Bytes of the file.
     fn size(&self) -> io::Result<u64>;
+    /// Reads what stands at `offset`, as much as comes at once; 0 bytes at the end of the file.
+    fn read_at(&self, offset: u64, bytes: &mut [u8]) -> io::Result<usize>;
     /// Writes all of `bytes` at `offset`.
     fn write_at(&self, offset: u64, bytes: &[u8]) -> io::Result<()>;
     /// Makes the bytes durable, and what is needed to read them back.

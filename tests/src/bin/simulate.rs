@@ -29,7 +29,7 @@ fn main() -> ExitCode {
             }
         }
     }
-    let config = Config { images, left_out: None };
+    let config = Config { images, exhaustive_one_in: 64, left_out: None };
     let started = Instant::now();
     let (next, states) = (AtomicU64::new(from), AtomicU64::new(0));
     let violations: Mutex<Vec<Violation>> = Mutex::new(Vec::new());

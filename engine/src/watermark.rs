@@ -1,0 +1,120 @@
+//! The journal's watermark file: two slots, written in turn, that say how far the journal was durable.
+//!
+//! Written only after the sync that makes it true, and synced itself before its other slot is touched. How old
+//! it may be is bounded by [`crate::Options::watermark_interval`].
+
+use std::path::{Path, PathBuf};
+
+use semj_format::watermark::{FILE_SIZE, MAGIC, SLOT_COUNT, SLOT_STRIDE, VERSION};
+use semj_format::{Watermark, WatermarkFile};
+
+use crate::directory;
+use crate::error::Error;
+use crate::medium::{File, Medium};
+use crate::writer::{Chain, SegmentWriter};
+
+/// What the file in a directory says; of a journal that has none, nothing.
+pub(crate) fn read(medium: &dyn Medium, dir: &Path) -> Result<WatermarkFile, Error> {
+    let path = dir.join(directory::WATERMARK);
+    let file = match medium.open(&path, false) {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(WatermarkFile::default()),
+        other => other.map_err(Error::io("open", &path))?,
+    };
+    let mut bytes = vec![0; FILE_SIZE];
+    let mut size = 0;
+    while size < bytes.len() {
+        let rest = bytes.get_mut(size..).unwrap_or_default();
+        match file.read_at(size as u64, rest).map_err(Error::io("read", &path))? {
+            0 => break,
+            read => size += read,
+        }
+    }
+    bytes.truncate(size);
+    Ok(WatermarkFile::parse(&bytes))
+}
+
+/// The file, open for its one writer.
+#[derive(Debug)]
+pub(crate) struct WatermarkWriter {
+    file: Box<dyn File>,
+    path: PathBuf,
+    generation: u64,
+    slot: usize,
+    /// The segment and the offset in it that were written last.
+    marked: (u64, u64),
+}
+
+impl WatermarkWriter {
+    /// Opens the file, or makes it, and marks what is durable now. When this returns, the mark is durable.
+    ///
+    /// `before` is what the file says, which must have been held against the journal already.
+    pub(crate) fn open(
+        medium: &dyn Medium,
+        dir: &Path,
+        before: &WatermarkFile,
+        writer: &SegmentWriter,
+        chain: &Chain,
+        last_event_id: u64,
+    ) -> Result<Self, Error> {
+        let path = dir.join(directory::WATERMARK);
+        let generation = before.newest.map_or(0, |newest| newest.generation);
+        let slot = before.newest_slot.map_or(0, |newest| (newest + 1) % SLOT_COUNT);
+        let is_usable = before.newest.is_some()
+            && match medium.open(&path, false) {
+                Ok(file) => file.size().map_err(Error::io("get the size of", &path))? == FILE_SIZE as u64,
+                Err(_) => false,
+            };
+        if is_usable {
+            let file = medium.open(&path, true).map_err(Error::io("open", &path))?;
+            let mut watermark = Self { file, path, generation, slot, marked: (0, 0) };
+            watermark.mark(writer, chain, last_event_id)?;
+            return Ok(watermark);
+        }
+        // Nothing in a file that is not right is worth keeping: it is replaced as a whole.
+        let unfinished = dir.join(directory::WATERMARK_UNFINISHED);
+        let file = medium.create(&unfinished, FILE_SIZE as u64).map_err(Error::io("create", &unfinished))?;
+        let mut watermark = Self { file, path: unfinished, generation, slot: 0, marked: (0, 0) };
+        watermark.mark(writer, chain, last_event_id)?;
+        watermark.file.sync_all().map_err(Error::io("sync", &watermark.path))?;
+        medium.rename(&watermark.path, &path).map_err(Error::io("rename", &watermark.path))?;
+        medium.sync_dir(dir).map_err(Error::io("sync", dir))?;
+        watermark.path = path;
+        Ok(watermark)
+    }
+
+    /// Whether everything that the writer has written is marked.
+    pub(crate) fn is_marked(&self, writer: &SegmentWriter) -> bool {
+        self.marked == (writer.number(), writer.end())
+    }
+
+    /// Marks everything that the writer has written, which must be durable.
+    pub(crate) fn mark(
+        &mut self,
+        writer: &SegmentWriter,
+        chain: &Chain,
+        last_event_id: u64,
+    ) -> Result<(), Error> {
+        let watermark = Watermark {
+            magic: MAGIC,
+            version: VERSION,
+            generation: self.generation.saturating_add(1),
+            journal_uuid: chain.journal_uuid,
+            epoch: chain.epoch,
+            segment_number: writer.number(),
+            end: writer.end(),
+            commit_sequence: chain.commit_sequence,
+            last_event_id,
+            digest: chain.digest,
+            reserved: [0; 20],
+            checksum: 0,
+        }
+        .seal_checksum();
+        let offset = (self.slot * SLOT_STRIDE) as u64;
+        self.file.write_at(offset, &watermark.encode()).map_err(Error::io("write", &self.path))?;
+        self.file.sync_data().map_err(Error::io("sync", &self.path))?;
+        self.generation = watermark.generation;
+        self.slot = (self.slot + 1) % SLOT_COUNT;
+        self.marked = (watermark.segment_number, watermark.end);
+        Ok(())
+    }
+}
