@@ -227,8 +227,9 @@ fn make_durable(
 ) -> Result<(), Error> {
     let path = dir.join(&segment.name);
     let file = medium.open(&path, true).map_err(Error::io("open", &path))?;
-    let unproven = map.bytes(segment.synced_end..segment.end);
-    file.write_at(segment.synced_end as u64, unproven).map_err(Error::io("write", &path))?;
+    // A copy, because nobody may write to what a slice of the map shows.
+    let unproven = map.bytes(segment.synced_end..segment.end).to_vec();
+    file.write_at(segment.synced_end as u64, &unproven).map_err(Error::io("write", &path))?;
     file.sync_all().map_err(Error::io("sync", &path))?;
     medium.sync_dir(dir).map_err(Error::io("sync", dir))
 }

@@ -118,7 +118,7 @@ impl Memory {
         // SAFETY: the cells lie in the allocation and may be written to through a shared reference; the disk's
         // mutex is held, and no slice over them is in use: see above.
         unsafe {
-            std::ptr::copy_nonoverlapping(bytes.as_ptr(), UnsafeCell::raw_get(cells.as_ptr()), bytes.len())
+            std::ptr::copy_nonoverlapping(bytes.as_ptr(), UnsafeCell::raw_get(cells.as_ptr()), bytes.len());
         };
     }
 }
