@@ -73,7 +73,7 @@ fn refusal(dir: &Path) -> (Verdict, String) {
             let segment = report.refusal().unwrap();
             (segment.verdict, segment.fault.unwrap().to_string())
         }
-        other => panic!("{other:?}"),
+        other => unreachable!("{other:?}"),
     }
 }
 
