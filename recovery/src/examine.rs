@@ -532,6 +532,8 @@ fn bad_opening(input: &SegmentInput<'_>, last_event_id: u64, fault: Fault) -> Se
         synced_upto: 0,
         digest: Digest::ZERO,
     };
+    let mut damaged = Vec::new();
+    Extent::push(&mut damaged, Extent { start: 0, end: input.bytes.len() });
     SegmentReport {
         name: input.name.to_owned(),
         number: input.number.unwrap_or(0),
@@ -544,7 +546,7 @@ fn bad_opening(input: &SegmentInput<'_>, last_event_id: u64, fault: Fault) -> Se
         synced_end: 0,
         is_sealed: false,
         tail: None,
-        damaged: vec![Extent { start: 0, end: input.bytes.len() }],
+        damaged,
         fault: Some(fault),
         verdict: decide(&evidence),
     }

@@ -292,6 +292,15 @@ fn a_group_in_the_order_of_priorities_may_have_its_ids_in_any_order_but_none_twi
 }
 
 #[test]
+fn an_empty_file_is_corrupt_and_has_no_empty_range_of_damage() {
+    for mode in MODES {
+        let report = examine_one(&[], mode);
+        assert_eq!(report.segments[0].verdict, Verdict::Corrupt);
+        assert!(report.segments[0].damaged.is_empty());
+    }
+}
+
+#[test]
 fn arbitrary_bytes_never_panic() {
     let mut random = 1u64;
     for round in 0..2000usize {

@@ -1,0 +1,128 @@
+//! Makes the seeds of the corpus from the test vectors and a recorded trace:
+//!
+//! ```text
+//! cargo run --bin corpus
+//! ```
+//!
+//! What the fuzzer finds on the way is added beside them.
+
+use std::error::Error;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use semj_format::{JournalHeader, Records};
+use semj_interchange::json::JsonEvent;
+use semj_interchange::kernel;
+
+/// Lines of the trace that are looked at, and how far apart.
+const LINES: usize = 9_000;
+const LINE_STEP: usize = 300;
+
+struct Corpus {
+    dir: PathBuf,
+}
+
+impl Corpus {
+    fn add(&self, target: &str, name: &str, bytes: &[u8]) -> std::io::Result<()> {
+        let dir = self.dir.join(target);
+        fs::create_dir_all(&dir)?;
+        fs::write(dir.join(format!("seed-{name}")), bytes)
+    }
+}
+
+fn used(bytes: &[u8]) -> &[u8] {
+    let zeros = bytes.iter().rev().take_while(|byte| **byte == 0).count();
+    &bytes[..(bytes.len() - zeros + 64).min(bytes.len())]
+}
+
+fn files(dir: &Path, found: &mut Vec<PathBuf>) -> std::io::Result<()> {
+    for entry in fs::read_dir(dir)? {
+        let path = entry?.path();
+        if path.is_dir() {
+            files(&path, found)?;
+        } else if path.extension().is_some_and(|extension| extension == "semj") {
+            found.push(path);
+        }
+    }
+    Ok(())
+}
+
+fn main() -> Result<(), Box<dyn Error>> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let corpus = Corpus { dir: root.join("corpus") };
+    let vectors = root.join("../tests/vectors");
+    let mut paths = Vec::new();
+    files(&vectors, &mut paths)?;
+    paths.sort();
+    for path in &paths {
+        let name = path.strip_prefix(&vectors)?.display().to_string().replace('/', "-").replace(".semj", "");
+        let bytes = fs::read(path)?;
+        let bytes = used(&bytes);
+        if bytes.len() <= 16 << 10 {
+            corpus.add("segment_scan", &name, &[&[0], bytes].concat())?;
+            corpus.add("kernel_journal", &name, &[&[0], bytes].concat())?;
+        }
+        for (i, (_, record)) in
+            Records::new(bytes, JournalHeader::SIZE).map_while(Result::ok).enumerate().step_by(5)
+        {
+            let name = format!("{name}-{i}");
+            if record.len() <= 8 << 10 {
+                corpus.add("event_record", &name, record.bytes())?;
+            }
+            if !record.context_bytes().is_empty() {
+                corpus.add("compact_context", &name, record.context_bytes())?;
+            }
+            if record.is_control() {
+                let kind = (record.event_type().0 - 1) as u8;
+                corpus.add("control_records", &name, &[&[kind, 0], record.payload()].concat())?;
+            }
+        }
+    }
+    for entry in fs::read_dir(vectors.join("journals"))? {
+        let dir = entry?.path();
+        let mut paths = Vec::new();
+        files(&dir, &mut paths)?;
+        paths.sort();
+        let mut input = vec![0];
+        if let Ok(watermark) = fs::read(dir.join("WATERMARK"))
+            && let Some(slot) = watermark.get(..128)
+        {
+            corpus.add("control_records", "watermark", used(&watermark))?;
+            input[0] = 2;
+            input.extend_from_slice(slot);
+        }
+        for path in paths {
+            let bytes = fs::read(path)?;
+            let bytes = used(&bytes);
+            input.extend_from_slice(&u16::try_from(bytes.len())?.to_le_bytes());
+            input.extend_from_slice(bytes);
+        }
+        corpus.add("journal_scan", &dir.file_name().unwrap_or_default().display().to_string(), &input)?;
+    }
+
+    let trace = zstd::decode_all(fs::File::open(root.join("../examples/git-worktree.jsonl.zst"))?)?;
+    let mut lines = Vec::new();
+    for (i, line) in trace.split(|byte| *byte == b'\n').enumerate().take(LINES).step_by(LINE_STEP) {
+        corpus.add("json_import", &format!("{i}"), line)?;
+        lines.push(line);
+    }
+    let mut records = Vec::new();
+    for (i, line) in lines.iter().enumerate() {
+        let event = JsonEvent::parse(line)?;
+        let mut draft = event.draft();
+        draft.header.event_id = i as u64 + 1;
+        records.push(draft.to_vec()?);
+    }
+    let records: Vec<_> =
+        records.iter().map(|record| semj_format::Record::parse(record)).collect::<Result<_, _>>()?;
+    let mut journal = Vec::new();
+    kernel::write(records.iter().take(4).copied(), &mut journal)?;
+    corpus.add("kernel_journal", "trace", &[&[1], &journal[..]].concat())?;
+
+    let mut random = semj_tests::random::Random::new(1);
+    for i in 0..40 {
+        let script: Vec<u8> = (0..200 + random.below(800)).map(|_| random.next() as u8).collect();
+        corpus.add("operations", &format!("{i}"), &script)?;
+    }
+    Ok(())
+}
