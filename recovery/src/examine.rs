@@ -395,6 +395,7 @@ impl Stop {
             (Link::Newest, End::Zeros) if durable_behind => {
                 Some(ends_early("its header, a later commit or the watermark says that more was durable"))
             }
+            _ if !opening_is_good => Some(ends_early("its first group has no commit before that")),
             _ => None,
         });
         Self { evidence, end, fault }

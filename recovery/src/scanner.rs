@@ -155,7 +155,8 @@ impl<'a> Scanner<'a> {
 
     /// Stops at this offset if a group ends there: the segment that follows says that this one was cut there.
     pub fn stop_at(mut self, offset: usize) -> Self {
-        self.bytes = self.bytes.get(..offset).unwrap_or(self.bytes);
+        // A cut inside the header, which only a forged file names, leaves no group, as one behind it does.
+        self.bytes = self.bytes.get(..offset.max(JournalHeader::SIZE)).unwrap_or(self.bytes);
         self.cut = Some(offset);
         self
     }

@@ -4,7 +4,9 @@
 use std::collections::HashSet;
 use std::ops::Range;
 
-use semj_format::{JournalHeader, Record, Records, WatermarkFile};
+use semj_format::control::PreviousEnd;
+use semj_format::journal_header::FLAG_CUT;
+use semj_format::{JournalHeader, Record, Records, SegmentOpen, WatermarkFile};
 use semj_recovery::{OpenMode, Report, SegmentInput, Verdict, examine};
 use semj_tests::{SegmentBuilder, event};
 
@@ -252,6 +254,33 @@ fn stale_records_of_an_older_epoch_behind_the_end_are_no_part_of_the_journal() {
         assert_eq!(report.segments[0].end, new.bytes.len());
         assert_eq!(report.segments[0].totals.events, 1);
         assert_eq!(report.segments[0].verdict, Verdict::TornTail);
+    }
+}
+
+#[test]
+fn a_cut_that_leaves_no_group_is_corruption_with_a_reason() {
+    let first = segment();
+    let opening_size = first.group_ends[0];
+    for offset in (0..opening_size).chain([usize::MAX]) {
+        let next = SegmentBuilder::open(SegmentOpen {
+            previous_end: PreviousEnd::Cut.code(),
+            previous_end_offset: offset as u64,
+            ..first.next_opening()
+        });
+        let inputs = [(1, &first.bytes), (2, &next.bytes)];
+        let inputs = inputs.map(|(number, bytes)| SegmentInput { name: "test", number: Some(number), bytes });
+        let mut cut = first.clone();
+        let header = JournalHeader::new(0, 1, offset as u64, FLAG_CUT);
+        cut.bytes[..JournalHeader::SIZE].copy_from_slice(&header.encode());
+        for mode in MODES {
+            let reports = [examine(&inputs, WatermarkFile::default(), mode), examine_one(&cut.bytes, mode)];
+            for segment in reports.iter().map(|report| &report.segments[0]) {
+                // An offset behind the file's end cuts nothing away.
+                let is_cut = offset < opening_size;
+                assert!(segment.verdict == Verdict::Corrupt && segment.fault.is_some(), "offset {offset}");
+                assert_eq!(segment.extents.is_empty(), is_cut, "offset {offset}, {mode:?}");
+            }
+        }
     }
 }
 
