@@ -34,6 +34,12 @@ pub enum ReadErrorKind {
         /// Bytes there are.
         file_size: u64,
     },
+    /// `journal_size` leaves no room for the header, which it includes.
+    #[error("journal_size {journal_size} is smaller than the header ({})", JournalHeader::SIZE)]
+    TooSmall {
+        /// By the header.
+        journal_size: u64,
+    },
     /// More events than a kernel journal may have.
     #[error("total_events {total}, the limit is {KERNEL_EVENT_COUNT_MAX}")]
     TooMany {
@@ -79,6 +85,10 @@ impl<'a> KernelJournal<'a> {
         if header.total_events > KERNEL_EVENT_COUNT_MAX {
             let kind = ReadErrorKind::TooMany { total: header.total_events };
             return Err(ReadError { offset: 12, kind });
+        }
+        if header.journal_size < JournalHeader::SIZE as u64 {
+            let kind = ReadErrorKind::TooSmall { journal_size: header.journal_size };
+            return Err(ReadError { offset: 28, kind });
         }
         let bytes = usize::try_from(header.journal_size).ok().and_then(|size| file.get(..size));
         let kind = ReadErrorKind::Size { journal_size: header.journal_size, file_size: file.len() as u64 };
@@ -302,6 +312,18 @@ mod tests {
         }
         for length in (0..journal.len()).step_by(11) {
             assert!(!is_good(&journal[..length]), "length {length}");
+        }
+    }
+
+    #[test]
+    fn a_journal_size_that_leaves_no_room_for_the_header_is_refused() {
+        for (journal_size, is_good) in [(0, false), (51, false), (52, true)] {
+            let header = JournalHeader::new(0, 1, journal_size, 0);
+            assert_eq!(
+                KernelJournal::parse(&header.encode()).is_ok(),
+                is_good,
+                "journal_size {journal_size}"
+            );
         }
     }
 
