@@ -1,6 +1,8 @@
 //! A commit group that is being gathered.
 
-use semj_format::{Draft, Record, Records};
+use semj_format::control::{self, Body as _, GapReason};
+use semj_format::draft::seal_checksum;
+use semj_format::{Draft, Gap, Record, Records};
 
 /// Encoded records that will be committed together.
 #[derive(Debug, Default)]
@@ -9,6 +11,11 @@ pub(crate) struct Batch {
     events: u32,
     first_event_id: u64,
     last_event_id: u64,
+    /// The last id before what is pushed next, and the time that gaps are recorded with.
+    previous_id: u64,
+    monotonic_ns: i64,
+    /// Places that turned out to hold no event, since the last record.
+    missing: u64,
 }
 
 impl Batch {
@@ -17,19 +24,87 @@ impl Batch {
         Self { bytes: Vec::with_capacity(bytes), ..Self::default() }
     }
 
+    /// Says what an empty batch follows on.
+    pub(crate) fn follow(&mut self, previous_id: u64, monotonic_ns: i64) {
+        self.previous_id = previous_id;
+        self.monotonic_ns = monotonic_ns;
+    }
+
     /// Encodes a record behind the others. `size` is the draft's encoded size.
     pub(crate) fn push(&mut self, draft: &Draft<'_>, size: usize) {
+        self.count(draft.header.event_id);
         let start = self.bytes.len();
         self.bytes.resize(start + size, 0);
         draft.encode_into(&mut self.bytes[start..]);
-        let id = draft.header.event_id;
-        if id != 0 {
-            self.events += 1;
-            self.last_event_id = id;
-            if self.first_event_id == 0 {
-                self.first_event_id = id;
-            }
+    }
+
+    /// Copies an event's record, whose checksum is still to be set, behind the others.
+    #[inline]
+    pub(crate) fn push_unsealed(&mut self, event_id: u64, record: &[u8]) {
+        self.count(event_id);
+        let start = self.bytes.len();
+        self.bytes.extend_from_slice(record);
+        seal_checksum(&mut self.bytes[start..]);
+    }
+
+    /// Appends the records of another batch, which were encoded and numbered.
+    pub(crate) fn append(&mut self, other: &Self) {
+        if other.events > 0 {
+            self.count(other.first_event_id);
+            self.events += other.events - 1;
+            self.last_event_id = other.last_event_id;
+            self.previous_id = other.last_event_id;
         }
+        self.bytes.extend_from_slice(&other.bytes);
+    }
+
+    #[inline]
+    fn count(&mut self, event_id: u64) {
+        if event_id == 0 {
+            return;
+        }
+        if self.missing > 0 {
+            self.push_gap(event_id - 1);
+        }
+        self.events += 1;
+        self.last_event_id = event_id;
+        self.previous_id = event_id;
+        if self.first_event_id == 0 {
+            self.first_event_id = event_id;
+        }
+    }
+
+    /// Notes an id, the next one, whose event never came.
+    #[cold]
+    pub(crate) fn miss(&mut self) {
+        self.missing += 1;
+    }
+
+    /// Writes down what was missed at the end, and gives the last id, missed or not.
+    pub(crate) fn finish(&mut self) -> u64 {
+        if self.missing > 0 {
+            self.push_gap(self.previous_id + self.missing);
+        }
+        self.previous_id
+    }
+
+    #[cold]
+    fn push_gap(&mut self, last_event_id: u64) {
+        let first_event_id = self.previous_id + 1;
+        // A batch that was given up had more than one id; how many of them had events is not known.
+        let is_known = last_event_id - self.previous_id == self.missing;
+        let gap = Gap {
+            first_event_id,
+            last_event_id,
+            event_count: if is_known { self.missing } else { 0 },
+            reason: GapReason::Abandoned.code(),
+            type_count: 0,
+        };
+        self.missing = 0;
+        self.previous_id = last_event_id;
+        let body = gap.encode();
+        let draft = control::draft(Gap::EVENT_TYPE, &body, self.monotonic_ns, std::process::id());
+        self.push(&draft, control::record_size::<Gap>());
     }
 
     /// The records with their offsets in the batch.

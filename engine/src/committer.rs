@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use crate::batch::Batch;
 use crate::error::Error;
-use crate::front::{BUFFER_SIZE, Front, Work};
+use crate::front::{Front, GROUP_SIZE, Work};
 use crate::medium::Medium;
 use crate::segment::Segments;
 use crate::watermark::WatermarkWriter;
@@ -39,6 +39,7 @@ struct Round {
     commits: u64,
     syncs: u64,
     segments: u64,
+    events: u64,
 }
 
 /// Whether there is another round.
@@ -54,16 +55,16 @@ impl Committer {
         // A panic must not leave callers waiting for answers that never come.
         let front = Arc::clone(&self.front);
         let mut last_words = LastWords { front: &front, has_ended: false };
-        let mut spare = Batch::with_capacity(BUFFER_SIZE);
+        let mut batch = Batch::with_capacity(GROUP_SIZE);
         let mut unsynced_since: Option<Instant> = None;
         loop {
             let sync_at = unsynced_since
                 .zip(self.sync_interval)
                 .and_then(|(since, interval)| since.checked_add(interval));
             let deadline = [sync_at, self.mark_at()].into_iter().flatten().min();
-            let work = self.front.next_work(&mut spare, deadline);
+            let work = self.front.next_work(deadline);
             let is_sync_due = sync_at.is_some_and(|at| Instant::now() >= at);
-            if self.round(&work, is_sync_due, &mut spare) == Next::End {
+            if self.round(&work, is_sync_due, &mut batch) == Next::End {
                 break;
             }
             unsynced_since =
@@ -74,10 +75,9 @@ impl Committer {
 
     /// Does what there is to do now, once, on the caller's thread.
     pub(crate) fn run_once(&mut self) {
-        let mut spare = Batch::default();
-        let work = self.front.work_now(&mut spare);
         if self.front.failure().is_none() {
-            self.round(&work, false, &mut spare);
+            let work = self.front.work_now();
+            self.round(&work, false, &mut Batch::default());
         }
     }
 
@@ -88,13 +88,13 @@ impl Committer {
             self.front.fail(error);
             return Next::End;
         }
-        batch.clear(BUFFER_SIZE);
         let Self { chain, last_committed_id, writer, .. } = &*self;
         self.front.finish(work, |stats| {
             stats.bytes_written += round.bytes;
             stats.commits += round.commits;
             stats.syncs += round.syncs;
             stats.segments += round.segments;
+            stats.events_emitted += round.events;
             stats.last_committed_id = *last_committed_id;
             stats.digest = chain.digest;
             if self.is_durable() {
@@ -144,13 +144,22 @@ impl Committer {
         batch: &mut Batch,
         round: &mut Round,
     ) -> Result<(), Error> {
-        if !batch.is_empty() {
-            if !self.writer.has_room(batch.len()) {
-                self.rotate(round)?;
+        loop {
+            let monotonic_ns = self.medium.monotonic_ns();
+            let is_complete = self.front.gather(batch, work.upto, monotonic_ns);
+            if !batch.is_empty() {
+                if !self.writer.has_room(batch.len()) {
+                    self.rotate(round)?;
+                }
+                round.events += u64::from(batch.events());
+                round.bytes += self.writer.append(batch, &mut self.chain, monotonic_ns)?;
+                round.commits += 1;
+                self.last_committed_id = batch.last_event_id().max(self.last_committed_id);
             }
-            round.bytes += self.writer.append(batch, &mut self.chain, self.medium.monotonic_ns())?;
-            round.commits += 1;
-            self.last_committed_id = batch.last_event_id().max(self.last_committed_id);
+            batch.clear(GROUP_SIZE);
+            if is_complete {
+                break;
+            }
         }
         if work.close {
             self.seal(round)?;

@@ -89,6 +89,15 @@ pub enum Error {
         /// Event ids, epochs, segment numbers or commit numbers.
         what: &'static str,
     },
+    /// The emission took longer than `Options::claim_timeout` between having its ids and writing its events, because
+    /// its thread was stopped. The journal went on without it and has recorded the ids as missing.
+    #[error("events {first} to {last} came too late: the journal went on without them")]
+    Revoked {
+        /// The first id.
+        first: u64,
+        /// The last id.
+        last: u64,
+    },
     /// A batch is too large to be committed as one.
     #[error("a batch of {bytes} bytes is more than a segment can take as one ({limit}); raise segment_size")]
     BatchTooLarge {

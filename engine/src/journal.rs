@@ -16,7 +16,7 @@ use crate::committer::Committer;
 use crate::directory;
 use crate::error::Error;
 use crate::event::Event;
-use crate::front::{Front, Request};
+use crate::front::{Front, Request, Setup};
 use crate::medium::{Disk, LockOutcome, Medium};
 use crate::open::{self, Opened};
 use crate::options::{CommitOn, Options};
@@ -112,7 +112,13 @@ impl Journal {
             digest: chain.digest,
         };
         let batch_size_max = writer::group_size_max(options.segment_size);
-        let front = Arc::new(Front::new(next_event_id, options.commit_interval, batch_size_max, stats));
+        let setup = Setup {
+            places: options.buffer_events,
+            commit_interval: options.commit_interval,
+            claim_timeout: options.claim_timeout,
+            group_size_max: batch_size_max,
+        };
+        let front = Arc::new(Front::new(next_event_id, &setup, stats));
         let segments = Arc::new(Segments::new(segments));
         let committer = Committer {
             medium: Arc::clone(&medium),
@@ -164,7 +170,8 @@ impl Journal {
     /// The event can't be recorded as it is (a field is too long, its type is the journal's own), or the
     /// journal has stopped writing.
     pub fn emit(&self, event: &Event<'_>) -> Result<u64, Error> {
-        Ok(self.push(&mut [self.measure(event.to_draft(&*self.medium)?)?])?.start)
+        let (draft, size) = self.measure(event.to_draft(&*self.medium)?)?;
+        self.push(draft, size)
     }
 
     /// Emits events as one: after a crash either all of them are there or none. Gives their ids.
@@ -177,7 +184,11 @@ impl Journal {
         for event in events {
             drafts.push(self.measure(event.to_draft(&*self.medium)?)?);
         }
-        self.push(&mut drafts)
+        let bytes = drafts.iter().map(|(_, size)| size).sum();
+        if bytes > self.batch_size_max {
+            return Err(Error::BatchTooLarge { bytes, limit: self.batch_size_max });
+        }
+        self.with_room(|make_room| self.front.push_batch(&mut drafts, make_room))
     }
 
     /// Takes in a record from elsewhere with every header field as it is, its id included, which must be
@@ -188,7 +199,8 @@ impl Journal {
     ///
     /// As [`Journal::emit`], and [`Error::IdOrder`].
     pub fn import(&self, draft: &Draft<'_>) -> Result<u64, Error> {
-        Ok(self.push(&mut [self.measure(*draft)?])?.start)
+        let (draft, size) = self.measure(*draft)?;
+        self.push(draft, size)
     }
 
     fn measure<'a>(&self, draft: Draft<'a>) -> Result<(Draft<'a>, usize), Error> {
@@ -200,14 +212,15 @@ impl Journal {
         Ok((draft, size))
     }
 
-    fn push(&self, drafts: &mut [(Draft<'_>, usize)]) -> Result<Range<u64>, Error> {
-        let bytes = drafts.iter().map(|(_, size)| size).sum();
-        if bytes > self.batch_size_max {
-            return Err(Error::BatchTooLarge { bytes, limit: self.batch_size_max });
-        }
-        let make_room: Option<&dyn Fn()> =
-            if self.is_driven_by_caller { Some(&|| self.drive()) } else { None };
-        self.front.push(drafts, make_room)
+    #[inline]
+    fn push(&self, draft: Draft<'_>, size: usize) -> Result<u64, Error> {
+        self.with_room(|make_room| self.front.push(draft, size, make_room))
+    }
+
+    /// Calls something with what makes room for it, if that is the caller's part.
+    #[inline]
+    fn with_room<T>(&self, push: impl FnOnce(Option<&dyn Fn()>) -> T) -> T {
+        if self.is_driven_by_caller { push(Some(&|| self.drive())) } else { push(None) }
     }
 
     /// Runs the committer if that is the caller's part.

@@ -34,6 +34,13 @@ pub struct Options {
     /// written this long after a sync at the latest, and at close. Default: 1 s; each writing is a sync of
     /// its own. On the callers' thread it is written at the first call that is due.
     pub watermark_interval: Duration,
+    /// Events that may wait between emission and commit, whose memory is had when the journal is opened: about 850
+    /// bytes each, with what larger events need. A power of two from 64 to 524,288; default 16,384. Emissions wait
+    /// when it is full.
+    pub buffer_events: usize,
+    /// How long the others wait at most for an emitter that was stopped in the middle of an emission, or died
+    /// there. Then its event is recorded as missing, and it gets an error if it comes back. Default: 100 ms.
+    pub claim_timeout: Duration,
     /// Who commits. Default: a thread of the journal's own.
     pub commit_on: CommitOn,
     /// How long an emitted event may wait at most for others to be committed with. Default: 5 ms. A sync, a
@@ -48,6 +55,8 @@ impl Default for Options {
             segment_size: 64 << 20,
             sync_interval: Some(Duration::from_secs(1)),
             watermark_interval: Duration::from_secs(1),
+            buffer_events: 16 << 10,
+            claim_timeout: Duration::from_millis(100),
             commit_on: CommitOn::OwnThread,
             commit_interval: Duration::from_millis(5),
         }
@@ -61,6 +70,13 @@ impl Options {
                 option: "segment_size",
                 value: self.segment_size,
                 must_be: "from 256 KiB to 4 GiB",
+            });
+        }
+        if !self.buffer_events.is_power_of_two() || !(64..=512 << 10).contains(&self.buffer_events) {
+            return Err(Error::Option {
+                option: "buffer_events",
+                value: self.buffer_events as u64,
+                must_be: "a power of two from 64 to 524,288",
             });
         }
         Ok(())

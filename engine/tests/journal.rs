@@ -207,7 +207,7 @@ fn a_missing_journal_is_an_error_for_a_reader() {
 #[test]
 fn a_journal_without_a_thread_commits_when_it_is_asked_or_full() {
     let dir = tempfile::tempdir().unwrap();
-    let options = Options { commit_on: CommitOn::CallersThread, ..small() };
+    let options = Options { commit_on: CommitOn::CallersThread, buffer_events: 1024, ..small() };
     let journal = Journal::open(dir.path(), options).unwrap();
     emit(&journal, 1);
     assert!(journal.reader().get(1).is_none(), "nothing happens between calls");

@@ -276,6 +276,8 @@ on_disk! {
 pub enum GapReason {
     /// The events were damaged and are lost.
     Damaged,
+    /// Their emitter had ids for them and did not come back with the events.
+    Abandoned,
 }
 
 impl GapReason {
@@ -283,6 +285,7 @@ impl GapReason {
     pub const fn code(self) -> u32 {
         match self {
             Self::Damaged => 1,
+            Self::Abandoned => 2,
         }
     }
 }

@@ -59,6 +59,17 @@ pub struct Draft<'a> {
     pub links: &'a [CausalityLink],
 }
 
+/// Sets the checksum of a record that [`Draft::encode_unsealed_into`] has written.
+///
+/// # Panics
+///
+/// If `record` is shorter than a record's header.
+#[inline]
+pub fn seal_checksum(record: &mut [u8]) {
+    let checksum = kernel_crc32([&*record]);
+    store(checksum, record, CHECKSUM_OFFSET);
+}
+
 impl<'a> Draft<'a> {
     /// A draft with this header and nothing behind it.
     pub const fn new(header: EventHeader) -> Self {
@@ -115,6 +126,17 @@ impl<'a> Draft<'a> {
     /// If `out` does not have the length that [`Self::encoded_size`] gave. It is the caller that makes room.
     #[inline]
     pub fn encode_into(&self, out: &mut [u8]) {
+        self.encode_unsealed_into(out);
+        seal_checksum(out);
+    }
+
+    /// [`Self::encode_into`] with a checksum of zero, for [`seal_checksum`] to set later.
+    ///
+    /// # Panics
+    ///
+    /// As [`Self::encode_into`].
+    #[inline]
+    pub fn encode_unsealed_into(&self, out: &mut [u8]) {
         let size = out.len();
         let tail_size = self.payload.len() + self.metadata.len() + self.links.len() * LINK_SIZE;
         let (header, body) = out.split_at_mut(EventHeader::SIZE);
@@ -144,8 +166,6 @@ impl<'a> Draft<'a> {
             ..self.header
         };
         header.copy_from_slice(&header_fields.encode());
-        let checksum = kernel_crc32([&*out]);
-        store(checksum, out, CHECKSUM_OFFSET);
     }
 
     /// The record in memory of its own.

@@ -119,6 +119,7 @@ fn open(disk: &SimulatedDisk, watermark_interval: Duration) -> Result<Journal, E
     let options = Options {
         segment_size: 256 << 10,
         commit_on: CommitOn::CallersThread,
+        buffer_events: 64,
         watermark_interval,
         ..Options::default()
     };

@@ -1,0 +1,232 @@
+//! The slab: all memory that records take between emission and commit, in slots of five sizes, had at once.
+//!
+//! Small slots come with the places of the ring: each cell has one at home, and a few more are spare. Larger ones wait in
+//! a queue for each size. Whoever took a slot, or claimed the place that it is at home in, owns it until it publishes
+//! the slot or gives it back; the committer owns published slots until it gives them back.
+
+use std::alloc::{Layout, alloc_zeroed, dealloc, handle_alloc_error};
+use std::ptr::NonNull;
+
+use crossbeam_queue::ArrayQueue;
+use semj_format::limits::RECORD_SIZE_MAX;
+
+/// Bytes of the slots of each class. The last one holds the largest record.
+pub(crate) const CLASS_SIZES: [usize; 5] = [512, 2 << 10, 8 << 10, 32 << 10, 128 << 10];
+/// Bytes at a slot's beginning that say what is in it.
+const HEADER_SIZE: usize = size_of::<SlotHeader>();
+/// Small slots beside those of the ring, for cells whose slot a stopped producer holds.
+const SPARE_COUNT: usize = 64;
+/// Slots of the larger classes for each place of the ring, as a divisor. What a class lacks the next one gives.
+const PLACES_PER_SLOT: [usize; 5] = [1, 16, 64, 256, 1024];
+
+const _: () = assert!(RECORD_SIZE_MAX + HEADER_SIZE <= CLASS_SIZES[4]);
+
+/// What a slot holds, written by whoever fills it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct SlotHeader {
+    /// The event's id, 0 where there is none.
+    pub(crate) event_id: u64,
+    /// Bytes of the record.
+    pub(crate) size: u32,
+    /// The home slot of the place that it is published at.
+    pub(crate) home: u32,
+    /// Which of the records that belong together this is.
+    pub(crate) index: u32,
+    /// How many belong together; [`EXTERNAL`] for records that lie elsewhere.
+    pub(crate) count: u32,
+}
+
+/// The records of this place are not in the slab: they were too many.
+pub(crate) const EXTERNAL: u32 = u32::MAX;
+
+/// See the module.
+#[derive(Debug)]
+pub(crate) struct Slab {
+    memory: NonNull<u8>,
+    layout: Layout,
+    classes: [Class; CLASS_SIZES.len()],
+}
+
+// SAFETY: the memory is the slab's own, and each slot has one owner at a time (see the module).
+unsafe impl Send for Slab {}
+// SAFETY: as above.
+unsafe impl Sync for Slab {}
+
+#[derive(Debug)]
+struct Class {
+    /// The number of its first slot; the classes' slots are numbered one behind the other.
+    first: u32,
+    /// Where its first slot begins.
+    offset: usize,
+    free: ArrayQueue<u32>,
+}
+
+impl Slab {
+    /// Memory for a ring of so many places, whose home slots are 0 and up.
+    pub(crate) fn new(places: usize) -> Self {
+        let mut first = 0;
+        let mut offset = 0;
+        let classes = std::array::from_fn(|class| {
+            let (count, free) = match class {
+                0 => (places + SPARE_COUNT, places..places + SPARE_COUNT),
+                _ => {
+                    let count = (places / PLACES_PER_SLOT[class]).max(2);
+                    (count, first..first + count)
+                }
+            };
+            let queue = ArrayQueue::new(if class == 0 { count } else { free.len() });
+            for slot in free {
+                // The queue has room for all of the class's slots.
+                let _: Result<(), u32> = queue.push(slot as u32);
+            }
+            let this = Class { first: first as u32, offset, free: queue };
+            first += count;
+            offset += count * CLASS_SIZES[class];
+            this
+        });
+        // 4096: slots do not share pages with anything else, and no slot straddles a cache line at its beginning.
+        let layout = Layout::from_size_align(offset, 4096).unwrap_or(Layout::new::<u8>());
+        debug_assert_eq!(layout.size(), offset);
+        // SAFETY: the layout's size is not 0.
+        let memory = unsafe { alloc_zeroed(layout) };
+        let Some(memory) = NonNull::new(memory) else { handle_alloc_error(layout) };
+        Self { memory, layout, classes }
+    }
+
+    /// The smallest class whose slots hold a record of so many bytes; every record has one.
+    #[inline]
+    pub(crate) fn class_of(size: usize) -> usize {
+        CLASS_SIZES.iter().position(|class| size + HEADER_SIZE <= *class).unwrap_or(CLASS_SIZES.len() - 1)
+    }
+
+    /// Takes a free slot of this class; of class 0 a spare one.
+    pub(crate) fn take(&self, class: usize) -> Option<u32> {
+        self.classes[class].free.pop()
+    }
+
+    /// Gives a slot back that was taken, or a home slot that another one has replaced.
+    pub(crate) fn give_back(&self, slot: u32) {
+        // Each slot is in one place at a time, and its class's queue has room for all.
+        let _: Result<(), u32> = self.classes[self.class(slot)].free.push(slot);
+    }
+
+    #[inline]
+    fn class(&self, slot: u32) -> usize {
+        if slot < self.classes[1].first {
+            return 0;
+        }
+        self.classes.iter().rposition(|class| class.first <= slot).unwrap_or(0)
+    }
+
+    /// Where a slot begins, and its size.
+    #[inline]
+    fn locate(&self, slot: u32) -> (NonNull<u8>, usize) {
+        let class = self.class(slot);
+        let Class { first, offset, .. } = &self.classes[class];
+        let size = CLASS_SIZES[class];
+        let at = offset + (slot - first) as usize * size;
+        debug_assert!(at + size <= self.layout.size());
+        // SAFETY: slots are numbered within their classes, so the slot lies in the allocation.
+        (unsafe { self.memory.add(at) }, size)
+    }
+
+    /// Fills a slot: the header, and a record of `header.size` bytes.
+    ///
+    /// # Safety
+    ///
+    /// The caller owns the slot (see the module), and the record fits it: [`Slab::class_of`].
+    #[inline]
+    pub(crate) unsafe fn fill(&self, slot: u32, header: SlotHeader, write: impl FnOnce(&mut [u8])) {
+        let (at, size) = self.locate(slot);
+        let record = (header.size as usize).min(size - HEADER_SIZE);
+        // SAFETY: the slot is the caller's alone, so nothing else refers to it; it is aligned for the header, and
+        // header and record lie in it. The memory was zeroed, so all of it is initialised.
+        unsafe {
+            at.cast::<SlotHeader>().write(header);
+            write(std::slice::from_raw_parts_mut(at.add(HEADER_SIZE).as_ptr(), record));
+        }
+    }
+
+    /// What is in a slot.
+    ///
+    /// # Safety
+    ///
+    /// The caller owns the slot, which was filled, and does not fill it or give it back while the record is in use.
+    #[inline]
+    pub(crate) unsafe fn read(&self, slot: u32) -> (SlotHeader, &[u8]) {
+        let (at, size) = self.locate(slot);
+        // SAFETY: as in `fill`; nobody writes to the slot meanwhile.
+        unsafe {
+            let header = at.cast::<SlotHeader>().read();
+            let record = (header.size as usize).min(size - HEADER_SIZE);
+            (header, std::slice::from_raw_parts(at.add(HEADER_SIZE).as_ptr(), record))
+        }
+    }
+
+    /// Has the kernel back all of the memory now, so that no emission meets a page fault.
+    pub(crate) fn touch(&self) {
+        for at in (0..self.layout.size()).step_by(4096) {
+            // SAFETY: nobody has a slot yet: this is called before the slab is shared. The byte lies in it.
+            unsafe { self.memory.add(at).write_volatile(0) };
+        }
+    }
+}
+
+impl Drop for Slab {
+    fn drop(&mut self) {
+        // SAFETY: allocated with this layout in `new`, and nobody has a slot any more.
+        unsafe { dealloc(self.memory.as_ptr(), self.layout) };
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_slot_has_memory_of_its_own() {
+        let slab = Slab::new(64);
+        let last = slab.classes.last().unwrap();
+        let slots: Vec<u32> = (0..last.first + last.free.capacity() as u32).collect();
+        for slot in &slots {
+            let size = CLASS_SIZES[slab.class(*slot)] - HEADER_SIZE;
+            let header = SlotHeader { event_id: 0, size: size as u32, home: *slot, index: 0, count: 1 };
+            // SAFETY: this test owns all slots.
+            unsafe { slab.fill(*slot, header, |bytes| bytes.fill(*slot as u8)) };
+        }
+        for slot in slots {
+            // SAFETY: as above.
+            let (header, bytes) = unsafe { slab.read(slot) };
+            assert_eq!((header.home, bytes.len()), (slot, CLASS_SIZES[slab.class(slot)] - HEADER_SIZE));
+            assert!(bytes.iter().all(|byte| *byte == slot as u8), "slot {slot}");
+        }
+    }
+
+    #[test]
+    fn what_is_given_back_can_be_taken_again_and_no_slot_is_given_twice() {
+        let slab = Slab::new(64);
+        for class in 0..CLASS_SIZES.len() {
+            let taken: Vec<u32> = std::iter::from_fn(|| slab.take(class)).collect();
+            assert!(taken.len() >= 2 && taken.iter().all(|slot| slab.class(*slot) == class));
+            let mut unique = taken.clone();
+            unique.sort_unstable();
+            unique.dedup();
+            assert_eq!(unique.len(), taken.len());
+            taken.iter().for_each(|slot| slab.give_back(*slot));
+            assert_eq!(slab.classes[class].free.len(), taken.len());
+        }
+        // A home slot that a spare one has replaced can be given back too.
+        let spare = slab.take(0).unwrap();
+        slab.give_back(3);
+        assert_eq!(slab.classes[0].free.len(), SPARE_COUNT);
+        slab.give_back(spare);
+    }
+
+    #[test]
+    fn each_record_has_a_class() {
+        assert_eq!(Slab::class_of(132), 0);
+        assert_eq!(Slab::class_of(488), 0);
+        assert_eq!(Slab::class_of(489), 1);
+        assert_eq!(Slab::class_of(RECORD_SIZE_MAX), 4);
+    }
+}
