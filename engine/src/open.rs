@@ -248,10 +248,12 @@ fn notes(
     quarantined_bytes: u64,
 ) -> Vec<(EventType, Vec<u8>)> {
     let mut notes = Vec::new();
+    // Where segments are given up, the records of damage that is known may be in them.
+    let all_is_kept = report.kept == report.segments.len();
     let new_damage: Vec<_> = report
         .kept_segments()
         .iter()
-        .filter(|segment| segment.verdict != semj_recovery::Verdict::KnownDamage)
+        .filter(|segment| !all_is_kept || segment.verdict != semj_recovery::Verdict::KnownDamage)
         .flat_map(|segment| {
             segment.damaged.iter().map(|damage| DamagedRange {
                 segment_number: segment.number,

@@ -271,6 +271,22 @@ fn salvage_keeps_all_that_proves_itself_and_the_damage_is_known_from_then_on() {
 }
 
 #[test]
+fn known_damage_stays_known_when_the_segment_that_records_it_is_given_up() {
+    let dir = three_segments();
+    flip(&segments(dir.path())[0], event_offset(dir.path(), 1, 4));
+    let journal = Journal::open(dir.path(), options(OpenMode::Salvage)).unwrap();
+    emit(&journal, 2);
+    journal.close().unwrap();
+    // The record of the first segment's damage is in the fourth; now the third is damaged too.
+    flip(&segments(dir.path())[2], JournalHeader::SIZE + 600);
+    Journal::open(dir.path(), options(OpenMode::PointInTime)).unwrap().close().unwrap();
+    let kept = ids(dir.path(), OpenMode::Strict);
+    assert_eq!(kept, (1..=20).filter(|id| *id != 5).collect::<Vec<_>>());
+    let reader = Reader::open(dir.path(), OpenMode::Strict).unwrap();
+    assert_eq!(reader.report().segments[0].verdict, Verdict::KnownDamage);
+}
+
+#[test]
 fn missing_swapped_renamed_and_doubled_segments_are_noticed() {
     type Change = fn(&[PathBuf]);
     let changes: [(&str, Change); 6] = [
