@@ -221,3 +221,27 @@ fn a_journal_without_a_thread_commits_when_it_is_asked_or_full() {
     assert_eq!(journal.close().unwrap().last_durable_id, 3000);
     assert_eq!(Reader::open(dir.path(), OpenMode::Strict).unwrap().iter(..).count(), 3000);
 }
+
+#[test]
+fn a_child_process_that_is_being_started_does_not_keep_the_lock() {
+    use std::os::unix::process::CommandExt as _;
+    let dir = tempfile::tempdir().unwrap();
+    let journal = Journal::open(dir.path(), small()).unwrap();
+    let started = std::time::Instant::now();
+    let child = std::thread::spawn(move || {
+        let mut command = std::process::Command::new("true");
+        // SAFETY: between fork and exec only a sleep is done, which is async-signal-safe.
+        unsafe {
+            command.pre_exec(|| {
+                std::thread::sleep(std::time::Duration::from_millis(1500));
+                Ok(())
+            });
+        }
+        command.status().unwrap();
+    });
+    std::thread::sleep(std::time::Duration::from_millis(100));
+    journal.close().unwrap();
+    Journal::open(dir.path(), small()).unwrap().close().unwrap();
+    assert!(started.elapsed() < std::time::Duration::from_millis(1500), "the child is past its exec already");
+    child.join().unwrap();
+}

@@ -82,7 +82,7 @@ impl Medium for Disk {
         }
         file.set_len(0)?;
         file.write_all_at(format!("{}\n", std::process::id()).as_bytes(), 0)?;
-        Ok(LockOutcome::Acquired(Box::new(DiskLock { _file: file, path: path.to_owned() })))
+        Ok(LockOutcome::Acquired(Box::new(DiskLock { file, path: path.to_owned() })))
     }
 
     fn monotonic_ns(&self) -> i64 {
@@ -118,16 +118,21 @@ fn nanoseconds(time: Timespec) -> i64 {
     time.tv_sec * 1_000_000_000 + time.tv_nsec
 }
 
-/// Holds the lock for as long as the file is open.
+/// Holds the lock until it is dropped.
 #[derive(Debug)]
 struct DiskLock {
-    _file: fs::File,
+    file: fs::File,
     path: PathBuf,
 }
 
 impl Drop for DiskLock {
     fn drop(&mut self) {
-        tracing::trace!(path = %self.path.display(), "lock given back");
+        // Closing the file is not enough: a child process that was just forked has it open too until it executes its
+        // program, and would keep the lock.
+        match fs2::FileExt::unlock(&self.file) {
+            Ok(()) => tracing::trace!(path = %self.path.display(), "lock given back"),
+            Err(error) => tracing::warn!(path = %self.path.display(), %error, "lock not given back"),
+        }
     }
 }
 
