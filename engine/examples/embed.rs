@@ -10,10 +10,11 @@ fn main() -> Result<(), semj::Error> {
     journal.sync()?; // on disk from here on, whatever happens
 
     let reader = journal.reader(); // a view of what is committed now
-    if let Some(record) = reader.get(id) {
+    if let Some(record) = reader.get(id)? {
         println!("{} {:?}", record.event_type(), record.payload());
     }
     for record in reader.iter(1..) {
+        let record = record?;
         println!("{} {}", record.event_id(), record.event_type());
     }
 

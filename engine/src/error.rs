@@ -58,6 +58,12 @@ pub enum Error {
         /// Everything that was found.
         report: Box<Report>,
     },
+    /// A file is not what it was when it was opened: somebody made it shorter, or wrote into it.
+    #[error("{}: changed by somebody else while it was read", path.display())]
+    Changed {
+        /// The file.
+        path: PathBuf,
+    },
     /// The event can't be held by the format.
     #[error("the event can't be recorded: {0}")]
     Draft(#[from] DraftError),

@@ -11,9 +11,10 @@
 //! journal.sync()?; // on disk from here on, whatever happens
 //!
 //! let reader = journal.reader();
-//! let record = reader.get(id).unwrap();
+//! let record = reader.get(id)?.unwrap();
 //! assert_eq!(record.payload(), b"hello");
 //! for record in reader.iter(..) {
+//!     let record = record?;
 //!     println!("{} {}", record.event_id(), record.event_type());
 //! }
 //! journal.close()?;

@@ -87,6 +87,9 @@ fn try_examine_dir(medium: &dyn Medium, dir: &Path, mode: OpenMode) -> Result<Fo
         })
         .collect();
     let report = examine(&inputs, watermark, mode);
+    if let Some(((_, name), _)) = names.iter().zip(&maps).find(|(_, map)| !map.is_intact()) {
+        return Err(Error::Changed { path: dir.join(name) });
+    }
     Ok(Found { maps, report })
 }
 
@@ -114,10 +117,11 @@ impl Found {
     }
 
     /// The segments that are kept, for reading.
-    pub(crate) fn into_segments(self) -> Vec<Arc<Segment>> {
+    pub(crate) fn into_segments(self, dir: &Path) -> Vec<Arc<Segment>> {
         let kept = self.report.kept_segments().iter().zip(self.maps);
         kept.filter_map(|(report, map)| {
-            Some(Arc::new(Segment::found(report.opening?, map, report.extents.clone())))
+            let path = dir.join(&report.name);
+            Some(Arc::new(Segment::found(report.opening?, path, map, report.extents.clone())))
         })
         .collect()
     }
@@ -203,7 +207,7 @@ pub(crate) fn open_for_writing(
     let watermark =
         WatermarkWriter::open(medium, dir, &report.watermark, &writer, &chain, next_event_id - 1)?;
 
-    let mut segments = found.into_segments();
+    let mut segments = found.into_segments(dir);
     segments.push(Arc::clone(writer.segment()));
     Ok(Opened { report, segments, writer, watermark, chain, next_event_id })
 }

@@ -48,7 +48,7 @@ impl Reader {
         let found = open::examine_dir(medium, dir, mode)?;
         let found = found.accepted(dir)?.of_some(dir)?;
         let report = Arc::new(found.report.clone());
-        Ok(Self::new(Arc::new(found.into_segments()), report))
+        Ok(Self::new(Arc::new(found.into_segments(dir)), report))
     }
 
     pub(crate) fn new(segments: Arc<Vec<Arc<Segment>>>, report: Arc<Report>) -> Self {
@@ -62,11 +62,18 @@ impl Reader {
     }
 
     /// The event with this id.
-    pub fn get(&self, event_id: u64) -> Option<Record<'_>> {
-        self.iter(event_id..=event_id).next()
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Changed`].
+    pub fn get(&self, event_id: u64) -> Result<Option<Record<'_>>, Error> {
+        self.iter(event_id..=event_id).next().transpose()
     }
 
-    /// The events whose ids lie in this range, in their order.
+    /// The events whose ids lie in this range, in their order. Behind an error there are no more.
+    ///
+    /// A file that somebody makes shorter while it is read gives [`Error::Changed`]; of a record that was given out
+    /// before, what is gone then reads as zeros, and [`Reader::check`] says so.
     pub fn iter(&self, event_ids: impl RangeBounds<u64>) -> Events<'_> {
         let first = match event_ids.start_bound() {
             Bound::Included(&id) => id,
@@ -84,6 +91,15 @@ impl Reader {
         let at = behind.saturating_sub(1);
         let records = self.records_of(at, |segment, end| segment.walk_from(first, end));
         Events { records, first, last }
+    }
+
+    /// Whether everything that was read up to now was in the files.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Changed`]: somebody has made a file shorter.
+    pub fn check(&self) -> Result<(), Error> {
+        self.segments.iter().try_for_each(|segment| segment.check())
     }
 
     /// All records, the journal's own included, with the places where they stand.
@@ -139,14 +155,21 @@ pub struct Records<'r> {
 }
 
 impl<'r> Iterator for Records<'r> {
-    type Item = Located<'r>;
+    type Item = Result<Located<'r>, Error>;
 
     #[inline]
-    fn next(&mut self) -> Option<Located<'r>> {
+    fn next(&mut self) -> Option<Self::Item> {
         loop {
             let opening = &self.reader.segments.get(self.segment)?.opening;
-            if let Some((offset, record)) = self.walk.as_mut()?.next() {
-                return Some(Located { opening, offset: offset as u64, record });
+            match self.walk.as_mut()?.next() {
+                Some(Ok((offset, record))) => {
+                    return Some(Ok(Located { opening, offset: offset as u64, record }));
+                }
+                Some(Err(error)) => {
+                    self.walk = None;
+                    return Some(Err(error));
+                }
+                None => {}
             }
             self.segment += 1;
             let end = self.reader.end_of(self.segment);
@@ -165,27 +188,34 @@ pub struct Events<'r> {
 
 impl<'r> Events<'r> {
     /// The same events with the places where they stand.
-    pub fn located(self) -> impl Iterator<Item = Located<'r>> {
-        let Self { records, first, last } = self;
-        records
-            .filter(move |located| !located.record.is_control() && located.record.event_id() >= first)
-            .take_while(move |located| located.record.event_id() <= last)
+    pub fn located(mut self) -> impl Iterator<Item = Result<Located<'r>, Error>> {
+        std::iter::from_fn(move || self.next_located())
+    }
+
+    #[inline]
+    fn next_located(&mut self) -> Option<Result<Located<'r>, Error>> {
+        loop {
+            let located = match self.records.next()? {
+                Ok(located) => located,
+                Err(error) => return Some(Err(error)),
+            };
+            if located.record.is_control() || located.record.event_id() < self.first {
+                continue;
+            }
+            if located.record.event_id() > self.last {
+                self.records.walk = None;
+                return None;
+            }
+            return Some(Ok(located));
+        }
     }
 }
 
 impl<'r> Iterator for Events<'r> {
-    type Item = Record<'r>;
+    type Item = Result<Record<'r>, Error>;
 
     #[inline]
-    fn next(&mut self) -> Option<Record<'r>> {
-        let Self { records, first, .. } = self;
-        let record = records
-            .map(|located| located.record)
-            .find(|record| !record.is_control() && record.event_id() >= *first)?;
-        if record.event_id() > self.last {
-            self.records.walk = None;
-            return None;
-        }
-        Some(record)
+    fn next(&mut self) -> Option<Self::Item> {
+        Some(self.next_located()?.map(|located| located.record))
     }
 }

@@ -1,5 +1,7 @@
 //! A segment as readers see it: mapped, with an end up to which it is committed, and an index.
 
+use std::hint::black_box;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -8,12 +10,15 @@ use semj_format::{JournalHeader, Record, Records, SegmentOpen};
 use semj_index::SparseIndex;
 use semj_recovery::Extent;
 
+use crate::error::Error;
 use crate::medium::Map;
 
 /// A segment as readers see it. Shared by the committer, which moves its end, and any number of readers.
 #[derive(Debug)]
 pub(crate) struct Segment {
     pub(crate) opening: SegmentOpen,
+    /// Its file, for errors.
+    path: PathBuf,
     map: Box<dyn Map>,
     /// Where the records stand; the last one's end is bounded by `end` too.
     extents: Vec<Extent>,
@@ -25,13 +30,25 @@ pub(crate) struct Segment {
 
 impl Segment {
     /// A segment that has just been created and whose records end at `end`.
-    pub(crate) fn active(opening: SegmentOpen, map: Box<dyn Map>, end: usize) -> Self {
+    pub(crate) fn active(opening: SegmentOpen, path: PathBuf, map: Box<dyn Map>, end: usize) -> Self {
         let extents = vec![Extent { start: JournalHeader::SIZE, end: map.size() }];
-        Self { opening, map, extents, end: AtomicUsize::new(end), index: RwLock::new(SparseIndex::new()) }
+        Self {
+            opening,
+            path,
+            map,
+            extents,
+            end: AtomicUsize::new(end),
+            index: RwLock::new(SparseIndex::new()),
+        }
     }
 
     /// A segment that was found, with its records standing in `extents`, which were checked.
-    pub(crate) fn found(opening: SegmentOpen, map: Box<dyn Map>, extents: Vec<Extent>) -> Self {
+    pub(crate) fn found(
+        opening: SegmentOpen,
+        path: PathBuf,
+        map: Box<dyn Map>,
+        extents: Vec<Extent>,
+    ) -> Self {
         let mut index = SparseIndex::new();
         for extent in &extents {
             let walk = Records::new(map.bytes(extent.start..extent.end), 0).map_while(Result::ok);
@@ -40,7 +57,7 @@ impl Segment {
             }
         }
         let end = extents.last().map_or(0, |extent| extent.end);
-        Self { opening, map, extents, end: AtomicUsize::new(end), index: RwLock::new(index) }
+        Self { opening, path, map, extents, end: AtomicUsize::new(end), index: RwLock::new(index) }
     }
 
     /// Makes a group visible that the committer has written before `end`: first its events in the index, then
@@ -57,6 +74,19 @@ impl Segment {
     /// Offset up to which the segment is committed.
     pub(crate) fn end(&self) -> usize {
         self.end.load(Ordering::Acquire)
+    }
+
+    /// Whether all of a record's bytes are in the file.
+    #[inline]
+    fn holds(&self, record: &Record<'_>) -> bool {
+        // A file loses bytes from its end: the last one says it for all.
+        black_box(record.bytes().last().copied());
+        self.map.is_intact()
+    }
+
+    /// Whether nothing that was read of the segment was gone from its file.
+    pub(crate) fn check(&self) -> Result<(), Error> {
+        if self.map.is_intact() { Ok(()) } else { Err(Error::Changed { path: self.path.clone() }) }
     }
 
     /// A walk over the records before `end`, from the first event on whose id is at least `event_id`, or a
@@ -89,15 +119,22 @@ pub(crate) struct Walk<'s> {
 }
 
 impl<'s> Iterator for Walk<'s> {
-    type Item = (usize, Record<'s>);
+    type Item = Result<(usize, Record<'s>), Error>;
 
     #[inline]
     fn next(&mut self) -> Option<Self::Item> {
         loop {
-            // The extents were checked when the segment was found or written, so no frame is wrong here; a
-            // file that was changed from outside since then ends the walk early.
-            if let Some(Ok((offset, record))) = self.records.next() {
-                return Some((self.base + offset, record));
+            match self.records.next() {
+                Some(Ok((offset, record))) if self.segment.holds(&record) => {
+                    return Some(Ok((self.base + offset, record)));
+                }
+                // The extents were checked when the segment was found or written: somebody has changed the file.
+                Some(_) => {
+                    self.records = Records::new(&[], 0);
+                    self.extents = &[];
+                    return Some(Err(Error::Changed { path: self.segment.path.clone() }));
+                }
+                None => {}
             }
             let (extent, rest) = self.extents.split_first()?;
             self.extents = rest;

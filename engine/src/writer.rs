@@ -180,7 +180,7 @@ impl SegmentWriter {
         let mut commit_leaves = MerkleTree::new();
         commit_leaves.push(leaf);
         Ok(Self {
-            segment: Arc::new(Segment::active(opening, map, at)),
+            segment: Arc::new(Segment::active(opening, path.clone(), map, at)),
             file,
             path,
             size: new.size as usize,

@@ -40,12 +40,15 @@ fn events_come_back_by_id_and_in_order_across_rotations_and_reopens() {
         journal.sync().unwrap();
         let reader = journal.reader();
         let last = (round + 1) * 2000;
-        assert_eq!(reader.iter(..).map(|r| r.event_id()).collect::<Vec<_>>(), (1..=last).collect::<Vec<_>>());
+        assert_eq!(
+            reader.iter(..).map(|r| r.unwrap().event_id()).collect::<Vec<_>>(),
+            (1..=last).collect::<Vec<_>>()
+        );
         for id in [1, last / 2, last] {
-            assert_eq!(reader.get(id).unwrap().payload(), write_event(id));
+            assert_eq!(reader.get(id).unwrap().unwrap().payload(), write_event(id));
         }
-        assert!(reader.get(0).is_none() && reader.get(last + 1).is_none());
-        assert!(reader.iter(10..=12).map(|r| r.event_id()).eq(10..=12));
+        assert!(reader.get(0).unwrap().is_none() && reader.get(last + 1).unwrap().is_none());
+        assert!(reader.iter(10..=12).map(|r| r.unwrap().event_id()).eq(10..=12));
         let stats = journal.close().unwrap();
         assert_eq!((stats.last_durable_id, stats.events_emitted), (last, 2000));
     }
@@ -106,13 +109,13 @@ fn imported_ids_are_kept_and_must_increase() {
     assert!(matches!(journal.import(&with_id(u64::MAX)), Err(Error::Exhausted { .. })));
     journal.sync().unwrap();
     let reader = journal.reader();
-    assert_eq!(reader.get(500).unwrap().header().root_cause_event_id, 0);
-    let assigned = reader.get(501).unwrap().header();
+    assert_eq!(reader.get(500).unwrap().unwrap().header().root_cause_event_id, 0);
+    let assigned = reader.get(501).unwrap().unwrap().header();
     assert_eq!(
         (assigned.local_sequence, assigned.global_sequence, assigned.root_cause_event_id),
         (7, 501, 501)
     );
-    assert!(reader.get(499).is_none());
+    assert!(reader.get(499).unwrap().is_none());
     drop(journal);
     let journal = Journal::open(dir.path(), small()).unwrap();
     assert!(matches!(journal.import(&with_id(501)), Err(Error::IdOrder { .. })));
@@ -128,7 +131,7 @@ fn a_batch_is_one_commit_group() {
     journal.sync().unwrap();
     let reader = journal.reader();
     let commits: Vec<semj_format::Commit> =
-        reader.records().filter_map(|at| semj_format::control::parse(&at.record).unwrap()).collect();
+        reader.records().filter_map(|at| semj_format::control::parse(&at.unwrap().record).unwrap()).collect();
     let group = commits.iter().find(|commit| commit.event_count > 0).unwrap();
     assert_eq!((group.first_event_id, group.last_event_id, group.event_count), (1, 40, 40));
 }
@@ -153,9 +156,10 @@ fn threads_get_contiguous_ids_and_every_event_is_there() {
     });
     journal.close().unwrap();
     let reader = Reader::open(dir.path(), OpenMode::Strict).unwrap();
-    assert!(reader.iter(..).map(|r| r.event_id()).eq(1..=20_000));
+    assert!(reader.iter(..).map(|r| r.unwrap().event_id()).eq(1..=20_000));
     let mut next = [0u32; 4];
     for record in reader.iter(..) {
+        let record = record.unwrap();
         let (thread, n) = record.payload().split_at(4);
         let thread = u32::from_le_bytes(thread.try_into().unwrap()) as usize;
         assert_eq!(u32::from_le_bytes(n.try_into().unwrap()), next[thread], "order within a thread");
@@ -169,7 +173,7 @@ fn events_become_visible_without_a_sync() {
     let journal = Journal::open(dir.path(), small()).unwrap();
     emit(&journal, 1);
     let deadline = std::time::Instant::now() + std::time::Duration::from_secs(10);
-    while journal.reader().get(1).is_none() {
+    while journal.reader().get(1).unwrap().is_none() {
         assert!(std::time::Instant::now() < deadline);
         std::thread::yield_now();
     }
@@ -210,7 +214,7 @@ fn a_journal_without_a_thread_commits_when_it_is_asked_or_full() {
     let options = Options { commit_on: CommitOn::CallersThread, buffer_events: 1024, ..small() };
     let journal = Journal::open(dir.path(), options).unwrap();
     emit(&journal, 1);
-    assert!(journal.reader().get(1).is_none(), "nothing happens between calls");
+    assert!(journal.reader().get(1).unwrap().is_none(), "nothing happens between calls");
     journal.sync().unwrap();
     assert_eq!((journal.stats().last_durable_id, journal.reader().iter(..).count()), (1, 1));
     for n in 2..=3000 {

@@ -728,4 +728,8 @@ impl Map for SimulatedMap {
     fn bytes(&self, range: Range<usize>) -> &[u8] {
         self.memory.bytes(range)
     }
+
+    fn is_intact(&self) -> bool {
+        true
+    }
 }

@@ -96,6 +96,7 @@ impl Model {
     fn check(&self, reader: Option<&Reader>) -> Result<u64, String> {
         let mut last = 0;
         for record in reader.into_iter().flat_map(|reader| reader.iter(..)) {
+            let record = record.map_err(|error| format!("I1: {error}"))?;
             if record.event_id() != last + 1 {
                 return Err(format!("I2: event {} follows {last}", record.event_id()));
             }
@@ -403,6 +404,7 @@ impl History {
         // Where the protected bytes end in the newest segment: behind the last event that is marked there.
         let marked = reader
             .records()
+            .filter_map(Result::ok)
             .filter(|at| at.opening.segment_number == newest.number)
             .filter(|at| !at.record.is_control() && at.record.event_id() <= model.marked);
         let Some(last) = marked.last() else { return Ok(()) };

@@ -53,13 +53,14 @@ fn quarantined(dir: &Path) -> Vec<Vec<u8>> {
 }
 
 fn ids(dir: &Path, mode: OpenMode) -> Vec<u64> {
-    Reader::open(dir, mode).unwrap().iter(..).map(|record| record.event_id()).collect()
+    Reader::open(dir, mode).unwrap().iter(..).map(|record| record.unwrap().event_id()).collect()
 }
 
 /// Where the records of one segment stand, as a strict reader sees them.
 fn records(dir: &Path, segment_number: u64) -> Vec<(usize, usize, Type)> {
     let reader = Reader::open(dir, OpenMode::Strict).unwrap();
-    let located = reader.records().filter(|at| at.opening.segment_number == segment_number);
+    let located =
+        reader.records().map(|at| at.unwrap()).filter(|at| at.opening.segment_number == segment_number);
     located.map(|at| (at.offset as usize, at.record.len(), at.record.event_type())).collect()
 }
 
@@ -93,7 +94,7 @@ fn after_a_crash_the_old_segment_is_never_appended_to_and_a_new_epoch_begins() {
     let opening = reader.report().segments[1].opening.unwrap();
     assert_eq!(opening.previous_end_offset, reader.report().segments[0].end as u64);
     let recovered: Vec<Recovered> =
-        reader.records().filter_map(|at| control::parse(&at.record).unwrap()).collect();
+        reader.records().filter_map(|at| control::parse(&at.unwrap().record).unwrap()).collect();
     assert_eq!(recovered.len(), 1);
     assert_eq!((recovered[0].kept_events, recovered[0].quarantined_bytes), (10, 0));
 }
@@ -241,7 +242,7 @@ fn point_in_time_keeps_the_prefix_and_quarantines_the_rest() {
     assert_eq!(quarantined.len(), 2);
     assert!(quarantined[1] == before[2], "the later segment, whole");
     let reader = Reader::open(dir.path(), OpenMode::Strict).unwrap();
-    let gap: Gap = reader.records().find_map(|at| control::parse(&at.record).unwrap()).unwrap();
+    let gap: Gap = reader.records().find_map(|at| control::parse(&at.unwrap().record).unwrap()).unwrap();
     assert_eq!((gap.first_event_id, gap.last_event_id), (15, 30));
     let opening: SegmentOpen = reader.report().segments.last().unwrap().opening.unwrap();
     assert_eq!((opening.previous_segment, opening.segment_number, opening.epoch), (2, 4, 2));

@@ -63,7 +63,7 @@ fn watermark(dir: &Path) -> WatermarkFile {
 }
 
 fn ids(dir: &Path) -> Vec<u64> {
-    Reader::open(dir, OpenMode::Strict).unwrap().iter(..).map(|record| record.event_id()).collect()
+    Reader::open(dir, OpenMode::Strict).unwrap().iter(..).map(|record| record.unwrap().event_id()).collect()
 }
 
 /// Why a strict open refuses: the verdict on the newest segment, and the fault in words.
@@ -142,7 +142,7 @@ fn a_journal_whose_segments_are_all_gone_is_not_begun_anew_unasked() {
     assert_eq!(journal.emit(&Event::new(EventType::FILESYSTEM_WRITE)).unwrap(), 21);
     journal.sync().unwrap();
     let reader = journal.reader();
-    let gap: Option<Gap> = reader.records().find_map(|at| control::parse(&at.record).ok().flatten());
+    let gap: Option<Gap> = reader.records().find_map(|at| control::parse(&at.unwrap().record).ok().flatten());
     assert_eq!(gap.map(|gap| (gap.first_event_id, gap.last_event_id)), Some((1, 20)));
     assert_eq!(journal.stats().segment_number, 3);
     journal.close().unwrap();

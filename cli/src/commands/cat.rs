@@ -60,14 +60,16 @@ pub(crate) fn run(args: &Args) -> Result<Outcome> {
     let limit = args.limit.map_or(usize::MAX, |limit| usize::try_from(limit).unwrap_or(usize::MAX));
     let mut out = output::stdout();
     if args.control {
-        let records = reader
-            .records()
-            .filter(|at| at.record.is_control() || (ids.first..=ids.last).contains(&at.record.event_id()));
+        let is_shown = |at: &Located<'_>| {
+            at.record.is_control() || (ids.first..=ids.last).contains(&at.record.event_id())
+        };
+        let records = reader.records().filter(|at| at.as_ref().map_or(true, is_shown));
         for located in records.take(limit) {
-            print(&located, args.json, &mut out)?;
+            print(&located?, args.json, &mut out)?;
         }
     } else {
         for located in reader.iter(ids.first..=ids.last).located().take(limit) {
+            let located = located?;
             print(&located, args.json, &mut out)?;
         }
     }

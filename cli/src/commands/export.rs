@@ -55,6 +55,7 @@ pub(crate) fn run(args: &Args) -> Result<Outcome> {
     match args.format {
         Format::Jsonl => {
             for record in reader.iter(..) {
+                let record = record?;
                 json::write_event(&record, &mut out)?;
                 events += 1;
                 if events.is_multiple_of(4096) {
@@ -62,7 +63,10 @@ pub(crate) fn run(args: &Args) -> Result<Outcome> {
                 }
             }
         }
-        Format::Kernel => events = kernel::write(reader.iter(..), &mut out)?.total_events,
+        Format::Kernel => {
+            events = kernel::write(reader.iter(..).map_while(Result::ok), &mut out)?.total_events;
+            reader.check()?;
+        }
     }
     out.flush()?;
     bar.finish_and_clear();

@@ -43,6 +43,7 @@ pub(crate) fn run(args: &Args) -> Result<Outcome> {
     let mut own = Share::default();
     let mut times: Option<(i64, i64)> = None;
     for located in reader.records() {
+        let located = located?;
         let record = located.record;
         if record.is_control() {
             own.add(record.len());
@@ -68,7 +69,7 @@ pub(crate) fn run(args: &Args) -> Result<Outcome> {
     let events: u64 = by_type.values().map(|share| share.records).sum();
     let bytes: u64 = report.segments.iter().map(|segment| segment.end as u64).sum();
     let commits: u64 = report.segments.iter().map(|segment| segment.totals.commits).sum();
-    let first_id = reader.iter(..).next().map_or(0, |record| record.event_id());
+    let first_id = reader.iter(..).next().transpose()?.map_or(0, |record| record.event_id());
     let last_id = report.tip.map_or(0, |tip| tip.last_event_id);
     let losses = output::losses(report);
 

@@ -14,6 +14,7 @@ use memmap2::{Mmap, MmapOptions};
 use rustix::fs::{FallocateFlags, fallocate};
 use rustix::time::{ClockId, Timespec, clock_gettime};
 
+use super::sigbus::Watch;
 use super::{ClockAnchor, File, LockOutcome, Map, Medium};
 
 /// The machine's own file systems and clocks.
@@ -184,31 +185,35 @@ impl File for DiskFile {
             return Ok(Box::new(DiskMap { map: None }));
         }
         // SAFETY: the map is read-only, and `bytes` below is its only way out. The engine asks there only for
-        // bytes that it has published, which it never writes again, and never makes a file shorter. Another
-        // program that changes or cuts a journal's file under a reader is outside of what can be kept safe
-        // with a map; the same holds for every program that maps a file.
+        // bytes that it has published, which it never writes again, and never makes a file shorter. If another program
+        // makes it shorter, the watch turns what is gone into zeros. One that writes into a journal's file is outside
+        // of what can be kept safe with a map, as for every program that maps a file.
         let map = unsafe { MmapOptions::new().len(size).map(&self.file)? };
-        Ok(Box::new(DiskMap { map: Some(map) }))
+        let watch = Watch::new(map.as_ptr() as usize, map.len());
+        Ok(Box::new(DiskMap { map: Some((watch, map)) }))
     }
 }
 
 #[derive(Debug)]
 struct DiskMap {
-    /// Nothing can be mapped of an empty file.
-    map: Option<Mmap>,
+    /// Nothing can be mapped of an empty file. The watch is dropped first.
+    map: Option<(Watch, Mmap)>,
 }
 
 impl Map for DiskMap {
     fn size(&self) -> usize {
-        self.map.as_ref().map_or(0, |map| map.len())
+        self.map.as_ref().map_or(0, |(_, map)| map.len())
     }
 
     fn bytes(&self, range: Range<usize>) -> &[u8] {
-        let Some(map) = &self.map else { return &[] };
+        let Some((_, map)) = &self.map else { return &[] };
         let end = range.end.min(map.len());
         let start = range.start.min(end);
         // SAFETY: start <= end <= the map's length, so the range lies in the map, which lives as long as
         // `self`. A slice of the whole map would also cover bytes that are still being written.
         unsafe { std::slice::from_raw_parts(map.as_ptr().add(start), end - start) }
+    }
+    fn is_intact(&self) -> bool {
+        self.map.as_ref().is_none_or(|(watch, _)| watch.is_intact())
     }
 }

@@ -10,6 +10,7 @@
 //! * After a failed sync nothing is known of the bytes it was to make durable.
 
 mod disk;
+mod sigbus;
 
 use std::fmt::Debug;
 use std::io;
@@ -94,4 +95,7 @@ pub trait Map: Debug + Send + Sync {
     /// The caller asks for ranges that nobody writes to any more: what the journal has published, or a file
     /// that has no writer.
     fn bytes(&self, range: Range<usize>) -> &[u8];
+    /// Whether everything that was read through the map up to now was in the file. When somebody else makes the file
+    /// shorter, what is gone reads as zeros, and this says so behind the read.
+    fn is_intact(&self) -> bool;
 }

@@ -348,6 +348,7 @@ fn check(dir: &Path) -> Result<(), String> {
 fn events(journal: &Journal) -> Result<u64, String> {
     let mut last = 0;
     for record in journal.reader().iter(..) {
+        let record = record.map_err(|error| error.to_string())?;
         last += 1;
         if record.event_id() != last {
             return Err(format!("I2: event {} stands in place {last}", record.event_id()));
