@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use semj_format::control::{self, Body, PreviousEnd};
-use semj_format::digest::MerkleTree;
+use semj_format::digest::{MerkleTree, RecordTree};
 use semj_format::journal_header::FLAG_SEALED;
 use semj_format::{Commit, Digest, Draft, EventType, JournalHeader, SegmentOpen, SegmentSeal};
 
@@ -46,12 +46,13 @@ pub(crate) struct Chain {
 impl Chain {
     /// Closes a group: appends its Commit to it and moves the chain on.
     fn commit(&mut self, batch: &mut Batch, monotonic_ns: i64) -> CommitLeaf {
-        let mut tree = MerkleTree::new();
+        let mut tree = RecordTree::new();
         for (_, record) in batch.records() {
-            tree.push(record.leaf());
+            tree.push(record.bytes());
         }
         self.commit_sequence += 1;
         let record_count = tree.count();
+        let root = tree.root();
         let commit = Commit {
             commit_sequence: self.commit_sequence,
             epoch: self.epoch,
@@ -64,7 +65,7 @@ impl Chain {
             synced_upto: self.synced_upto,
             flags: 0,
             reserved: 0,
-            root: tree.root(),
+            root,
             previous_digest: self.digest,
             digest: Digest::ZERO,
         }

@@ -5,7 +5,6 @@
 
 use core::fmt;
 
-use sha2::block_api::compress256;
 use sha2::{Digest as _, Sha256};
 
 /// A SHA-256 digest.
@@ -38,50 +37,9 @@ enum Domain {
     Seal = 3,
 }
 
-/// The state that SHA-256 begins with (FIPS 180-4, §5.3.3).
-const INITIAL_STATE: [u32; 8] =
-    [0x6a09_e667, 0xbb67_ae85, 0x3c6e_f372, 0xa54f_f53a, 0x510e_527f, 0x9b05_688c, 0x1f83_d9ab, 0x5be0_cd19];
-/// Bytes of a block.
-const BLOCK_SIZE: usize = 64;
-/// Bytes of the message's length at the end of the last block.
-const LENGTH_SIZE: usize = 8;
-
 /// The SHA-256 of the domain's byte and the message.
-///
-/// A message is a record of some hundred bytes, most of the time, and there are millions. So the blocks behind
-/// the first, in which the domain's byte shifts the message, go to the compression function as they lie in
-/// memory; a hasher that takes its input in pieces costs a tenth more.
 fn sha256(domain: Domain, message: &[u8]) -> Digest {
-    let mut state = INITIAL_STATE;
-    let mut last = [0; 2 * BLOCK_SIZE];
-    last[0] = domain as u8;
-    let tail_size = match message.split_at_checked(BLOCK_SIZE - 1) {
-        Some((head, rest)) => {
-            last[1..BLOCK_SIZE].copy_from_slice(head);
-            let (blocks, tail) = rest.as_chunks::<BLOCK_SIZE>();
-            compress256(&mut state, last[..BLOCK_SIZE].as_chunks().0);
-            compress256(&mut state, blocks);
-            last[..BLOCK_SIZE].fill(0);
-            last[..tail.len()].copy_from_slice(tail);
-            tail.len()
-        }
-        None => {
-            last[1..=message.len()].copy_from_slice(message);
-            1 + message.len()
-        }
-    };
-    // The padding: a bit that is set, zeros, the length in bits.
-    last[tail_size] = 0x80;
-    let size = if tail_size < BLOCK_SIZE - LENGTH_SIZE { BLOCK_SIZE } else { 2 * BLOCK_SIZE };
-    let bit_count = (1 + message.len() as u64) * 8;
-    last[size - LENGTH_SIZE..size].copy_from_slice(&bit_count.to_be_bytes());
-    compress256(&mut state, last[..size].as_chunks().0);
-
-    let mut digest = Digest::ZERO;
-    for (bytes, word) in digest.0.chunks_exact_mut(4).zip(state) {
-        bytes.copy_from_slice(&word.to_be_bytes());
-    }
-    digest
+    Digest(semj_sha256::digest(domain as u8, message))
 }
 
 /// The hash of an inner node of a tree.
@@ -154,6 +112,45 @@ impl MerkleTree {
         self.count += 1;
     }
 
+    /// Adds the leaves of these records at the right, hashed together.
+    ///
+    /// The tree is the same as if they came one by one. But hashes that don't depend on one another take much less
+    /// time side by side: those of the leaves, then those of each level above them.
+    pub fn extend(&mut self, records: &[&[u8]]) {
+        for records in records.chunks(HASHED_TOGETHER) {
+            match records {
+                [record] => self.push(leaf(record)),
+                _ => self.extend_by_few(records),
+            }
+        }
+    }
+
+    /// As [`Self::extend`], for at most [`HASHED_TOGETHER`] records.
+    fn extend_by_few(&mut self, records: &[&[u8]]) {
+        // What is new at a level, from index 1 on. Before it is room for the left neighbour of the first.
+        let mut nodes = [[0; 32]; 1 + HASHED_TOGETHER];
+        let mut count = records.len();
+        semj_sha256::digest_many(Domain::Leaf as u8, records, &mut nodes[1..]);
+        for (level, peak) in self.peaks.iter_mut().enumerate() {
+            if count == 0 {
+                break;
+            }
+            let mut start = 1;
+            if self.count >> level & 1 == 1 {
+                nodes[0] = peak.0;
+                start = 0;
+            }
+            let row = &mut nodes[start..=count];
+            if let ([.., last], false) = (&*row, row.len().is_multiple_of(2)) {
+                // A node without a neighbour is a complete subtree; what is behind it comes later.
+                *peak = Digest(*last);
+            }
+            count = semj_sha256::digest_pairs(Domain::Node as u8, row);
+            nodes.copy_within(start..start + count, 1);
+        }
+        self.count += records.len() as u64;
+    }
+
     /// The root over the leaves so far. The root over none is the SHA-256 of nothing, as in RFC 9162.
     pub fn root(&self) -> Digest {
         self.peaks
@@ -168,6 +165,69 @@ impl MerkleTree {
     /// Empties the tree.
     pub fn clear(&mut self) {
         self.count = 0;
+    }
+}
+
+/// Records whose leaves are hashed at once.
+const HASHED_TOGETHER: usize = 256;
+/// And bytes of records: what is gathered should still be in the cache when it is hashed.
+const GATHERED_SIZE_MAX: usize = 256 << 10;
+
+/// A [`MerkleTree`] over records that come one by one: gathers them, to hash many together.
+#[derive(Clone, Debug)]
+pub struct RecordTree<'a> {
+    tree: MerkleTree,
+    gathered: [&'a [u8]; HASHED_TOGETHER],
+    gathered_count: usize,
+    gathered_size: usize,
+}
+
+impl Default for RecordTree<'_> {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl<'a> RecordTree<'a> {
+    /// A tree without leaves.
+    pub const fn new() -> Self {
+        let gathered: [&[u8]; HASHED_TOGETHER] = [&[]; HASHED_TOGETHER];
+        Self { tree: MerkleTree::new(), gathered, gathered_count: 0, gathered_size: 0 }
+    }
+
+    /// Records so far.
+    pub const fn count(&self) -> u64 {
+        self.tree.count() + self.gathered_count as u64
+    }
+
+    /// Adds a record's leaf at the right: all its bytes as an uncompressed segment holds them.
+    #[inline]
+    pub fn push(&mut self, record: &'a [u8]) {
+        self.gathered[self.gathered_count] = record;
+        self.gathered_count += 1;
+        self.gathered_size += record.len();
+        if self.gathered_count == HASHED_TOGETHER || self.gathered_size >= GATHERED_SIZE_MAX {
+            self.hash_gathered();
+        }
+    }
+
+    fn hash_gathered(&mut self) {
+        self.tree.extend(&self.gathered[..self.gathered_count]);
+        self.gathered_count = 0;
+        self.gathered_size = 0;
+    }
+
+    /// The root over the records so far, as [`MerkleTree::root`] gives it.
+    pub fn root(&mut self) -> Digest {
+        self.hash_gathered();
+        self.tree.root()
+    }
+
+    /// Empties the tree.
+    pub fn clear(&mut self) {
+        self.tree.clear();
+        self.gathered_count = 0;
+        self.gathered_size = 0;
     }
 }
 
@@ -210,6 +270,67 @@ mod tests {
                 tree.push(*leaf);
             }
         }
+    }
+
+    /// Records of mixed sizes, and their leaves.
+    fn records(count: usize) -> (Vec<Vec<u8>>, Vec<Digest>) {
+        let records: Vec<_> =
+            (0..count).map(|i| (0..i * 37 % 500).map(|byte| (byte + i) as u8).collect::<Vec<_>>()).collect();
+        let leaves = records.iter().map(|record| leaf(record)).collect();
+        (records, leaves)
+    }
+
+    fn streamed(leaves: &[Digest]) -> MerkleTree {
+        let mut tree = MerkleTree::new();
+        leaves.iter().for_each(|leaf| tree.push(*leaf));
+        tree
+    }
+
+    #[test]
+    fn leaves_hashed_together_make_the_tree_of_leaves_that_come_one_by_one() {
+        let (records, leaves) = records(2 * HASHED_TOGETHER + 90);
+        let records: Vec<_> = records.iter().map(Vec::as_slice).collect();
+        for before in (0..40).chain([HASHED_TOGETHER - 1, HASHED_TOGETHER]) {
+            for count in (0..40).chain([64, 65, HASHED_TOGETHER - 1, HASHED_TOGETHER, HASHED_TOGETHER + 50]) {
+                let mut tree = streamed(&leaves[..before]);
+                tree.extend(&records[before..before + count]);
+                let expected = streamed(&leaves[..before + count]);
+                assert_eq!(tree.count(), expected.count());
+                assert_eq!(tree.root(), expected.root(), "{count} leaves behind {before}");
+                // And so do the leaves that follow.
+                tree.push(leaves[0]);
+                tree.extend(&records[..3]);
+                let mut expected = expected;
+                for i in [0, 0, 1, 2] {
+                    expected.push(leaves[i]);
+                }
+                assert_eq!(tree.root(), expected.root(), "{count} leaves behind {before}, and 4");
+            }
+        }
+    }
+
+    #[test]
+    fn gathered_records_make_the_tree_of_leaves_that_come_one_by_one() {
+        let (records, leaves) = records(2 * HASHED_TOGETHER + 3);
+        let large = std::vec![7; GATHERED_SIZE_MAX / 2];
+        let mut tree = RecordTree::new();
+        for n in 0..=records.len() {
+            tree.clear();
+            records[..n].iter().for_each(|record| tree.push(record));
+            assert_eq!(tree.count(), n as u64);
+            assert_eq!(tree.root(), streamed(&leaves[..n]).root(), "{n} records");
+        }
+        // Asked for the root in between, and with so many bytes that fewer records are gathered.
+        let mut expected = streamed(&leaves);
+        for _ in 0..7 {
+            tree.push(&large);
+            expected.push(leaf(&large));
+            tree.push(&records[5]);
+            expected.push(leaves[5]);
+            assert_eq!(tree.count(), expected.count());
+            assert_eq!(tree.clone().root(), expected.root());
+        }
+        assert_eq!(tree.root(), expected.root());
     }
 
     #[test]

@@ -17,7 +17,7 @@
 
 use std::collections::HashMap;
 
-use semj_format::digest::MerkleTree;
+use semj_format::digest::RecordTree;
 use semj_format::{Commit, Record, Records};
 
 use crate::evidence::{Found, find_behind};
@@ -74,11 +74,11 @@ fn salvage_group(bytes: &[u8], lowest: usize, at: usize, commit: &Commit, after_
 
 /// Case 1.
 fn whole_group(group: &[u8], start: usize, commit: &Commit) -> Option<Salvaged> {
-    let mut tree = MerkleTree::new();
+    let mut tree = RecordTree::new();
     let mut events = 0;
     for record in Records::new(group, start) {
         let (_, record) = record.ok()?;
-        tree.push(record.leaf());
+        tree.push(record.bytes());
         events += u64::from(!record.is_control());
     }
     let proven = tree.count() == u64::from(commit.record_count) && tree.root() == commit.root;
