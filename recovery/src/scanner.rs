@@ -8,7 +8,7 @@
 use std::collections::VecDeque;
 
 use semj_format::control::{self, Body};
-use semj_format::digest::MerkleTree;
+use semj_format::digest::{MerkleTree, RecordTree};
 use semj_format::{
     Commit, ControlError, Digest, EventType, JournalHeader, Record, Records, SegmentOpen, SegmentSeal,
 };
@@ -102,6 +102,8 @@ pub struct Scanner<'a> {
     at: usize,
     totals: Totals,
     commit_leaves: MerkleTree,
+    /// The records of the group that is being looked at.
+    group_tree: RecordTree<'a>,
     /// Sequence numbers and ends of the commits that no later one has called durable yet.
     unsynced: VecDeque<(u64, usize)>,
     synced_end: usize,
@@ -146,6 +148,7 @@ impl<'a> Scanner<'a> {
             at: start,
             totals,
             commit_leaves: MerkleTree::new(),
+            group_tree: RecordTree::new(),
             unsynced: VecDeque::new(),
             synced_end: start,
             resumed: false,
@@ -249,7 +252,7 @@ impl<'a> Scanner<'a> {
 
     fn scan_group(&mut self) -> Result<Scanned<'a>, Fault> {
         let start = self.at;
-        let mut tree = MerkleTree::new();
+        self.group_tree.clear();
         let mut group = GroupTotals::new(self.totals.last_event_id);
         let mut at = start;
         loop {
@@ -262,7 +265,7 @@ impl<'a> Scanner<'a> {
                     let bytes = (at - start) as u64;
                     return Err(Fault {
                         offset: start as u64,
-                        kind: FaultKind::Uncommitted { records: tree.count(), bytes },
+                        kind: FaultKind::Uncommitted { records: group.records, bytes },
                     });
                 }
                 Err(error) => return Err(fault(FaultKind::Record(error))),
@@ -273,8 +276,9 @@ impl<'a> Scanner<'a> {
                 match record.event_type() {
                     EventType::JOURNAL_COMMIT => {
                         let commit = required::<Commit>(&record).map_err(control_fault)?;
-                        self.check_commit(&commit, start, at, &tree, &group)?;
-                        self.accept(&record, &commit, end, &tree, &group);
+                        let root = self.group_tree.root();
+                        self.check_commit(&commit, start, at, root, &group)?;
+                        self.accept(&record, &commit, end, &group);
                         return Ok(Scanned::Group(Group { bytes: self.bytes, start, end, commit }));
                     }
                     EventType::JOURNAL_SEGMENT_SEAL => {
@@ -298,7 +302,8 @@ impl<'a> Scanner<'a> {
             } else {
                 group.see(record.event_id());
             }
-            tree.push(record.leaf());
+            group.records += 1;
+            self.group_tree.push(record.bytes());
             at = end;
         }
     }
@@ -309,7 +314,7 @@ impl<'a> Scanner<'a> {
         commit: &Commit,
         start: usize,
         at: usize,
-        tree: &MerkleTree,
+        root: Digest,
         group: &GroupTotals,
     ) -> Result<(), Fault> {
         let check = Check { offset: at as u64 };
@@ -318,10 +323,10 @@ impl<'a> Scanner<'a> {
         let next = self.totals.commit_sequence.wrapping_add(1);
         check.figure("commit_sequence", commit.commit_sequence, next)?;
         check.digest("commit previous_digest", commit.previous_digest, self.totals.digest)?;
-        check.figure("commit record_count", commit.record_count.into(), tree.count())?;
+        check.figure("commit record_count", commit.record_count.into(), group.records)?;
         check.figure("commit event_count", commit.event_count.into(), group.events)?;
         check.figure("commit byte_count", commit.byte_count, (at - start) as u64)?;
-        check.digest("commit root", commit.root, tree.root())?;
+        check.digest("commit root", commit.root, root)?;
         if commit.synced_upto >= commit.commit_sequence {
             let expected = commit.commit_sequence.saturating_sub(1);
             return Err(check.fault(FaultKind::Figure {
@@ -349,14 +354,7 @@ impl<'a> Scanner<'a> {
         ids.windows(2).any(|pair| pair.first() == pair.last())
     }
 
-    fn accept(
-        &mut self,
-        record: &Record<'_>,
-        commit: &Commit,
-        end: usize,
-        tree: &MerkleTree,
-        group: &GroupTotals,
-    ) {
+    fn accept(&mut self, record: &Record<'_>, commit: &Commit, end: usize, group: &GroupTotals) {
         self.commit_leaves.push(record.leaf());
         self.at = end;
         self.unsynced.push_back((commit.commit_sequence, end));
@@ -366,7 +364,7 @@ impl<'a> Scanner<'a> {
             self.synced_end = synced_end;
         }
         let totals = &mut self.totals;
-        totals.records += tree.count() + 1;
+        totals.records += group.records + 1;
         totals.events += group.events;
         totals.commits += 1;
         if totals.first_event_id == 0 {
@@ -433,8 +431,9 @@ fn required<B: Body>(record: &Record<'_>) -> Result<B, ControlError> {
     control::parse(record)?.ok_or(wrong_size)
 }
 
-/// What a group's events come to, seen one by one.
+/// What a group's records come to, seen one by one.
 struct GroupTotals {
+    records: u64,
     events: u64,
     first: u64,
     last: u64,
@@ -445,7 +444,7 @@ struct GroupTotals {
 
 impl GroupTotals {
     fn new(last_event_id: u64) -> Self {
-        Self { events: 0, first: 0, last: 0, highest: last_event_id, out_of_order: None }
+        Self { records: 0, events: 0, first: 0, last: 0, highest: last_event_id, out_of_order: None }
     }
 
     /// `first` and `last` are the lowest and the highest id, whatever the order in the group.
