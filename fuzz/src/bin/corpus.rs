@@ -11,6 +11,8 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use semj_format::{JournalHeader, Records};
+use semj_fuzz::journal::{DAMAGED, OWN_NUMBERS};
+use semj_fuzz::repair::ALL;
 use semj_interchange::json::JsonEvent;
 use semj_interchange::kernel;
 
@@ -60,6 +62,12 @@ fn main() -> Result<(), Box<dyn Error>> {
         let bytes = used(&bytes);
         if bytes.len() <= 16 << 10 {
             corpus.add("segment_scan", &name, &[&[0], bytes].concat())?;
+            if name.starts_with("good") {
+                let middle = u16::try_from(bytes.len() / 2)?.to_le_bytes();
+                let flip = [middle[0], middle[1], 0, 0x40];
+                let input = [&[ALL | DAMAGED], bytes, &flip].concat();
+                corpus.add("segment_scan", &format!("{name}-flipped"), &input)?;
+            }
             corpus.add("kernel_journal", &name, &[&[0], bytes].concat())?;
         }
         for (i, (_, record)) in
@@ -97,7 +105,12 @@ fn main() -> Result<(), Box<dyn Error>> {
             input.extend_from_slice(&u16::try_from(bytes.len())?.to_le_bytes());
             input.extend_from_slice(bytes);
         }
-        corpus.add("journal_scan", &dir.file_name().unwrap_or_default().display().to_string(), &input)?;
+        let name = dir.file_name().unwrap_or_default().display().to_string();
+        corpus.add("journal_scan", &name, &input)?;
+        corpus.add("reopen", &name, &input)?;
+        input[0] |= ALL | OWN_NUMBERS;
+        corpus.add("journal_scan", &format!("{name}-repaired"), &input)?;
+        corpus.add("reopen", &format!("{name}-repaired"), &input)?;
     }
 
     let trace = zstd::decode_all(fs::File::open(root.join("../examples/git-worktree.jsonl.zst"))?)?;
