@@ -4,7 +4,7 @@
 //! number that is still to come) says by its `byte_count` where its group begins and by its root what was in
 //! it. Three cases follow, from the strongest proof to the weakest:
 //!
-//! 1. The group's root comes out right: all of it is kept.
+//! 1. The group's root comes out right, and so do the checksums: all of it is kept.
 //! 2. All frames hold and their number is the commit's: the records whose checksum is right are kept. If that
 //!    is all of them, damage does not explain the wrong root, and nothing is kept.
 //! 3. A frame is lost. Records are kept from the group's beginning up to the damage, and, behind it, the
@@ -78,6 +78,8 @@ fn whole_group(group: &[u8], start: usize, commit: &Commit) -> Option<Salvaged> 
     let mut events = 0;
     for record in Records::new(group, start) {
         let (_, record) = record.ok()?;
+        // A root that is right over a wrong checksum was forged, or made by a writer with a bug.
+        record.verify_checksum().ok()?;
         tree.push(record.bytes());
         events += u64::from(!record.is_control());
     }

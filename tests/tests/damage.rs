@@ -285,6 +285,31 @@ fn a_cut_that_leaves_no_group_is_corruption_with_a_reason() {
 }
 
 #[test]
+fn salvage_gives_no_record_with_a_wrong_checksum_even_if_the_root_covers_it() {
+    let mut segment = SegmentBuilder::new();
+    for _ in 0..2 {
+        let group: Vec<_> = (0..3).map(|_| segment.event(b"payload")).collect();
+        segment.group(&group);
+    }
+    let second = segment.group_ends[1];
+    let mut forged: Vec<_> = (0..3).map(|_| segment.event(b"payload")).collect();
+    *forged[1].last_mut().unwrap() ^= 1;
+    segment.group(&forged);
+    // The second group's first event is damaged too, so that the third is looked at at all.
+    segment.bytes[second + 20] ^= 1;
+    let report = examine_one(&segment.bytes, OpenMode::Salvage);
+    let extents = &report.segments[0].extents;
+    let records = extents.iter().flat_map(|extent| Records::new(&segment.bytes[..extent.end], extent.start));
+    let mut ids = Vec::new();
+    for record in records {
+        let (_, record) = record.unwrap();
+        record.verify_checksum().unwrap();
+        ids.extend(Some(record.event_id()).filter(|id| *id != 0));
+    }
+    assert_eq!(ids, [1, 2, 3, 5, 6, 7, 9]);
+}
+
+#[test]
 fn whole_bytes_that_contradict_the_chain_are_ambiguous() {
     type Change = fn(semj_format::Commit) -> semj_format::Commit;
     let cases: [(&str, Change); 7] = [
