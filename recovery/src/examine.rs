@@ -135,7 +135,8 @@ pub struct Report {
     pub watermark: WatermarkFile,
     /// The segments, in their order.
     pub segments: Vec<SegmentReport>,
-    /// How many of them are kept: all, or in [`OpenMode::PointInTime`] those up to the first fault.
+    /// How many of them are kept: all; in [`OpenMode::PointInTime`] those up to the first fault, in
+    /// [`OpenMode::Salvage`] those up to the last one whose SegmentOpen is right.
     pub kept: usize,
     /// The end of what is kept; `None` where nothing is.
     pub tip: Option<Tip>,
@@ -225,8 +226,14 @@ pub fn examine(inputs: &[SegmentInput<'_>], watermark: WatermarkFile, mode: Open
         previous = Some(segment.clone());
         report.segments.push(segment);
     }
-    if mode == OpenMode::PointInTime {
-        cut_at_first_fault(&mut report);
+    match mode {
+        OpenMode::Strict => {}
+        OpenMode::PointInTime => cut_at_first_fault(&mut report),
+        // The journal goes on from a segment that says where it stands; behind one that does not, nothing could.
+        OpenMode::Salvage => {
+            let is_placed = |segment: &SegmentReport| segment.opening.is_some();
+            report.kept = report.segments.iter().rposition(is_placed).map_or(0, |last| last + 1);
+        }
     }
     report.tip = report.kept_segments().last().and_then(|segment| {
         let opening = segment.opening.as_ref()?;

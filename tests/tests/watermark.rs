@@ -168,6 +168,27 @@ fn what_was_lost_with_the_last_commit_is_recorded_and_its_ids_are_not_given_agai
 }
 
 #[test]
+fn salvage_goes_on_from_the_segment_before_one_whose_header_is_damaged() {
+    for offset in [20, 200] {
+        let (_dir, journal) = two_segments();
+        let crashed = crashed(&journal);
+        let uuid = journal.recovery().tip.unwrap().journal_uuid;
+        let newest = segments(crashed.path()).pop().unwrap();
+        flip(&newest, offset * 8);
+        let salvaged = open(crashed.path(), OpenMode::Salvage).unwrap();
+        assert_eq!(salvaged.emit(&Event::new(EventType::FILESYSTEM_WRITE)).unwrap(), 21);
+        salvaged.close().unwrap();
+        // What could not be placed is in quarantine, and the journal is good again.
+        let mut expected: Vec<_> = (1..=10).collect();
+        expected.push(21);
+        assert_eq!(ids(crashed.path()), expected, "offset {offset}");
+        let report = semj::examine_journal(crashed.path(), OpenMode::Strict).unwrap();
+        assert_eq!(report.tip.unwrap().journal_uuid, uuid);
+        assert_eq!(fs::read_dir(crashed.path().join("quarantine")).unwrap().count(), 1);
+    }
+}
+
+#[test]
 fn a_crash_between_a_recovery_and_its_watermark_does_no_harm() {
     let (_dir, journal) = two_segments();
     let crashed = crashed(&journal);
