@@ -478,6 +478,15 @@ mod tests {
     }
 
     #[test]
+    fn a_size_tells_the_form() {
+        let forms = [0, 1, FIXED_SIZE - 1, FIXED_SIZE].map(ContextForm::of_size);
+        assert_eq!(
+            forms,
+            [ContextForm::None, ContextForm::Compact, ContextForm::Compact, ContextForm::Fixed]
+        );
+    }
+
+    #[test]
     fn a_file_with_a_path_of_40_bytes_costs_at_most_60() {
         let path = [b'p'; 40];
         let context =

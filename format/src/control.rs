@@ -403,6 +403,21 @@ mod tests {
     }
 
     #[test]
+    fn the_journals_own_records_are_nobodys_business() {
+        let header = draft(EventType::JOURNAL_COMMIT, b"body", 7, 9).header;
+        assert_eq!((header.event_id, header.ktime_ns, header.process_id), (0, 7, 9));
+        assert_eq!(
+            (header.event_flags, header.agent_visibility_mask, header.agent_relevance_score),
+            (0, 0, 0)
+        );
+        assert_eq!(
+            [0, 1, 2, 3].map(PreviousEnd::from_code).map(|end| end.map(PreviousEnd::code)),
+            [Some(0), Some(1), Some(2), None]
+        );
+        assert_eq!((GapReason::Damaged.code(), GapReason::Abandoned.code()), (1, 2));
+    }
+
+    #[test]
     fn control_records_round_trip_and_other_types_are_passed_over() {
         let commit = commit();
         let body = commit.encode();

@@ -215,6 +215,19 @@ mod tests {
     use super::*;
 
     #[test]
+    fn flags_are_contained_bit_by_bit_and_priorities_have_their_names() {
+        let both = EventFlags::CAUSAL.union(EventFlags::INDEXED);
+        assert!(
+            both.contains(EventFlags::CAUSAL) && both.contains(EventFlags::INDEXED) && both.contains(both)
+        );
+        assert!(!EventFlags::CAUSAL.contains(both) && !both.contains(EventFlags::ATOMIC));
+        let names: std::vec::Vec<_> = (0..=6).map(|number| Priority(number).name()).collect();
+        let expected = ["CRITICAL", "HIGH", "NORMAL", "LOW", "BACKGROUND"].map(Some);
+        assert_eq!(names[1..=5], expected);
+        assert_eq!((names[0], names[6]), (None, None));
+    }
+
+    #[test]
     fn header_round_trips_every_byte() {
         let mut bytes = [0; EventHeader::SIZE];
         for (i, byte) in bytes.iter_mut().enumerate() {

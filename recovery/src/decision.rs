@@ -121,6 +121,22 @@ mod tests {
     use super::*;
 
     #[test]
+    fn verdicts_have_the_codes_and_names_of_the_specification() {
+        let verdicts = [
+            (Verdict::Whole, 0, "whole"),
+            (Verdict::OpenEnd, 1, "open end"),
+            (Verdict::TornTail, 2, "torn tail"),
+            (Verdict::Ambiguous, 3, "ambiguous"),
+            (Verdict::Corrupt, 4, "corrupt"),
+            (Verdict::Unsupported, 5, "unsupported"),
+            (Verdict::KnownDamage, 6, "known damage"),
+        ];
+        assert!(
+            verdicts.iter().all(|(verdict, code, name)| (verdict.code(), verdict.name()) == (*code, *name))
+        );
+    }
+
+    #[test]
     fn exactly_one_row_matches_any_evidence() {
         let ends = [End::Sealed, End::Cut, End::Zeros, End::Torn, End::Broken, End::Unsupported];
         let mut inputs = 0;
