@@ -9,6 +9,8 @@ use semj_format::{DraftError, EventType, Watermark};
 use semj_recovery::Report;
 use thiserror::Error;
 
+use crate::medium::Map;
+
 /// What can go wrong.
 #[derive(Debug, Error)]
 #[non_exhaustive]
@@ -58,11 +60,16 @@ pub enum Error {
         /// Everything that was found.
         report: Box<Report>,
     },
-    /// A file is not what it was when it was opened: somebody made it shorter, or wrote into it.
-    #[error("{}: changed by somebody else while it was read", path.display())]
+    /// A file is not what it was when it was opened: somebody made it shorter, or wrote into it, or its bytes can't be
+    /// read from the device any more.
+    #[error("{}: {}", path.display(), Change { expected: *expected, found: *found })]
     Changed {
         /// The file.
         path: PathBuf,
+        /// Its bytes when it was opened.
+        expected: u64,
+        /// Its bytes now, where that can still be learned.
+        found: Option<u64>,
     },
     /// The event can't be held by the format.
     #[error("the event can't be recorded: {0}")]
@@ -134,6 +141,11 @@ pub enum Error {
 }
 
 impl Error {
+    /// Of a map through which bytes were read that are not the file's any more.
+    pub(crate) fn changed(path: &Path, map: &dyn Map) -> Self {
+        Self::Changed { path: path.to_owned(), expected: map.size() as u64, found: map.file_size(path).ok() }
+    }
+
     pub(crate) fn gone(dir: &Path, watermark: &Watermark) -> Self {
         let Watermark { segment_number, last_event_id, .. } = *watermark;
         Self::Gone { dir: dir.to_owned(), segment_number, last_event_id }
@@ -143,6 +155,27 @@ impl Error {
     pub(crate) fn io(operation: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Self {
         let path = path.to_owned();
         move |source| Self::Io { operation, path, source }
+    }
+}
+
+struct Change {
+    expected: u64,
+    found: Option<u64>,
+}
+
+impl fmt::Display for Change {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { expected, found } = self;
+        match found {
+            Some(found) if found < expected => {
+                write!(f, "was cut from {expected} to {found} bytes while it was read")
+            }
+            Some(found) => write!(
+                f,
+                "can't be read any more, or somebody wrote into it: {found} bytes, {expected} when it was opened"
+            ),
+            None => write!(f, "had {expected} bytes when it was opened; they can't be read any more"),
+        }
     }
 }
 

@@ -30,6 +30,16 @@
 //! | [`Event`], [`Options`], [`Error`], [`Stats`] | what goes in and what comes out |
 //! | [`medium`] | the seam to files, maps, syncs and clocks |
 //!
+//! # Signals
+//!
+//! Files are read through maps, and a read behind the end of a file that somebody else has made shorter is a SIGBUS. The
+//! first map installs a handler for it, which turns that into [`Error::Changed`] and passes on every other SIGBUS to the
+//! handler that was there before. A program that installs one later has to pass on what it does not know.
+//!
+//! Where a program limits the size of its files (`RLIMIT_FSIZE`), the kernel sends it SIGXFSZ at a write that passes the
+//! limit, which ends it. Whether it does is the program's business: where SIGXFSZ is ignored, such a write is an
+//! [`Error::Io`] as any other. Either way nothing is lost that was acknowledged.
+//!
 //! `ARCHITECTURE.md` follows one event from `emit` to disk and back.
 
 mod batch;

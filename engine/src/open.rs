@@ -87,8 +87,8 @@ fn try_examine_dir(medium: &dyn Medium, dir: &Path, mode: OpenMode) -> Result<Fo
         })
         .collect();
     let report = examine(&inputs, watermark, mode);
-    if let Some(((_, name), _)) = names.iter().zip(&maps).find(|(_, map)| !map.is_intact()) {
-        return Err(Error::Changed { path: dir.join(name) });
+    if let Some(((_, name), map)) = names.iter().zip(&maps).find(|(_, map)| !map.is_intact()) {
+        return Err(Error::changed(&dir.join(name), &**map));
     }
     Ok(Found { maps, report })
 }
@@ -117,11 +117,11 @@ impl Found {
     }
 
     /// The segments that are kept, for reading.
-    pub(crate) fn into_segments(self, dir: &Path) -> Vec<Arc<Segment>> {
+    pub(crate) fn into_segments(self, dir: &Path) -> Result<Vec<Arc<Segment>>, Error> {
         let kept = self.report.kept_segments().iter().zip(self.maps);
         kept.filter_map(|(report, map)| {
             let path = dir.join(&report.name);
-            Some(Arc::new(Segment::found(report.opening?, path, map, report.extents.clone())))
+            Some(Segment::found(report.opening?, path, map, report.extents.clone()).map(Arc::new))
         })
         .collect()
     }
@@ -207,7 +207,7 @@ pub(crate) fn open_for_writing(
     let watermark =
         WatermarkWriter::open(medium, dir, &report.watermark, &writer, &chain, next_event_id - 1)?;
 
-    let mut segments = found.into_segments(dir);
+    let mut segments = found.into_segments(dir)?;
     segments.push(Arc::clone(writer.segment()));
     Ok(Opened { report, segments, writer, watermark, chain, next_event_id })
 }

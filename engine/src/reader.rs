@@ -48,7 +48,7 @@ impl Reader {
         let found = open::examine_dir(medium, dir, mode)?;
         let found = found.accepted(dir)?.of_some(dir)?;
         let report = Arc::new(found.report.clone());
-        Ok(Self::new(Arc::new(found.into_segments(dir)), report))
+        Ok(Self::new(Arc::new(found.into_segments(dir)?), report))
     }
 
     pub(crate) fn new(segments: Arc<Vec<Arc<Segment>>>, report: Arc<Report>) -> Self {

@@ -3,7 +3,7 @@
 use std::hint::black_box;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use parking_lot::RwLock;
 use semj_format::{JournalHeader, Record, Records, SegmentOpen};
@@ -26,6 +26,8 @@ pub(crate) struct Segment {
     /// and the index are in place, loaded with `Acquire` by readers.
     end: AtomicUsize,
     index: RwLock<SparseIndex>,
+    /// A read has found that the file is not what it was.
+    is_changed: AtomicBool,
 }
 
 impl Segment {
@@ -39,16 +41,21 @@ impl Segment {
             extents,
             end: AtomicUsize::new(end),
             index: RwLock::new(SparseIndex::new()),
+            is_changed: AtomicBool::new(false),
         }
     }
 
     /// A segment that was found, with its records standing in `extents`, which were checked.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Changed`] since they were.
     pub(crate) fn found(
         opening: SegmentOpen,
         path: PathBuf,
         map: Box<dyn Map>,
         extents: Vec<Extent>,
-    ) -> Self {
+    ) -> Result<Self, Error> {
         let mut index = SparseIndex::new();
         for extent in &extents {
             let walk = Records::new(map.bytes(extent.start..extent.end), 0).map_while(Result::ok);
@@ -57,7 +64,19 @@ impl Segment {
             }
         }
         let end = extents.last().map_or(0, |extent| extent.end);
-        Self { opening, path, map, extents, end: AtomicUsize::new(end), index: RwLock::new(index) }
+        // An index that lacks events would deny that they are there.
+        if !map.is_intact() {
+            return Err(Error::changed(&path, &*map));
+        }
+        Ok(Self {
+            opening,
+            path,
+            map,
+            extents,
+            end: AtomicUsize::new(end),
+            index: RwLock::new(index),
+            is_changed: AtomicBool::new(false),
+        })
     }
 
     /// Makes a group visible that the committer has written before `end`: first its events in the index, then
@@ -79,14 +98,29 @@ impl Segment {
     /// Whether all of a record's bytes are in the file.
     #[inline]
     fn holds(&self, record: &Record<'_>) -> bool {
-        // A file loses bytes from its end: the last one says it for all.
-        black_box(record.bytes().last().copied());
+        // A file loses bytes from its end, so the last one says it for all: reading it makes the map note a cut before
+        // its page. A cut inside of the page leaves a zero there and no note. A record that ends with a zero by right
+        // is told from that by its checksum.
+        let last = black_box(record.bytes().last().copied());
         self.map.is_intact()
+            && !self.is_changed.load(Ordering::Relaxed)
+            && (last != Some(0) || record.verify_checksum().is_ok())
+    }
+
+    /// Notes that the file is not what it was.
+    #[cold]
+    fn changed(&self) -> Error {
+        self.is_changed.store(true, Ordering::Relaxed);
+        Error::changed(&self.path, &*self.map)
     }
 
     /// Whether nothing that was read of the segment was gone from its file.
     pub(crate) fn check(&self) -> Result<(), Error> {
-        if self.map.is_intact() { Ok(()) } else { Err(Error::Changed { path: self.path.clone() }) }
+        let is_cut = || self.map.file_size(&self.path).is_ok_and(|size| size < self.map.size() as u64);
+        if !self.map.is_intact() || self.is_changed.load(Ordering::Relaxed) || is_cut() {
+            return Err(self.changed());
+        }
+        Ok(())
     }
 
     /// A walk over the records before `end`, from the first event on whose id is at least `event_id`, or a
@@ -132,7 +166,7 @@ impl<'s> Iterator for Walk<'s> {
                 Some(_) => {
                     self.records = Records::new(&[], 0);
                     self.extents = &[];
-                    return Some(Err(Error::Changed { path: self.segment.path.clone() }));
+                    return Some(Err(self.segment.changed()));
                 }
                 None => {}
             }

@@ -732,4 +732,8 @@ impl Map for SimulatedMap {
     fn is_intact(&self) -> bool {
         true
     }
+
+    fn file_size(&self, _path: &Path) -> io::Result<u64> {
+        Ok(self.size() as u64)
+    }
 }

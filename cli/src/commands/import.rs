@@ -83,7 +83,7 @@ pub(crate) fn run(args: &Args) -> Result<Outcome> {
     let report = reader.report();
     let verify_time = verifying.elapsed();
     let verified_bytes: u64 = report.segments.iter().map(|segment| segment.end as u64).sum();
-    let present = reader.iter(before + 1..).count() as u64;
+    let present = reader.iter(before + 1..).try_fold(0u64, |count, record| record.map(|_| count + 1))?;
     if report.tip.map(|tip| tip.digest) != Some(stats.digest) || present != tally.events {
         bail!("{}: what was read back is not what was written", dir.display());
     }

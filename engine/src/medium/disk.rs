@@ -213,7 +213,12 @@ impl Map for DiskMap {
         // `self`. A slice of the whole map would also cover bytes that are still being written.
         unsafe { std::slice::from_raw_parts(map.as_ptr().add(start), end - start) }
     }
+
     fn is_intact(&self) -> bool {
         self.map.as_ref().is_none_or(|(watch, _)| watch.is_intact())
+    }
+
+    fn file_size(&self, path: &Path) -> io::Result<u64> {
+        Ok(fs::metadata(path)?.len())
     }
 }

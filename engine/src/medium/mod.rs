@@ -96,6 +96,9 @@ pub trait Map: Debug + Send + Sync {
     /// that has no writer.
     fn bytes(&self, range: Range<usize>) -> &[u8];
     /// Whether everything that was read through the map up to now was in the file. When somebody else makes the file
-    /// shorter, what is gone reads as zeros, and this says so behind the read.
+    /// shorter, what is gone reads as zeros, and this says so behind the read. It can't know of bytes that are gone
+    /// between the file's new end and the end of that page.
     fn is_intact(&self) -> bool;
+    /// Bytes that the mapped file, whose name is `path`, has now.
+    fn file_size(&self, path: &Path) -> io::Result<u64>;
 }
