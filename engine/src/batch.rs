@@ -1,8 +1,13 @@
 //! A commit group that is being gathered.
 
-use semj_format::control::{self, Body as _, GapReason};
+use std::ops::Range;
+
+use semj_format::control::{self, Body as _, GapReason, GapType};
 use semj_format::draft::seal_checksum;
-use semj_format::{Draft, Gap, Record, Records};
+use semj_format::{Draft, EventHeader, Gap, Record, Records};
+
+/// Types that one Gap lists at most.
+const GAP_TYPES_MAX: usize = 1024;
 
 /// Encoded records that will be committed together.
 #[derive(Debug, Default)]
@@ -30,12 +35,13 @@ impl Batch {
         self.monotonic_ns = monotonic_ns;
     }
 
-    /// Encodes a record behind the others. `size` is the draft's encoded size.
-    pub(crate) fn push(&mut self, draft: &Draft<'_>, size: usize) {
-        self.count(draft.header.event_id);
+    /// Encodes a draft with this header behind the other records. `size` is the draft's encoded size.
+    pub(crate) fn push(&mut self, header: &EventHeader, draft: &Draft<'_>, size: usize) {
+        self.count(header.event_id);
         let start = self.bytes.len();
         self.bytes.resize(start + size, 0);
-        draft.encode_into(&mut self.bytes[start..]);
+        draft.encode_unsealed_with(header, &mut self.bytes[start..]);
+        seal_checksum(&mut self.bytes[start..]);
     }
 
     /// Copies an event's record, whose checksum is still to be set, behind the others.
@@ -88,23 +94,40 @@ impl Batch {
         self.previous_id
     }
 
+    /// Writes down that events, the next ones, were dropped.
+    #[cold]
+    pub(crate) fn drop_ids(&mut self, ids: Range<u64>, types: &[GapType]) {
+        if self.missing > 0 {
+            self.push_gap(ids.start - 1);
+        }
+        self.write_gap(ids, types.iter().map(|of| of.event_count).sum(), GapReason::Dropped, types);
+    }
+
     #[cold]
     fn push_gap(&mut self, last_event_id: u64) {
-        let first_event_id = self.previous_id + 1;
+        let ids = self.previous_id + 1..last_event_id + 1;
         // A batch that was given up had more than one id; how many of them had events is not known.
         let is_known = last_event_id - self.previous_id == self.missing;
-        let gap = Gap {
-            first_event_id,
-            last_event_id,
-            event_count: if is_known { self.missing } else { 0 },
-            reason: GapReason::Abandoned.code(),
-            type_count: 0,
-        };
+        let events = if is_known { self.missing } else { 0 };
         self.missing = 0;
-        self.previous_id = last_event_id;
-        let body = gap.encode();
+        self.write_gap(ids, events, GapReason::Abandoned, &[]);
+    }
+
+    fn write_gap(&mut self, ids: Range<u64>, event_count: u64, reason: GapReason, types: &[GapType]) {
+        // More types than a payload holds are left out: their events are in the count.
+        let types = types.get(..GAP_TYPES_MAX).unwrap_or(types);
+        let gap = Gap {
+            first_event_id: ids.start,
+            last_event_id: ids.end - 1,
+            event_count,
+            reason: reason.code(),
+            type_count: types.len() as u32,
+        };
+        self.previous_id = ids.end - 1;
+        let mut body = gap.encode().to_vec();
+        types.iter().for_each(|of| body.extend_from_slice(&of.encode()));
         let draft = control::draft(Gap::EVENT_TYPE, &body, self.monotonic_ns, std::process::id());
-        self.push(&draft, control::record_size::<Gap>());
+        self.push(&draft.header, &draft, EventHeader::SIZE + body.len());
     }
 
     /// The records with their offsets in the batch.

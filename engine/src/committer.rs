@@ -1,213 +1,452 @@
-//! The committer: takes batches from the front end, appends them as commit groups, syncs and answers those who
-//! wait. It runs on a thread of its own, or on that of whoever waits ([`crate::CommitOn`]).
+//! The committer: has events appended and made durable, in the order and at the times that callers and options ask for.
 //!
-//! It owns the active segment and the chain. A failure of any file operation ends it: nothing is acknowledged
-//! after that, because after a failed sync nothing is known of the bytes it was to make durable.
+//! Two threads work for it. The *appending* thread moves events from the front end into the active segment and never
+//! waits for the disk, as long as there is room. The *syncing* thread makes durable what nobody waits for, prepares
+//! files for segments to come, and writes the watermark. Who waits for durability does the appending and the sync on its
+//! own thread ([`crate::group_commit`]). With [`crate::CommitOn::CallersThread`] there are no threads, and everything
+//! happens in the calls.
+//!
+//! A failure of any file operation ends all writing: nothing is acknowledged after that, because after a failed sync
+//! nothing is known of the bytes it was to make durable.
 
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use crate::batch::Batch;
-use crate::error::Error;
-use crate::front::{Front, GROUP_SIZE, Work};
-use crate::medium::Medium;
-use crate::segment::Segments;
-use crate::watermark::WatermarkWriter;
-use crate::writer::{Chain, NewSegment, Previous, SegmentWriter};
+use parking_lot::{Condvar, Mutex, MutexGuard};
 
-/// See the module.
+use crate::appender::{Appended, Appender};
+use crate::directory;
+use crate::error::Error;
+use crate::front::{Front, Work};
+use crate::group_commit::{GroupCommit, Turn};
+use crate::medium::Medium;
+use crate::metrics::Recorder;
+use crate::options::{SyncPolicy, SyncStrategy};
+use crate::watermark::{Mark, WatermarkWriter};
+use crate::writer::Spare;
+
+/// With [`SyncStrategy::Adaptive`], a flush begins so many times its usual duration after the last one at the earliest.
+const FLUSH_PAUSE: u32 = 20;
+/// And so long after at the earliest.
+const FLUSH_PAUSE_MIN: Duration = Duration::from_millis(5);
+
+/// See the module. Shared by the threads, the journal's callers and their tickets.
 #[derive(Debug)]
 pub(crate) struct Committer {
     pub(crate) medium: Arc<dyn Medium>,
-    pub(crate) dir: std::path::PathBuf,
+    pub(crate) dir: PathBuf,
+    pub(crate) front: Front,
+    pub(crate) group_commit: GroupCommit,
+    pub(crate) recorder: Recorder,
+    timing: Timing,
+    appender: Mutex<Appender>,
+    watermark: Mutex<Watermarking>,
+    syncing: Mutex<Syncing>,
+    /// Tells the syncing thread that there is something to do earlier than it thinks.
+    wakes_syncing: Condvar,
+}
+
+/// When what happens that nobody waits for.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Timing {
+    pub(crate) has_threads: bool,
     pub(crate) segment_size: u64,
-    pub(crate) sync_interval: Option<Duration>,
-    pub(crate) front: Arc<Front>,
-    pub(crate) segments: Arc<Segments>,
-    pub(crate) writer: SegmentWriter,
-    pub(crate) watermark: WatermarkWriter,
+    pub(crate) policy: SyncPolicy,
+    pub(crate) strategy: SyncStrategy,
+    pub(crate) sync_interval: Duration,
+    pub(crate) batch_bytes: u64,
     pub(crate) watermark_interval: Duration,
-    pub(crate) marked_at: Instant,
-    pub(crate) chain: Chain,
-    pub(crate) last_committed_id: u64,
 }
 
-/// What one round of work changed.
-#[derive(Default)]
-struct Round {
-    bytes: u64,
-    commits: u64,
-    syncs: u64,
-    segments: u64,
-    events: u64,
+#[derive(Debug)]
+struct Watermarking {
+    writer: WatermarkWriter,
+    marked_at: Instant,
 }
 
-/// Whether there is another round.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Next {
-    Round,
-    End,
+/// What the syncing thread knows.
+#[derive(Debug)]
+struct Syncing {
+    /// The last moment up to which everything is durable.
+    durable: Mark,
+    /// Since when something is committed and not durable.
+    unsynced_since: Option<Instant>,
+    unsynced_bytes: u64,
+    /// Bytes appended up to the last flush.
+    flushed_bytes: u64,
+    flush_time: Duration,
+    /// Something urgent, or a full segment, waits for a flush.
+    is_urgent: bool,
+    wants_spare: bool,
+    closing: bool,
+    /// Until when the thread sleeps; `None` while it is awake.
+    sleeps_until: Option<Option<Instant>>,
 }
 
 impl Committer {
-    /// Runs until the journal is closed or something fails.
-    pub(crate) fn run(mut self) {
-        // A panic must not leave callers waiting for answers that never come.
-        let front = Arc::clone(&self.front);
-        let mut last_words = LastWords { front: &front, has_ended: false };
-        let mut batch = Batch::with_capacity(GROUP_SIZE);
-        let mut unsynced_since: Option<Instant> = None;
+    pub(crate) fn new(
+        medium: Arc<dyn Medium>,
+        dir: PathBuf,
+        front: Front,
+        timing: Timing,
+        appender: Appender,
+        watermark: WatermarkWriter,
+        segments: u64,
+    ) -> Self {
+        let durable = appender.mark();
+        Self {
+            medium,
+            dir,
+            front,
+            group_commit: GroupCommit::new(durable.last_event_id),
+            recorder: Recorder::new(segments, durable),
+            timing,
+            appender: Mutex::new(appender),
+            watermark: Mutex::new(Watermarking { writer: watermark, marked_at: Instant::now() }),
+            syncing: Mutex::new(Syncing {
+                durable,
+                unsynced_since: None,
+                unsynced_bytes: 0,
+                flushed_bytes: 0,
+                flush_time: Duration::ZERO,
+                is_urgent: false,
+                wants_spare: false,
+                closing: false,
+                sleeps_until: None,
+            }),
+            wakes_syncing: Condvar::new(),
+        }
+    }
+
+    /// Nothing will be written any more. All who wait get the error.
+    fn fail(&self, error: Error) {
+        self.front.fail(error);
+        self.group_commit.fail();
+        self.syncing.lock().closing = true;
+        self.wakes_syncing.notify_all();
+    }
+
+    fn failure(&self) -> Error {
+        self.front.failure().unwrap_or(Error::CommitterPanicked)
+    }
+
+    /// Appends what was emitted before the call, as far as that goes without the disk.
+    pub(crate) fn append(&self) -> Result<Appended, Error> {
+        let _guard = Guard { committer: self };
+        let appended = self.append_emitted();
+        self.or_fail(appended)
+    }
+
+    fn append_emitted(&self) -> Result<Appended, Error> {
+        self.front.settle()?;
+        let upto = self.front.tail();
         loop {
-            let sync_at = unsynced_since
-                .zip(self.sync_interval)
-                .and_then(|(since, interval)| since.checked_add(interval));
-            let deadline = [sync_at, self.mark_at()].into_iter().flatten().min();
-            let work = self.front.next_work(deadline);
-            let is_sync_due = sync_at.is_some_and(|at| Instant::now() >= at);
-            if self.round(&work, is_sync_due, &mut batch) == Next::End {
-                break;
+            let mut appender = self.appender.lock();
+            let appended = appender.append(&self.front, upto, &self.recorder)?;
+            let (wants_spare, has_retired) = (appender.wants_spare(), appender.has_retired());
+            // Between two groups it is the turn of those who wait for durability.
+            MutexGuard::unlock_fair(appender);
+            self.note_appended(wants_spare, has_retired, false);
+            if appended != Appended::Group {
+                return Ok(appended);
             }
-            unsynced_since =
-                if self.is_durable() { None } else { unsynced_since.or_else(|| Some(Instant::now())) };
-        }
-        last_words.has_ended = true;
-    }
-
-    /// Does what there is to do now, once, on the caller's thread.
-    pub(crate) fn run_once(&mut self) {
-        if self.front.failure().is_none() {
-            let work = self.front.work_now();
-            self.round(&work, false, &mut Batch::default());
         }
     }
 
-    /// Does some work and answers those who wait for it.
-    fn round(&mut self, work: &Work, is_sync_due: bool, batch: &mut Batch) -> Next {
-        let mut round = Round::default();
-        if let Err(error) = self.work(work, is_sync_due, batch, &mut round) {
-            self.front.fail(error);
-            return Next::End;
+    fn or_fail<T>(&self, result: Result<T, Error>) -> Result<T, Error> {
+        result.map_err(|error| {
+            self.fail(error);
+            self.failure()
+        })
+    }
+
+    /// Tells the syncing thread what there is, if it has to know.
+    fn note_appended(&self, wants_spare: bool, has_retired: bool, is_urgent: bool) {
+        if !self.timing.has_threads {
+            return;
         }
-        let Self { chain, last_committed_id, writer, .. } = &*self;
-        self.front.finish(work, |stats| {
-            stats.bytes_written += round.bytes;
-            stats.commits += round.commits;
-            stats.syncs += round.syncs;
-            stats.segments += round.segments;
-            stats.events_emitted += round.events;
-            stats.last_committed_id = *last_committed_id;
-            stats.digest = chain.digest;
-            if self.is_durable() {
-                stats.last_durable_id = *last_committed_id;
+        let mut syncing = self.syncing.lock();
+        let sums = self.recorder.sums();
+        if sums.appended.commit_sequence > syncing.durable.commit_sequence {
+            syncing.unsynced_since.get_or_insert_with(Instant::now);
+        }
+        syncing.unsynced_bytes = sums.bytes - syncing.flushed_bytes;
+        syncing.wants_spare = wants_spare;
+        syncing.is_urgent |= is_urgent || has_retired;
+        self.wake_syncing(&syncing);
+    }
+
+    fn wake_syncing(&self, syncing: &Syncing) {
+        let Some(sleeps_until) = syncing.sleeps_until else { return };
+        let is_early = match (self.sync_at(syncing), sleeps_until) {
+            (Some(at), Some(until)) => at < until,
+            (at, None) => at.is_some(),
+            (None, _) => false,
+        };
+        if is_early || syncing.wants_spare {
+            self.wakes_syncing.notify_one();
+        }
+    }
+
+    /// When the next flush is due that nobody waits for.
+    fn sync_at(&self, syncing: &Syncing) -> Option<Instant> {
+        let since = syncing.unsynced_since?;
+        if syncing.is_urgent {
+            return Some(since);
+        }
+        if matches!(self.timing.policy, SyncPolicy::None | SyncPolicy::MetadataOnly) {
+            return None;
+        }
+        let delay = match self.timing.strategy {
+            SyncStrategy::Immediate => Duration::ZERO,
+            SyncStrategy::Batched if syncing.unsynced_bytes >= self.timing.batch_bytes => Duration::ZERO,
+            SyncStrategy::Batched | SyncStrategy::Async => self.timing.sync_interval,
+            SyncStrategy::Adaptive => {
+                let pause = (syncing.flush_time * FLUSH_PAUSE).max(FLUSH_PAUSE_MIN);
+                pause.min(self.timing.sync_interval)
             }
-            stats.segment_number = writer.number();
-        });
-        if work.close {
-            return Next::End;
+        };
+        since.checked_add(delay)
+    }
+
+    /// Returns when everything that was emitted before the call is durable.
+    pub(crate) fn sync(&self) -> Result<(), Error> {
+        let member = self.group_commit.join();
+        loop {
+            match self.group_commit.wait(member) {
+                Turn::Served => return Ok(()),
+                Turn::Failed => return Err(self.failure()),
+                Turn::Lead => {
+                    let _guard = Guard { committer: self };
+                    self.group_commit.close_group(self.timing.has_threads);
+                    let durable_id = self.flush();
+                    let served = self.group_commit.finish(self.or_fail(durable_id)?);
+                    self.recorder.flush_waiters.record(u64::from(served));
+                    // Who waits for a sync does not wait for this one, if there is a thread for it.
+                    if !self.timing.has_threads {
+                        self.mark_if_due()?;
+                    }
+                }
+            }
         }
-        // Behind the answers: whoever waits for a sync does not wait for this one.
-        if self.mark_at().is_some_and(|at| Instant::now() >= at)
-            && let Err(error) = self.mark()
-        {
-            self.front.fail(error);
-            return Next::End;
+    }
+
+    /// Makes everything durable that was emitted before the call. Gives the last id of it. Called by one at a time.
+    fn flush(&self) -> Result<u64, Error> {
+        loop {
+            let started = Instant::now();
+            let appended = self.append_emitted()?;
+            let mut appender = self.appender.lock();
+            let flush = appender.flush();
+            let mark = appender.mark();
+            let bytes = self.recorder.sums().bytes;
+            drop(appender);
+            if let Some(flush) = flush {
+                self.recorder.synced(flush.run(&*self.medium, &self.dir)?);
+                self.appender.lock().flushed(&flush);
+            }
+            self.note_flushed(&mark, bytes, started);
+            if appended == Appended::All {
+                return Ok(mark.last_event_id);
+            }
         }
-        Next::Round
+    }
+
+    fn note_flushed(&self, mark: &Mark, bytes: u64, started: Instant) {
+        let time = started.elapsed();
+        self.recorder.flush_ns.record(u64::try_from(time.as_nanos()).unwrap_or(u64::MAX));
+        let mut syncing = self.syncing.lock();
+        syncing.durable = *mark;
+        syncing.flushed_bytes = bytes;
+        syncing.flush_time = (syncing.flush_time * 7 + time) / 8;
+        syncing.is_urgent = false;
+        // What came meanwhile came after the flush began.
+        let is_clean = self.recorder.sums().appended.commit_sequence <= mark.commit_sequence;
+        syncing.unsynced_since = (!is_clean).then_some(started);
+        self.wake_syncing(&syncing);
+    }
+
+    /// Ends the active segment, with everything emitted before the call in it, and begins the next. Both are durable on
+    /// return.
+    pub(crate) fn rotate(&self) -> Result<(), Error> {
+        self.make_room()?;
+        let rotated = self.appender.lock().rotate(&self.recorder);
+        self.or_fail(rotated)?;
+        self.sync()
+    }
+
+    /// Ends the journal. Nobody emits or waits any more, and the threads have ended.
+    pub(crate) fn close(&self) -> Result<(), Error> {
+        self.front.check()?;
+        self.make_room()?;
+        let closed = self.appender.lock().close(&self.recorder);
+        self.or_fail(closed)?;
+        self.sync()?;
+        self.or_fail(self.mark(true))
+    }
+
+    /// Appends what was emitted before the call, with syncs where it does not go without.
+    pub(crate) fn make_room(&self) -> Result<(), Error> {
+        while self.append()? == Appended::Stalled {
+            self.sync()?;
+        }
+        Ok(())
+    }
+
+    /// For the appending thread.
+    pub(crate) fn run_appending(&self) {
+        let _guard = Guard { committer: self };
+        loop {
+            let work = self.front.next_work();
+            if work == Work::Close {
+                return;
+            }
+            match self.append() {
+                Ok(Appended::All) => {}
+                Ok(Appended::Stalled) if self.sync().is_ok() => {}
+                _ => return,
+            }
+            if work == Work::CommitUrgent {
+                self.note_appended(false, false, true);
+            }
+        }
+    }
+
+    /// For the syncing thread.
+    pub(crate) fn run_syncing(&self) {
+        let _guard = Guard { committer: self };
+        let mut syncing = self.syncing.lock();
+        while !syncing.closing {
+            if std::mem::take(&mut syncing.wants_spare) {
+                drop(syncing);
+                self.prepare_spare();
+                syncing = self.syncing.lock();
+                continue;
+            }
+            let now = Instant::now();
+            let sync_at = self.sync_at(&syncing);
+            if sync_at.is_some_and(|at| at <= now) || self.group_commit.has_wakers() {
+                drop(syncing);
+                if self.sync().is_err() {
+                    return;
+                }
+                syncing = self.syncing.lock();
+                continue;
+            }
+            let durable = syncing.durable;
+            drop(syncing);
+            let mark_at = self.mark_at(&durable);
+            if mark_at.is_some_and(|at| at <= now) {
+                if self.mark_if_due().is_err() {
+                    return;
+                }
+                syncing = self.syncing.lock();
+                continue;
+            }
+            syncing = self.syncing.lock();
+            // Anything may have come while the lock was away: then the time is another one.
+            if syncing.closing || syncing.wants_spare || self.sync_at(&syncing) != sync_at {
+                continue;
+            }
+            let until = [sync_at, mark_at].into_iter().flatten().min();
+            syncing.sleeps_until = Some(until);
+            // A waker that registered before it could see this would wake nobody.
+            if !self.group_commit.has_wakers() {
+                match until {
+                    Some(at) => drop(self.wakes_syncing.wait_until(&mut syncing, at)),
+                    None => self.wakes_syncing.wait(&mut syncing),
+                }
+            }
+            syncing.sleeps_until = None;
+        }
+    }
+
+    /// Has the syncing thread serve those who do not sleep but have registered.
+    #[cfg(feature = "async")]
+    pub(crate) fn serve_wakers(&self) {
+        let _syncing = self.syncing.lock();
+        self.wakes_syncing.notify_one();
+    }
+
+    /// Lets the threads end.
+    pub(crate) fn end_threads(&self) {
+        self.front.close();
+        self.syncing.lock().closing = true;
+        self.wakes_syncing.notify_all();
+    }
+
+    /// Makes a file for the next segment, so that the appender need not.
+    fn prepare_spare(&self) {
+        let next = {
+            let appender = self.appender.lock();
+            if !appender.wants_spare() {
+                return;
+            }
+            appender.mark().segment_number + 1
+        };
+        let path = self.dir.join(directory::spare(next));
+        match self.medium.create(&path, self.timing.segment_size) {
+            Ok(file) => self.appender.lock().put_spare(Spare { file, path }),
+            // The appender will try again when it needs the file, and fail if that can't be.
+            Err(error) => {
+                tracing::warn!(%error, path = %path.display(), "no file could be made ahead of time");
+            }
+        }
     }
 
     /// When the watermark has to be written, if something is durable that it does not speak of.
-    fn mark_at(&self) -> Option<Instant> {
-        let is_due = self.is_durable() && !self.watermark.is_marked(&self.writer);
-        is_due.then(|| self.marked_at.checked_add(self.watermark_interval)).flatten()
-    }
-
-    /// Marks everything that was written, which is durable.
-    fn mark(&mut self) -> Result<(), Error> {
-        self.watermark.mark(&self.writer, &self.chain, self.last_committed_id)?;
-        self.marked_at = Instant::now();
-        self.front.update(|stats| {
-            stats.last_marked_id = self.last_committed_id;
-            stats.syncs += 1;
-        });
-        Ok(())
-    }
-
-    /// Whether everything that was committed is durable.
-    const fn is_durable(&self) -> bool {
-        self.chain.synced_upto == self.chain.commit_sequence
-    }
-
-    fn work(
-        &mut self,
-        work: &Work,
-        is_sync_due: bool,
-        batch: &mut Batch,
-        round: &mut Round,
-    ) -> Result<(), Error> {
-        loop {
-            let monotonic_ns = self.medium.monotonic_ns();
-            let is_complete = self.front.gather(batch, work.upto, monotonic_ns);
-            if !batch.is_empty() {
-                if !self.writer.has_room(batch.len()) {
-                    self.rotate(round)?;
-                }
-                round.events += u64::from(batch.events());
-                round.bytes += self.writer.append(batch, &mut self.chain, monotonic_ns)?;
-                round.commits += 1;
-                self.last_committed_id = batch.last_event_id().max(self.last_committed_id);
-            }
-            batch.clear(GROUP_SIZE);
-            if is_complete {
-                break;
-            }
+    fn mark_at(&self, durable: &Mark) -> Option<Instant> {
+        if self.timing.policy == SyncPolicy::None {
+            return None;
         }
-        if work.close {
-            self.seal(round)?;
-            self.mark()?;
-        } else if work.rotate {
-            self.rotate(round)?;
-        } else if (work.sync || is_sync_due) && !self.is_durable() {
-            self.writer.sync(&mut self.chain)?;
-            round.syncs += 1;
+        let watermark = self.watermark.lock();
+        let is_due = !watermark.writer.is_marked(durable);
+        is_due.then(|| watermark.marked_at.checked_add(self.timing.watermark_interval)).flatten()
+    }
+
+    /// Writes the watermark where that is due.
+    fn mark_if_due(&self) -> Result<(), Error> {
+        let durable = self.syncing.lock().durable;
+        if self.mark_at(&durable).is_none_or(|at| at > Instant::now()) {
+            return Ok(());
+        }
+        let marked = self.mark(false);
+        self.or_fail(marked)
+    }
+
+    /// Marks everything that is durable.
+    fn mark(&self, is_last: bool) -> Result<(), Error> {
+        let durable = self.syncing.lock().durable;
+        let mut watermark = self.watermark.lock();
+        if !watermark.writer.is_marked(&durable) || is_last {
+            watermark.writer.mark(&durable)?;
+            watermark.marked_at = Instant::now();
+            self.recorder.marked(durable.last_event_id);
+            self.recorder.synced(1);
         }
         Ok(())
     }
 
-    /// Seals the active segment; everything that was committed is durable then.
-    fn seal(&mut self, round: &mut Round) -> Result<Previous, Error> {
-        round.syncs += 2;
-        self.writer.seal(&mut self.chain, self.medium.monotonic_ns())
+    #[cfg(feature = "async")]
+    pub(crate) fn has_threads(&self) -> bool {
+        self.timing.has_threads
     }
 
-    /// Seals the active segment and begins the next.
-    fn rotate(&mut self, round: &mut Round) -> Result<(), Error> {
-        let previous = self.seal(round)?;
-        let new = NewSegment {
-            medium: &*self.medium,
-            dir: &self.dir,
-            size: self.segment_size,
-            number: previous.segment_number + 1,
-            next_event_id: self.last_committed_id + 1,
-            previous,
-        };
-        self.writer = SegmentWriter::create(&new, &[], &mut self.chain)?;
-        round.commits += 1;
-        round.segments += 1;
-        self.segments.push(Arc::clone(self.writer.segment()));
-        Ok(())
+    pub(crate) fn dir(&self) -> &Path {
+        &self.dir
     }
 }
 
-/// Tells those who wait when the committer ends in a panic.
-struct LastWords<'a> {
-    front: &'a Front,
-    has_ended: bool,
+/// Tells those who wait when a thread that works for the committer ends in a panic.
+struct Guard<'a> {
+    committer: &'a Committer,
 }
 
-impl Drop for LastWords<'_> {
+impl Drop for Guard<'_> {
     fn drop(&mut self) {
-        if !self.has_ended {
-            self.front.fail(Error::CommitterPanicked);
+        if std::thread::panicking() {
+            self.committer.fail(Error::CommitterPanicked);
         }
     }
 }

@@ -32,6 +32,11 @@ pub(crate) fn unfinished(segment_name: &str) -> String {
     format!("{}{UNFINISHED}", segment_name.strip_suffix(SUFFIX).unwrap_or(segment_name))
 }
 
+/// The name of an empty file that was made for the segment of this number, or the one after it.
+pub(crate) fn spare(number: u64) -> String {
+    format!("{number:010}{UNFINISHED}")
+}
+
 /// Whether a file is a segment that was never finished.
 pub(crate) fn is_unfinished(name: &str) -> bool {
     name.ends_with(UNFINISHED)

@@ -5,7 +5,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use semj_format::{DraftError, EventType, Watermark};
+use semj_format::{DraftError, EventType, Priority, Watermark};
 use semj_recovery::Report;
 use thiserror::Error;
 
@@ -128,6 +128,18 @@ pub enum Error {
         value: u64,
         /// The range.
         must_be: &'static str,
+    },
+    /// The buffer is full, and the emission was not to wait, or not longer. The event was not taken in.
+    #[error("the buffer of {events} events is full")]
+    Full {
+        /// Events that it holds.
+        events: u64,
+    },
+    /// The buffer was too full for an event of this priority. It was dropped, and a Gap will say so.
+    #[error("the buffer is too full for an event of priority {}: it was dropped", priority.0)]
+    Dropped {
+        /// The event's priority.
+        priority: Priority,
     },
     /// The committer thread panicked: a bug in this crate.
     #[error("the committer thread panicked")]

@@ -6,7 +6,7 @@ use semj_format::{
 };
 
 use crate::error::Error;
-use crate::medium::Medium;
+use crate::medium::Now;
 
 /// An event as it is emitted. Borrows everything; build it where it happens:
 ///
@@ -20,150 +20,190 @@ use crate::medium::Medium;
 /// ```
 #[derive(Clone, Copy, Debug)]
 pub struct Event<'a> {
-    header: EventHeader,
-    ktime_ns: Option<i64>,
-    process_id: Option<u32>,
-    cpu_id: Option<u32>,
-    context: Option<Context<'a>>,
-    payload: &'a [u8],
-    metadata: &'a [u8],
-    links: &'a [CausalityLink],
+    draft: Draft<'a>,
+    has_ktime: bool,
+    has_process_id: bool,
+    has_cpu_id: bool,
 }
 
 impl<'a> Event<'a> {
     /// An event of this type, visible to agents and of normal priority. Time, process and processor are those
     /// of the emission unless they are set.
+    #[inline]
     pub const fn new(event_type: EventType) -> Self {
         Self {
-            header: EventHeader::new(event_type.0),
-            ktime_ns: None,
-            process_id: None,
-            cpu_id: None,
-            context: None,
-            payload: &[],
-            metadata: &[],
-            links: &[],
+            draft: Draft::new(EventHeader::new(event_type.0)),
+            has_ktime: false,
+            has_process_id: false,
+            has_cpu_id: false,
         }
     }
 
     /// Sets the emitter's own refinement of the type.
+    #[inline]
     pub const fn subtype(mut self, subtype: u32) -> Self {
-        self.header.event_subtype = subtype;
+        self.draft.header.event_subtype = subtype;
         self
     }
 
     /// Sets the flags, in place of [`EventFlags::AGENT_VISIBLE`].
+    #[inline]
     pub const fn flags(mut self, flags: EventFlags) -> Self {
-        self.header.event_flags = flags.0;
+        self.draft.header.event_flags = flags.0;
         self
     }
 
     /// Sets the priority.
+    #[inline]
     pub const fn priority(mut self, priority: Priority) -> Self {
-        self.header.event_priority = priority.0;
+        self.draft.header.event_priority = priority.0;
         self
     }
 
     /// Sets the time: nanoseconds of CLOCK_MONOTONIC.
+    #[inline]
     pub const fn ktime_ns(mut self, ktime_ns: i64) -> Self {
-        self.ktime_ns = Some(ktime_ns);
+        self.draft.header.ktime_ns = ktime_ns;
+        self.has_ktime = true;
         self
     }
 
     /// Sets the process that caused the event.
+    #[inline]
     pub const fn process_id(mut self, process_id: u32) -> Self {
-        self.process_id = Some(process_id);
+        self.draft.header.process_id = process_id;
+        self.has_process_id = true;
         self
     }
 
     /// Sets the processor that the event happened on.
+    #[inline]
     pub const fn cpu_id(mut self, cpu_id: u32) -> Self {
-        self.cpu_id = Some(cpu_id);
+        self.draft.header.cpu_id = cpu_id;
+        self.has_cpu_id = true;
         self
     }
 
     /// Sets the event that led to this one and the first event of the chain.
+    #[inline]
     pub const fn caused_by(mut self, parent_event_id: u64, root_cause_event_id: u64) -> Self {
-        self.header.parent_event_id = parent_event_id;
-        self.header.root_cause_event_id = root_cause_event_id;
+        self.draft.header.parent_event_id = parent_event_id;
+        self.draft.header.root_cause_event_id = root_cause_event_id;
         self
     }
 
     /// Sets which agents may see the event, in place of all, and how much it matters to them, 0 to 100.
+    #[inline]
     pub const fn agents(mut self, visibility_mask: u64, relevance_score: u32) -> Self {
-        self.header.agent_visibility_mask = visibility_mask;
-        self.header.agent_relevance_score = relevance_score;
+        self.draft.header.agent_visibility_mask = visibility_mask;
+        self.draft.header.agent_relevance_score = relevance_score;
         self
     }
 
     /// Sets the priority in replay.
+    #[inline]
     pub const fn replay_priority(mut self, priority: Priority) -> Self {
-        self.header.replay_priority = priority.0;
+        self.draft.header.replay_priority = priority.0;
         self
     }
 
     /// Sets the whole context.
+    #[inline]
     pub const fn context(mut self, context: Context<'a>) -> Self {
-        self.context = Some(context);
+        self.draft.context = DraftContext::Fields(context);
         self
     }
 
     /// Sets the context's path.
+    #[inline]
     pub fn path(mut self, path: &'a (impl AsRef<[u8]> + ?Sized)) -> Self {
-        self.context.get_or_insert_default().path = path.as_ref();
+        self.fields().path = path.as_ref();
         self
     }
 
     /// Sets the context's inode number and file type (`st_mode & S_IFMT`).
+    #[inline]
     pub fn inode(mut self, inode_number: u64, file_type: u32) -> Self {
-        let context = self.context.get_or_insert_default();
+        let context = self.fields();
         context.inode_number = inode_number;
         context.file_type = file_type;
         self
     }
 
     /// Sets the payload, at most 65,536 bytes.
+    #[inline]
     pub const fn payload(mut self, payload: &'a [u8]) -> Self {
-        self.payload = payload;
+        self.draft.payload = payload;
         self
     }
 
     /// Sets the metadata, at most 2,048 bytes.
+    #[inline]
     pub const fn metadata(mut self, metadata: &'a [u8]) -> Self {
-        self.metadata = metadata;
+        self.draft.metadata = metadata;
         self
     }
 
     /// Sets the causality links, at most 256.
+    #[inline]
     pub const fn links(mut self, links: &'a [CausalityLink]) -> Self {
-        self.links = links;
+        self.draft.links = links;
         self
     }
 
-    /// The record to be, without its id. What is not set is taken from where and when this is called.
-    pub(crate) fn to_draft(self, medium: &dyn Medium) -> Result<Draft<'a>, Error> {
-        let context = self.context.unwrap_or_default();
-        let scores = [
-            ("agent_relevance_score", self.header.agent_relevance_score),
-            ("agent_confidence", context.agent_confidence),
-            ("semantic_confidence", context.semantic_confidence),
-        ];
-        let strengths = self.links.iter().map(|link| ("causality_strength", link.causality_strength));
-        if let Some((field, value)) =
-            scores.into_iter().chain(strengths).find(|(_, value)| *value > SCORE_MAX)
-        {
-            return Err(Error::Score { field, value });
+    #[inline]
+    fn fields(&mut self) -> &mut Context<'a> {
+        if !matches!(self.draft.context, DraftContext::Fields(_)) {
+            self.draft.context = DraftContext::Fields(Context::default());
         }
-        let header = EventHeader {
-            ktime_ns: self.ktime_ns.unwrap_or_else(|| medium.monotonic_ns()),
-            process_id: self.process_id.unwrap_or_else(std::process::id),
-            cpu_id: self.cpu_id.unwrap_or_else(|| medium.cpu_id()),
-            ..self.header
-        };
-        let context = match self.context {
-            Some(context) => DraftContext::Fields(context),
-            None => DraftContext::None,
-        };
-        Ok(Draft { header, context, payload: self.payload, metadata: self.metadata, links: self.links })
+        match &mut self.draft.context {
+            DraftContext::Fields(context) => context,
+            // Just set.
+            _ => unreachable!(),
+        }
+    }
+
+    /// The record to be.
+    #[inline]
+    pub(crate) fn draft(&self) -> &Draft<'a> {
+        &self.draft
+    }
+
+    /// Its header, without the id. What is not set is taken from when, where and by whom it is emitted.
+    #[inline]
+    pub(crate) fn header(&self, now: Now, process_id: u32) -> Result<EventHeader, Error> {
+        let mut header = self.draft.header;
+        let mut scores = header.agent_relevance_score;
+        if let DraftContext::Fields(context) = &self.draft.context {
+            scores = scores.max(context.agent_confidence).max(context.semantic_confidence);
+        }
+        for link in self.draft.links {
+            scores = scores.max(link.causality_strength);
+        }
+        if scores > SCORE_MAX {
+            return Err(self.score_error());
+        }
+        if !self.has_ktime {
+            header.ktime_ns = now.monotonic_ns;
+        }
+        if !self.has_process_id {
+            header.process_id = process_id;
+        }
+        if !self.has_cpu_id {
+            header.cpu_id = now.cpu_id;
+        }
+        Ok(header)
+    }
+
+    #[cold]
+    fn score_error(&self) -> Error {
+        let mut scores = vec![("agent_relevance_score", self.draft.header.agent_relevance_score)];
+        if let DraftContext::Fields(context) = &self.draft.context {
+            scores.push(("agent_confidence", context.agent_confidence));
+            scores.push(("semantic_confidence", context.semantic_confidence));
+        }
+        scores.extend(self.draft.links.iter().map(|link| ("causality_strength", link.causality_strength)));
+        let (field, value) = scores.into_iter().find(|(_, value)| *value > SCORE_MAX).unwrap_or_default();
+        Error::Score { field, value }
     }
 }

@@ -1,29 +1,29 @@
-//! The front end: where emitted events wait for the committer, and callers for its answers.
+//! The front end: where emitted events wait for the committer.
 //!
 //! An emission claims a place in the [`ring`], encodes its record into a slot of the [`slab`] and publishes it: no lock,
-//! no allocation and no system call, unless the committer sleeps or the ring is full. Everything else a caller may
-//! ask for (sync, rotate, close) goes through one mutex.
+//! no allocation and no system call, unless the committer sleeps or the ring is full.
 //!
 //! Memory is bounded: ring and slab are made when the journal is opened. Who finds no place or no slot waits for the
 //! committer. Only an `emit_batch` of more than [`SLAB_BATCH_MAX`] events brings memory of its own.
 
 pub(crate) mod ring;
 pub(crate) mod slab;
-mod sync;
 
 use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering, fence};
 use std::time::{Duration, Instant};
 
-use parking_lot::{Condvar, Mutex, MutexGuard};
-use semj_format::{Draft, EventHeader};
+use parking_lot::{Condvar, Mutex};
+use semj_format::control::GapType;
+use semj_format::{Draft, EventHeader, Priority};
 
 use crate::batch::Batch;
 use crate::error::Error;
-use crate::stats::Stats;
+use crate::metrics::PoolClass;
+use crate::options::Backpressure;
 use ring::{Claim, Next, Refused, Ring};
-use slab::{CLASS_SIZES, EXTERNAL, Slab, SlotHeader};
+use slab::{EXTERNAL, Slab, SlotHeader};
 
 /// Bytes of a commit group, from which on no further record is put into it, at most.
 pub(crate) const GROUP_SIZE: usize = 1 << 20;
@@ -33,6 +33,8 @@ const SLAB_BATCH_MAX: usize = 32;
 const LINGER: Duration = Duration::from_millis(50);
 /// How long a waiting producer sleeps until it looks again by itself.
 const ROOM_WAIT: Duration = Duration::from_millis(1);
+/// How long a waiting producer looks again and again before it sleeps.
+const ROOM_SPIN: Duration = Duration::from_micros(20);
 /// How long the committer waits for a claimant between two looks.
 const CLAIM_WAIT: Duration = Duration::from_micros(50);
 /// Places after which the committer tells producers that there is room.
@@ -45,28 +47,41 @@ pub(crate) struct Front {
     slab: Slab,
     /// Whether the committer has to be woken: see [`Sleep`].
     sleep: AtomicU8,
+    /// Something is not as it mostly is, and [`Front::unusual`] has to be asked.
+    is_unusual: AtomicBool,
     /// Nothing is taken in any more.
     has_failed: AtomicBool,
+    /// An urgent event waits.
+    is_urgent: AtomicBool,
     /// Producers that wait for room.
     room_waiters: AtomicU64,
     waits: AtomicU64,
+    dropped_events: AtomicU64,
     /// The committer's own: the last id that it has drained.
     last_drained_id: AtomicU64,
     state: Mutex<State>,
     /// Taken by whoever moves the ids.
     id_lock: Mutex<()>,
-    /// Batches that did not go through the slab, by their places.
-    externals: Mutex<Vec<(u64, Batch)>>,
+    /// What did not go through the slab, by its place.
+    externals: Mutex<Vec<(u64, External)>>,
+    /// Events that were dropped and have no ids yet.
+    drops: Mutex<Vec<GapType>>,
     /// Tells the committer that there is something to do.
     work: Condvar,
     /// Tells producers that there is room.
     room: Condvar,
-    /// Tells callers that what they asked for was done.
-    done: Condvar,
-    commit_interval: Duration,
-    claim_timeout: Duration,
+    setup: Setup,
     /// Bytes of a group, from which on no further record is put into it.
     group_size: usize,
+}
+
+/// What stands at a place and not in the slab.
+#[derive(Debug)]
+enum External {
+    /// Records, encoded and numbered.
+    Batch(Batch),
+    /// No event, but ids of some that were dropped.
+    Dropped(Range<u64>, Vec<GapType>),
 }
 
 /// What the committer does while there is nothing to do. The values of [`Front::sleep`].
@@ -74,7 +89,7 @@ pub(crate) struct Front {
 #[repr(u8)]
 enum Sleep {
     Awake = 0,
-    /// It wakes by the clock soon enough; only a ring that fills up has to wake it.
+    /// It wakes by the clock soon enough; only a ring that fills up or an urgent event has to wake it.
     Dozing = 1,
     /// The next event has to wake it.
     Asleep = 2,
@@ -85,39 +100,19 @@ struct State {
     /// When the committer saw first that events wait.
     waiting_since: Option<Instant>,
     last_work: Instant,
-    asked: Tickets,
-    done: Tickets,
     closing: bool,
     failure: Option<Arc<Error>>,
-    stats: Stats,
-}
-
-/// What a caller can ask of the committer.
-#[derive(Clone, Copy, Debug)]
-pub(crate) enum Request {
-    Sync,
-    Rotate,
-}
-
-/// Counts what was asked of the committer. A caller draws a number and waits until it is done.
-#[derive(Clone, Copy, Debug, Default)]
-pub(crate) struct Tickets {
-    sync: u64,
-    rotate: u64,
 }
 
 /// What the committer is to do next.
-#[derive(Debug)]
-pub(crate) struct Work {
-    /// Everything below this place is to be committed.
-    pub(crate) upto: u64,
-    /// Some caller waits for a sync.
-    pub(crate) sync: bool,
-    /// Some caller waits for a new segment.
-    pub(crate) rotate: bool,
-    /// The journal is being closed; this is the last work there is.
-    pub(crate) close: bool,
-    tickets: Tickets,
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Work {
+    /// There are events to commit.
+    Commit,
+    /// Among them some that are urgent.
+    CommitUrgent,
+    /// The journal is being closed.
+    Close,
 }
 
 /// How the front end is set up.
@@ -129,115 +124,142 @@ pub(crate) struct Setup {
     pub(crate) claim_timeout: Duration,
     /// Bytes that a segment can take as one group.
     pub(crate) group_size_max: usize,
+    /// Whether events of high priority wake the committer.
+    pub(crate) heeds_priority: bool,
+}
+
+/// What to do while there is no room.
+#[derive(Clone, Copy)]
+pub(crate) struct Patience<'a> {
+    pub(crate) backpressure: Backpressure,
+    /// Has something committed, where that is the caller's part.
+    pub(crate) make_room: Option<&'a dyn Fn()>,
 }
 
 impl Front {
-    pub(crate) fn new(next_event_id: u64, setup: &Setup, stats: Stats) -> Self {
+    pub(crate) fn new(next_event_id: u64, setup: Setup) -> Self {
         let slab = Slab::new(setup.places);
         slab.touch();
-        let state = State {
-            waiting_since: None,
-            last_work: Instant::now(),
-            asked: Tickets::default(),
-            done: Tickets::default(),
-            closing: false,
-            failure: None,
-            stats,
-        };
+        let state =
+            State { waiting_since: None, last_work: Instant::now(), closing: false, failure: None };
         Self {
             ring: Ring::new(setup.places, next_event_id),
             slab,
             sleep: AtomicU8::new(Sleep::Awake as u8),
+            is_unusual: AtomicBool::new(false),
             has_failed: AtomicBool::new(false),
+            is_urgent: AtomicBool::new(false),
             room_waiters: AtomicU64::new(0),
             waits: AtomicU64::new(0),
+            dropped_events: AtomicU64::new(0),
             last_drained_id: AtomicU64::new(next_event_id - 1),
             state: Mutex::new(state),
             id_lock: Mutex::new(()),
             externals: Mutex::new(Vec::new()),
+            drops: Mutex::new(Vec::new()),
             work: Condvar::new(),
             room: Condvar::new(),
-            done: Condvar::new(),
-            commit_interval: setup.commit_interval,
-            claim_timeout: setup.claim_timeout,
             group_size: GROUP_SIZE.min(setup.group_size_max),
+            setup,
         }
     }
 
-    /// Takes in a draft with its encoded size. An id of 0 stands for the next one. Gives the id.
-    ///
-    /// Where there is no room, `make_room` is called to have something committed; without it the committer does
-    /// that.
+    /// Takes in a draft of this encoded size with this header. An id of 0 stands for the next one. Gives the id.
     #[inline]
     pub(crate) fn push(
         &self,
-        mut draft: Draft<'_>,
+        mut header: EventHeader,
+        draft: &Draft<'_>,
         size: usize,
-        make_room: Option<&dyn Fn()>,
+        patience: Patience<'_>,
     ) -> Result<u64, Error> {
         self.check()?;
+        if patience.backpressure == Backpressure::DropByPriority {
+            self.admit(&header)?;
+        }
         let class = Slab::class_of(size);
-        let slot = if class == 0 { None } else { Some(self.take_slot(class, make_room)?) };
-        let explicit = Some(draft.header.event_id).filter(|id| *id != 0);
-        let claim = loop {
-            match self.ring.claim(1, explicit) {
-                Ok(claim) => break claim,
-                Err(Refused::Full) => self.wait_for_room(make_room),
-                Err(Refused::Id { .. }) => match self.claim_ids(draft.header.event_id, 1) {
-                    Ok(Some(claim)) => break claim,
-                    Ok(None) => self.wait_for_room(make_room),
-                    Err(error) => {
-                        slot.inspect(|slot| self.slab.give_back(*slot));
-                        return Err(error);
-                    }
-                },
-            }
-            if let Err(error) = self.check() {
-                slot.inspect(|slot| self.slab.give_back(*slot));
-                return Err(error);
+        let slot = if class == 0 { None } else { Some(self.take_slot(class, &header, patience)?) };
+        let explicit = Some(header.event_id).filter(|id| *id != 0);
+        let claim = match self.ring.claim(1, explicit) {
+            Ok(claim) => claim,
+            Err(refused) => {
+                let claim = self.claim_later(refused, &header, patience);
+                claim.inspect_err(|_| {
+                    slot.inspect(|slot| self.slab.give_back(*slot));
+                })?
             }
         };
         let home = self.ring.home(&claim, 0);
-        if self.fill(&claim, 0, home, slot, &mut draft, size) {
-            self.wake_if_needed(claim.first_place);
+        if self.fill(&claim, 0, home, slot, &mut header, draft, size) {
+            self.wake_if_needed(claim.first_place, header.event_priority);
             Ok(claim.first_id)
         } else {
             Err(Error::Revoked { first: claim.first_id, last: claim.first_id })
         }
     }
 
-    /// Takes in drafts with their encoded sizes, to be committed as one. None of them has an id. Gives the ids, from
-    /// the first to behind the last.
+    /// Claims a place for one event when the first attempt was refused.
+    #[cold]
+    fn claim_later(
+        &self,
+        mut refused: Refused,
+        header: &EventHeader,
+        patience: Patience<'_>,
+    ) -> Result<Claim, Error> {
+        let explicit = Some(header.event_id).filter(|id| *id != 0);
+        let mut wait = Wait::new(patience);
+        loop {
+            match refused {
+                Refused::Full => wait.for_room(self, Some(header))?,
+                Refused::Id { .. } => match self.claim_ids(header.event_id, 1)? {
+                    Some(claim) => return Ok(claim),
+                    None => wait.for_room(self, Some(header))?,
+                },
+            }
+            self.check()?;
+            match self.ring.claim(1, explicit) {
+                Ok(claim) => return Ok(claim),
+                Err(again) => refused = again,
+            }
+        }
+    }
+
+    /// Takes in drafts with their headers and encoded sizes, to be committed as one. None of them has an id. Gives the
+    /// ids, from the first to behind the last.
     pub(crate) fn push_batch(
         &self,
-        drafts: &mut [(Draft<'_>, usize)],
-        make_room: Option<&dyn Fn()>,
+        drafts: &mut [(EventHeader, &Draft<'_>, usize)],
+        patience: Patience<'_>,
     ) -> Result<Range<u64>, Error> {
         self.check()?;
         let count = drafts.len() as u64;
-        if count == 0 {
+        let Some(urgent) = drafts.iter().map(|(header, ..)| *header).min_by_key(|h| h.event_priority) else {
             let next = self.ring.next_id();
             return Ok(next..next);
+        };
+        if patience.backpressure == Backpressure::DropByPriority {
+            // A batch is as urgent as the most urgent of its events: it is taken in or not as one.
+            self.admit_all(&urgent, drafts)?;
         }
         let Some(slots) = self.take_slots(drafts) else {
-            return self.push_external(drafts, make_room);
+            return self.push_external(drafts, patience);
         };
+        let mut wait = Wait::new(patience);
         let claim = loop {
-            match self.ring.claim(count, None) {
-                Ok(claim) => break claim,
-                Err(_) => self.wait_for_room(make_room),
+            if let Ok(claim) = self.ring.claim(count, None) {
+                break claim;
             }
-            if let Err(error) = self.check() {
+            if let Err(error) = wait.for_room(self, None).and_then(|()| self.check()) {
                 slots.iter().flatten().for_each(|slot| self.slab.give_back(*slot));
                 return Err(error);
             }
         };
         let mut is_whole = true;
-        for (index, ((draft, size), slot)) in (0..).zip(drafts.iter_mut().zip(slots)) {
+        for (index, ((header, draft, size), slot)) in (0..).zip(drafts.iter_mut().zip(slots)) {
             let home = self.ring.home(&claim, index);
-            is_whole &= self.fill(&claim, index, home, slot, draft, *size);
+            is_whole &= self.fill(&claim, index, home, slot, header, draft, *size);
         }
-        self.wake_if_needed(claim.first_place + count - 1);
+        self.wake_if_needed(claim.first_place + count - 1, urgent.event_priority);
         let end = claim.first_id + count;
         if is_whole {
             Ok(claim.first_id..end)
@@ -247,18 +269,14 @@ impl Front {
     }
 
     /// Slots for those records of a batch that need larger ones; `None` if the batch can't go through the slab.
-    fn take_slots(&self, drafts: &[(Draft<'_>, usize)]) -> Option<Vec<Option<u32>>> {
+    fn take_slots(&self, drafts: &[(EventHeader, &Draft<'_>, usize)]) -> Option<Vec<Option<u32>>> {
         if drafts.len() > SLAB_BATCH_MAX.min(self.ring.capacity() as usize / 4) {
             return None;
         }
         let mut slots = Vec::with_capacity(drafts.len());
-        for (_, size) in drafts {
+        for (.., size) in drafts {
             let class = Slab::class_of(*size);
-            let slot = if class == 0 {
-                None
-            } else {
-                (class..CLASS_SIZES.len()).find_map(|class| self.slab.take(class))
-            };
+            let slot = if class == 0 { None } else { self.slab.take_for(class) };
             if class > 0 && slot.is_none() {
                 slots.into_iter().flatten().for_each(|slot| self.slab.give_back(slot));
                 return None;
@@ -271,37 +289,52 @@ impl Front {
     /// A batch that is encoded in memory of its own and takes one place.
     fn push_external(
         &self,
-        drafts: &mut [(Draft<'_>, usize)],
-        make_room: Option<&dyn Fn()>,
+        drafts: &mut [(EventHeader, &Draft<'_>, usize)],
+        patience: Patience<'_>,
     ) -> Result<Range<u64>, Error> {
         let count = drafts.len() as u64;
+        let mut wait = Wait::new(patience);
         let claim = loop {
             match self.claim_ids(0, count)? {
                 Some(claim) => break claim,
-                None => self.wait_for_room(make_room),
+                None => wait.for_room(self, None)?,
             }
             self.check()?;
         };
-        let mut batch = Batch::with_capacity(drafts.iter().map(|(_, size)| size).sum());
-        for (id, (draft, size)) in (claim.first_id..).zip(drafts) {
-            number(&mut draft.header, id);
-            batch.push(draft, *size);
+        let mut batch = Batch::with_capacity(drafts.iter().map(|(.., size)| size).sum());
+        let mut urgent = u32::MAX;
+        for (id, (header, draft, size)) in (claim.first_id..).zip(drafts) {
+            number(header, id);
+            urgent = urgent.min(header.event_priority);
+            batch.push(header, draft, *size);
         }
         let ids = claim.first_id..claim.first_id + count;
-        self.externals.lock().push((claim.first_place, batch));
-        let home = self.ring.home(&claim, 0);
+        if !self.publish_external(&claim, External::Batch(batch)) {
+            return Err(Error::Revoked { first: ids.start, last: ids.end - 1 });
+        }
+        self.wake_if_needed(claim.first_place, urgent);
+        Ok(ids)
+    }
+
+    /// Publishes what does not go through the slab. False if its place was revoked.
+    fn publish_external(&self, claim: &Claim, external: External) -> bool {
+        self.externals.lock().push((claim.first_place, external));
+        let home = self.ring.home(claim, 0);
         let marker = SlotHeader { event_id: 0, size: 0, home: home.unwrap_or(0), index: 0, count: EXTERNAL };
         if let Some(home) = home {
             // SAFETY: the home slot of a claimed place is the claimant's until it is published.
             unsafe { self.slab.fill(home, marker, |_| {}) };
             if self.ring.publish(claim.first_place, home, home) {
-                self.wake_if_needed(claim.first_place);
-                return Ok(ids);
+                return true;
             }
             self.slab.give_back(home);
         }
         self.externals.lock().retain(|(place, _)| *place != claim.first_place);
-        Err(Error::Revoked { first: ids.start, last: ids.end - 1 })
+        false
+    }
+
+    fn full(&self) -> Error {
+        Error::Full { events: self.ring.capacity() }
     }
 
     /// Claims a place for `count` ids from `first` on, 0 for the next one. `None` where there is no room.
@@ -322,13 +355,15 @@ impl Front {
 
     /// Encodes a record into its slot and publishes it. False if its place was revoked.
     #[inline]
+    #[expect(clippy::too_many_arguments, reason = "all of it is at hand where a record is filled in")]
     fn fill(
         &self,
         claim: &Claim,
         index: u64,
         home: Option<u32>,
         slot: Option<u32>,
-        draft: &mut Draft<'_>,
+        header: &mut EventHeader,
+        draft: &Draft<'_>,
         size: usize,
     ) -> bool {
         let Some(home) = home else {
@@ -337,9 +372,9 @@ impl Front {
         };
         let place = claim.first_place + index;
         let guard = Unpublished { front: self, place, home, slot };
-        number(&mut draft.header, claim.first_id + index);
-        let header = SlotHeader {
-            event_id: draft.header.event_id,
+        number(header, claim.first_id + index);
+        let slot_header = SlotHeader {
+            event_id: header.event_id,
             size: size as u32,
             home,
             index: index as u32,
@@ -347,7 +382,11 @@ impl Front {
         };
         // SAFETY: the slot is this claimant's: the home slot of the place, or one that it has taken; it was taken by
         // the record's size.
-        unsafe { self.slab.fill(slot.unwrap_or(home), header, |bytes| draft.encode_unsealed_into(bytes)) };
+        unsafe {
+            self.slab.fill(slot.unwrap_or(home), slot_header, |bytes| {
+                draft.encode_unsealed_with(header, bytes);
+            });
+        }
         std::mem::forget(guard);
         let is_published = self.ring.publish(place, home, slot.unwrap_or(home));
         if !is_published {
@@ -357,45 +396,93 @@ impl Front {
         is_published
     }
 
-    /// A slot of this class or a larger one; waits until there is one.
-    #[cold]
-    fn take_slot(&self, class: usize, make_room: Option<&dyn Fn()>) -> Result<u32, Error> {
+    /// A slot of this class or a larger one.
+    #[inline(never)]
+    fn take_slot(&self, class: usize, header: &EventHeader, patience: Patience<'_>) -> Result<u32, Error> {
+        let mut wait = Wait::new(patience);
         loop {
-            if let Some(slot) = (class..CLASS_SIZES.len()).find_map(|class| self.slab.take(class)) {
+            if let Some(slot) = self.slab.take_for(class) {
                 return Ok(slot);
             }
-            self.wait_for_room(make_room);
+            wait.for_room(self, Some(header))?;
             self.check()?;
         }
     }
 
-    /// Waits for the committer to have drained something.
+    /// Drops an event that is not urgent enough for how full the buffer is.
+    #[inline]
+    fn admit(&self, header: &EventHeader) -> Result<(), Error> {
+        let capacity = self.ring.capacity();
+        let limit = match Priority(header.event_priority) {
+            Priority::BACKGROUND => capacity / 2,
+            Priority::LOW => capacity / 4 * 3,
+            _ => return Ok(()),
+        };
+        if self.ring.tail() - self.ring.drained() < limit { Ok(()) } else { Err(self.drop_event(header)) }
+    }
+
+    fn admit_all(
+        &self,
+        urgent: &EventHeader,
+        drafts: &[(EventHeader, &Draft<'_>, usize)],
+    ) -> Result<(), Error> {
+        self.admit(urgent).inspect_err(|_| {
+            // One of them is counted already.
+            let others = drafts.iter().map(|(header, ..)| header.event_type);
+            let mut skipped = false;
+            for event_type in others {
+                if !skipped && event_type == urgent.event_type {
+                    skipped = true;
+                } else {
+                    self.count_drop(event_type);
+                }
+            }
+        })
+    }
+
+    /// Counts an event that is not taken in. It gets its id with the next place that is claimed.
     #[cold]
-    fn wait_for_room(&self, make_room: Option<&dyn Fn()>) {
-        self.waits.fetch_add(1, Ordering::Relaxed);
-        if let Some(make_room) = make_room {
-            return make_room();
+    fn drop_event(&self, header: &EventHeader) -> Error {
+        self.count_drop(header.event_type);
+        Error::Dropped { priority: Priority(header.event_priority) }
+    }
+
+    fn count_drop(&self, event_type: u32) {
+        self.dropped_events.fetch_add(1, Ordering::Relaxed);
+        let mut drops = self.drops.lock();
+        match drops.iter_mut().find(|of| of.event_type == event_type) {
+            Some(of) => of.event_count += 1,
+            None => drops.push(GapType { event_type, reserved: 0, event_count: 1 }),
         }
-        let drained = self.ring.drained();
-        let mut state = self.state.lock();
-        self.room_waiters.fetch_add(1, Ordering::SeqCst);
-        // The committer looks at the waiters after it has moved `drained`.
-        fence(Ordering::SeqCst);
-        if self.ring.drained() == drained && state.failure.is_none() {
-            self.sleep.store(Sleep::Awake as u8, Ordering::SeqCst);
-            self.work.notify_one();
-            self.room.wait_for(&mut state, ROOM_WAIT);
+        self.is_unusual.store(true, Ordering::SeqCst);
+    }
+
+    /// Gives ids to the events that were dropped, if there is room for the note of it.
+    fn settle_drops(&self) -> Result<(), Error> {
+        let mut drops = self.drops.lock();
+        let count = drops.iter().map(|of| of.event_count).sum();
+        if count > 0
+            && let Some(claim) = self.claim_ids(0, count)?
+        {
+            let types = std::mem::take(&mut *drops);
+            drop(drops);
+            // Where the place is revoked the committer writes a gap too, one that does not know the types.
+            self.publish_external(&claim, External::Dropped(claim.first_id..claim.first_id + count, types));
         }
-        self.room_waiters.fetch_sub(1, Ordering::SeqCst);
+        Ok(())
     }
 
     /// Wakes the committer if it would not see the event soon enough by itself.
     #[inline]
-    fn wake_if_needed(&self, place: u64) {
+    fn wake_if_needed(&self, place: u64, priority: u32) {
+        if self.setup.heeds_priority && priority <= Priority::HIGH.0 {
+            self.is_urgent.store(true, Ordering::SeqCst);
+        }
         let sleep = self.sleep.load(Ordering::SeqCst);
         if sleep != Sleep::Awake as u8 {
             let quarter = self.ring.capacity() / 4;
-            if sleep == Sleep::Asleep as u8 || (place + 1).is_multiple_of(quarter) {
+            let is_urgent = self.setup.heeds_priority && priority <= Priority::HIGH.0;
+            if sleep == Sleep::Asleep as u8 || is_urgent || (place + 1).is_multiple_of(quarter) {
                 self.wake();
             }
         }
@@ -412,48 +499,28 @@ impl Front {
 
     /// Whether the journal still takes events in.
     #[inline]
-    fn check(&self) -> Result<(), Error> {
-        if self.has_failed.load(Ordering::Relaxed) { self.state.lock().check() } else { Ok(()) }
+    pub(crate) fn check(&self) -> Result<(), Error> {
+        if self.is_unusual.load(Ordering::Relaxed) { self.unusual() } else { Ok(()) }
     }
 
-    /// Asks that everything that was emitted before becomes durable, and for [`Request::Rotate`] that it comes
-    /// to be in a sealed segment. Gives what to [`Front::wait_for`].
-    pub(crate) fn ask(&self, request: Request) -> Result<Tickets, Error> {
-        let mut state = self.state.lock();
-        state.check()?;
-        match request {
-            Request::Sync => state.asked.sync += 1,
-            Request::Rotate => state.asked.rotate += 1,
+    #[cold]
+    fn unusual(&self) -> Result<(), Error> {
+        if self.has_failed.load(Ordering::SeqCst) {
+            return self.state.lock().check();
         }
-        let tickets = state.asked;
-        drop(state);
-        self.work.notify_one();
-        Ok(tickets)
-    }
-
-    /// Returns when what was asked for was done.
-    pub(crate) fn wait_for(&self, asked: Tickets) -> Result<(), Error> {
-        let mut state = self.state.lock();
-        while state.done.sync < asked.sync || state.done.rotate < asked.rotate {
-            state.check()?;
-            self.done.wait(&mut state);
+        self.is_unusual.store(false, Ordering::SeqCst);
+        self.settle_drops()?;
+        if self.has_failed.load(Ordering::SeqCst) || !self.drops.lock().is_empty() {
+            self.is_unusual.store(true, Ordering::SeqCst);
         }
         Ok(())
     }
 
-    /// Lets the committer end when it has written what there is.
+    /// Lets the committer's thread end when it has committed what there is.
     pub(crate) fn close(&self) {
         self.state.lock().closing = true;
-        self.work.notify_one();
+        self.work.notify_all();
         self.room.notify_all();
-    }
-
-    pub(crate) fn stats(&self) -> Stats {
-        let mut stats = self.state.lock().stats;
-        stats.events_emitted += self.ring.tail().saturating_sub(self.ring.drained());
-        stats.last_emitted_id = self.ring.next_id().wrapping_sub(1);
-        stats.waits = self.waits.load(Ordering::Relaxed);
-        stats
     }
 
     /// The failure that ended all writing, where there was one.
@@ -461,8 +528,38 @@ impl Front {
         self.state.lock().check().err()
     }
 
-    /// For the committer: waits until there is something to do. Returns at `deadline` at the latest.
-    pub(crate) fn next_work(&self, deadline: Option<Instant>) -> Work {
+    /// The next place to be claimed.
+    pub(crate) fn tail(&self) -> u64 {
+        self.ring.tail()
+    }
+
+    /// The last id that was given.
+    pub(crate) fn last_id(&self) -> u64 {
+        self.ring.next_id().wrapping_sub(1)
+    }
+
+    /// Places that were claimed and are not drained.
+    pub(crate) fn pending(&self) -> u64 {
+        self.ring.tail().saturating_sub(self.ring.drained())
+    }
+
+    /// Emissions that found no room at once.
+    pub(crate) fn waits(&self) -> u64 {
+        self.waits.load(Ordering::Relaxed)
+    }
+
+    /// Events that were dropped.
+    pub(crate) fn dropped_events(&self) -> u64 {
+        self.dropped_events.load(Ordering::Relaxed)
+    }
+
+    /// The slab's slots.
+    pub(crate) fn pool(&self) -> Vec<PoolClass> {
+        self.slab.pool(self.pending(), self.ring.tail())
+    }
+
+    /// For the committer's thread: waits until there is something to do.
+    pub(crate) fn next_work(&self) -> Work {
         let mut state = self.state.lock();
         loop {
             let tail = self.ring.tail();
@@ -472,44 +569,33 @@ impl Front {
                 state.last_work = now;
                 state.waiting_since.get_or_insert(now);
             }
-            let commit_at = state.waiting_since.and_then(|since| since.checked_add(self.commit_interval));
-            let wake_at = [commit_at, deadline].into_iter().flatten().min();
-            let is_due = wake_at.is_some_and(|at| now >= at);
+            if state.closing || state.failure.is_some() {
+                return Work::Close;
+            }
+            let is_urgent = pending > 0 && self.is_urgent.swap(false, Ordering::SeqCst);
+            let commit_at =
+                state.waiting_since.and_then(|since| since.checked_add(self.setup.commit_interval));
             let is_enough =
                 pending >= self.ring.capacity() / 4 || self.room_waiters.load(Ordering::SeqCst) > 0;
-            let work = self.work_of(&state, tail);
-            if work.sync || work.rotate || work.close || is_enough && pending > 0 || is_due {
+            if is_urgent || is_enough && pending > 0 || commit_at.is_some_and(|at| now >= at) {
                 state.waiting_since = None;
-                return work;
+                return if is_urgent { Work::CommitUrgent } else { Work::Commit };
             }
             let lingers = now.duration_since(state.last_work) < LINGER;
             let sleep = if pending > 0 || lingers { Sleep::Dozing } else { Sleep::Asleep };
             self.sleep.store(sleep as u8, Ordering::SeqCst);
             // An event that came before the producers could see this would wake nobody.
-            if sleep == Sleep::Dozing || self.ring.tail() == tail {
+            if self.is_urgent.load(Ordering::SeqCst) && pending > 0 {
+                // Looked at again above.
+            } else if sleep == Sleep::Dozing || self.ring.tail() == tail {
                 let linger =
-                    (sleep == Sleep::Dozing).then(|| now.checked_add(self.commit_interval)).flatten();
-                match [wake_at, linger].into_iter().flatten().min() {
+                    (sleep == Sleep::Dozing).then(|| now.checked_add(self.setup.commit_interval)).flatten();
+                match [commit_at, linger].into_iter().flatten().min() {
                     Some(at) => drop(self.work.wait_until(&mut state, at)),
                     None => self.work.wait(&mut state),
                 }
             }
             self.sleep.store(Sleep::Awake as u8, Ordering::SeqCst);
-        }
-    }
-
-    /// For a committer that does not wait: what there is to do now.
-    pub(crate) fn work_now(&self) -> Work {
-        self.work_of(&self.state.lock(), self.ring.tail())
-    }
-
-    fn work_of(&self, state: &State, upto: u64) -> Work {
-        Work {
-            upto,
-            sync: state.asked.sync > state.done.sync,
-            rotate: state.asked.rotate > state.done.rotate,
-            close: state.closing,
-            tickets: state.asked,
         }
     }
 
@@ -539,7 +625,7 @@ impl Front {
                 Taken::Blocked => {
                     self.ring.set_drained(at);
                     let since = *blocked_since.get_or_insert_with(Instant::now);
-                    if since.elapsed() >= self.claim_timeout {
+                    if since.elapsed() >= self.setup.claim_timeout {
                         at += self.revoke(batch, at);
                         blocked_since = None;
                     } else {
@@ -557,6 +643,11 @@ impl Front {
             self.room.notify_all();
         }
         is_complete
+    }
+
+    /// For the committer: what was dropped gets its ids now, if nobody else came to give them.
+    pub(crate) fn settle(&self) -> Result<(), Error> {
+        if self.is_unusual.load(Ordering::Relaxed) { self.unusual() } else { Ok(()) }
     }
 
     /// Takes in what stands at a place, with all that belongs to it.
@@ -588,11 +679,17 @@ impl Front {
                 self.free(place, slot, header.home);
                 return Taken::Places(1);
             };
-            if !fits(batch, externals[at].1.len()) {
+            if let External::Batch(records) = &externals[at].1
+                && !fits(batch, records.len())
+            {
                 return Taken::NoRoom;
             }
-            batch.append(&externals.swap_remove(at).1);
+            let (_, external) = externals.swap_remove(at);
             drop(externals);
+            match external {
+                External::Batch(records) => batch.append(&records),
+                External::Dropped(ids, types) => batch.drop_ids(ids, &types),
+            }
             self.free(place, slot, header.home);
             return Taken::Places(1);
         }
@@ -692,31 +789,75 @@ impl Front {
         count
     }
 
-    /// For the committer: the work was done; `update` brings the figures up to date.
-    pub(crate) fn finish(&self, work: &Work, update: impl FnOnce(&mut Stats)) {
-        let mut state = self.state.lock();
-        update(&mut state.stats);
-        state.done = work.tickets;
-        drop(state);
-        if work.sync || work.rotate {
-            self.done.notify_all();
-        }
-    }
-
-    /// For the committer: brings figures up to date that are no answer to anybody.
-    pub(crate) fn update(&self, update: impl FnOnce(&mut Stats)) {
-        update(&mut self.state.lock().stats);
-    }
-
-    /// For the committer: nothing will be written any more. All who wait get the error.
+    /// Nothing will be written any more. All who wait for room get the error.
     pub(crate) fn fail(&self, error: Error) {
         tracing::error!(%error, "the journal stopped writing");
-        let mut state: MutexGuard<'_, State> = self.state.lock();
+        let mut state = self.state.lock();
         state.failure.get_or_insert(Arc::new(error));
         self.has_failed.store(true, Ordering::SeqCst);
+        self.is_unusual.store(true, Ordering::SeqCst);
         drop(state);
+        self.work.notify_all();
         self.room.notify_all();
-        self.done.notify_all();
+    }
+}
+
+/// Waits for the committer to have drained something, as often as that is needed.
+struct Wait<'a> {
+    patience: Patience<'a>,
+    since: Option<Instant>,
+}
+
+impl<'a> Wait<'a> {
+    const fn new(patience: Patience<'a>) -> Self {
+        Self { patience, since: None }
+    }
+
+    /// Returns when it is worth another attempt. `header` is that of the event, where there is one alone.
+    #[cold]
+    fn for_room(&mut self, front: &Front, header: Option<&EventHeader>) -> Result<(), Error> {
+        if self.since.is_none() {
+            front.waits.fetch_add(1, Ordering::Relaxed);
+        }
+        let now = Instant::now();
+        let since = *self.since.get_or_insert(now);
+        let limit = match (self.patience.backpressure, header) {
+            (Backpressure::Fail, _) => Some(Duration::ZERO),
+            (Backpressure::WaitFor(limit), _) => Some(limit),
+            (Backpressure::DropByPriority, Some(header)) if header.event_priority > Priority::HIGH.0 => {
+                return Err(front.drop_event(header));
+            }
+            (Backpressure::DropByPriority | Backpressure::Wait, _) => None,
+        };
+        if let Some(make_room) = self.patience.make_room {
+            if limit == Some(Duration::ZERO) {
+                return Err(front.full());
+            }
+            make_room();
+            return Ok(());
+        }
+        let left = match limit {
+            Some(limit) => match limit.checked_sub(now - since).filter(|left| !left.is_zero()) {
+                Some(left) => left,
+                None => return Err(front.full()),
+            },
+            None => ROOM_WAIT,
+        };
+        let drained = front.ring.drained();
+        while front.ring.drained() == drained && now.elapsed() < ROOM_SPIN.min(left) {
+            std::hint::spin_loop();
+        }
+        let mut state = front.state.lock();
+        front.room_waiters.fetch_add(1, Ordering::SeqCst);
+        // The committer looks at the waiters after it has moved `drained`.
+        fence(Ordering::SeqCst);
+        if front.ring.drained() == drained && state.failure.is_none() {
+            front.sleep.store(Sleep::Awake as u8, Ordering::SeqCst);
+            front.work.notify_one();
+            front.room.wait_for(&mut state, left.min(ROOM_WAIT));
+        }
+        front.room_waiters.fetch_sub(1, Ordering::SeqCst);
+        Ok(())
     }
 }
 
@@ -783,39 +924,28 @@ mod tests {
 
     use super::*;
 
+    const PATIENCE: Patience<'static> =
+        Patience { backpressure: Backpressure::Wait, make_room: None };
+
     fn front(places: usize) -> Front {
         let setup = Setup {
             places,
             commit_interval: Duration::from_millis(1),
             claim_timeout: Duration::from_millis(20),
             group_size_max: 1 << 20,
+            heeds_priority: false,
         };
-        let stats = Stats {
-            epoch: 1,
-            segment_number: 1,
-            segments: 1,
-            events_emitted: 0,
-            last_emitted_id: 0,
-            last_committed_id: 0,
-            last_durable_id: 0,
-            last_marked_id: 0,
-            commits: 0,
-            bytes_written: 0,
-            syncs: 0,
-            waits: 0,
-            digest: semj_format::Digest::ZERO,
-        };
-        Front::new(1, &setup, stats)
+        Front::new(1, setup)
     }
 
-    fn draft(payload: &[u8]) -> (Draft<'_>, usize) {
+    fn draft(payload: &[u8]) -> (EventHeader, Draft<'_>, usize) {
         let draft = Draft { payload, ..Draft::new(EventHeader::new(0x0101)) };
-        (draft, draft.encoded_size().unwrap())
+        (draft.header, draft, draft.encoded_size().unwrap())
     }
 
     fn push(front: &Front, payload: &[u8]) -> Result<u64, Error> {
-        let (draft, size) = draft(payload);
-        front.push(draft, size, None)
+        let (header, draft, size) = draft(payload);
+        front.push(header, &draft, size, PATIENCE)
     }
 
     /// What the committer gets: ids of events, and gaps as ranges of ids with the number of events in them.
@@ -852,9 +982,10 @@ mod tests {
             assert_eq!(push(&front, b"again").unwrap(), n);
             assert_eq!(gather(&front), (vec![n], vec![]));
         }
-        let (mut draft, size) = draft(b"late");
+        let (mut header, draft, size) = draft(b"late");
         let home = front.ring.home(&stopped, 0);
-        assert!(!front.fill(&stopped, 0, home, None, &mut draft, size), "it is told that it is late");
+        let is_taken = front.fill(&stopped, 0, home, None, &mut header, &draft, size);
+        assert!(!is_taken, "it is told that it is late");
         assert_eq!(push(&front, b"next").unwrap(), 68);
         assert_eq!(gather(&front), (vec![68], vec![]));
     }
@@ -878,12 +1009,15 @@ mod tests {
             push(&front, b"1").unwrap();
             let claim = front.ring.claim(3, None).unwrap();
             push(&front, b"5").unwrap();
-            let (mut draft, size) = draft(b"one of three");
+            let (mut header, draft, size) = draft(b"one of three");
             let homes: Vec<_> = (0..3).map(|index| front.ring.home(&claim, index)).collect();
-            assert!(front.fill(&claim, published, homes[published as usize], None, &mut draft, size));
+            let mut fill = |index: u64| {
+                front.fill(&claim, index, homes[index as usize], None, &mut header, &draft, size)
+            };
+            assert!(fill(published));
             assert_eq!(gather(&front), (vec![1, 5], vec![(2, 4, 3)]), "member {published}");
             for index in (0..3).filter(|index| *index != published) {
-                assert!(!front.fill(&claim, index, homes[index as usize], None, &mut draft, size));
+                assert!(!fill(index));
             }
             for n in 6..300 {
                 assert_eq!(push(&front, b"on and on").unwrap(), n);
@@ -900,9 +1034,10 @@ mod tests {
         for round in 0..200usize {
             let payload = &large[..round * 331 % 65_536];
             assert_eq!(push(&front, payload).unwrap(), next);
-            let mut drafts: Vec<_> = (0..round % 50).map(|i| draft(&large[..i * 97])).collect();
+            let drafts: Vec<_> = (0..round % 50).map(|i| draft(&large[..i * 97])).collect();
+            let mut drafts: Vec<_> = drafts.iter().map(|(h, draft, size)| (*h, draft, *size)).collect();
             let count = drafts.len() as u64;
-            assert_eq!(front.push_batch(&mut drafts, None).unwrap(), next + 1..next + 1 + count);
+            assert_eq!(front.push_batch(&mut drafts, PATIENCE).unwrap(), next + 1..next + 1 + count);
             let (events, gaps) = gather(&front);
             assert!(events.iter().copied().eq(next..=next + count) && gaps.is_empty(), "round {round}");
             next += count + 1;
@@ -913,9 +1048,9 @@ mod tests {
     fn imported_ids_jump_and_never_go_back() {
         let front = front(64);
         let import = |id| {
-            let (mut draft, size) = draft(b"");
-            draft.header.event_id = id;
-            front.push(draft, size, None)
+            let (mut header, draft, size) = draft(b"");
+            header.event_id = id;
+            front.push(header, &draft, size, PATIENCE)
         };
         assert_eq!(import(5).unwrap(), 5);
         assert_eq!(push(&front, b"").unwrap(), 6);

@@ -3,27 +3,32 @@
 use std::any::Any;
 use std::fmt::Debug;
 use std::ops::Range;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 use std::thread::{self, JoinHandle};
-use std::time::Instant;
 
 use parking_lot::Mutex;
-use semj_format::{Draft, EventType};
+use semj_format::{Draft, EventHeader, EventType};
 use semj_recovery::Report;
 
-use crate::committer::Committer;
+use crate::appender::Appender;
+use crate::committer::{Committer, Timing};
 use crate::directory;
 use crate::error::Error;
 use crate::event::Event;
-use crate::front::{Front, Request, Setup};
+use crate::front::{Front, Patience, Setup};
 use crate::medium::{Disk, LockOutcome, Medium};
+use crate::metrics::Metrics;
 use crate::open::{self, Opened};
-use crate::options::{CommitOn, Options};
+use crate::options::{Backpressure, CommitOn, Options, SyncPolicy, SyncStrategy};
 use crate::reader::Reader;
 use crate::segment::Segments;
 use crate::stats::Stats;
+use crate::ticket::Ticket;
 use crate::writer;
+
+/// One emission in so many is timed.
+const SAMPLE: u64 = 1024;
 
 /// A journal that is open for writing. There is one such at a time for a directory; it may be shared by any
 /// number of threads.
@@ -36,24 +41,26 @@ use crate::writer;
 #[derive(Debug)]
 pub struct Journal {
     medium: Arc<dyn Medium>,
-    dir: PathBuf,
-    front: Arc<Front>,
+    committer: Arc<Committer>,
     segments: Arc<Segments>,
     report: Arc<Report>,
+    epoch: u64,
     batch_size_max: usize,
-    is_driven_by_caller: bool,
-    committer: Mutex<Driver>,
+    backpressure: Backpressure,
+    has_threads: bool,
+    is_strict: bool,
+    /// The process that opened the journal: asking the kernel for each event would cost more than all of the rest.
+    process_id: u32,
+    state: Mutex<State>,
     /// Given back last.
     _lock: Box<dyn Debug + Send + Sync>,
 }
 
-/// Who runs the committer.
+/// Whether the journal is open, and its threads.
 #[derive(Debug)]
-enum Driver {
-    Thread(JoinHandle<()>),
-    Caller(Box<Committer>),
-    /// The journal is closed.
-    Nobody,
+enum State {
+    Open(Vec<JoinHandle<()>>),
+    Closed,
 }
 
 impl Journal {
@@ -95,83 +102,150 @@ impl Journal {
             was_closed = report.is_closed(),
             "journal open"
         );
-        let last_event_id = next_event_id - 1;
-        let stats = Stats {
-            epoch: chain.epoch,
-            segment_number: writer.number(),
-            segments: segments.len() as u64,
-            events_emitted: 0,
-            last_emitted_id: last_event_id,
-            last_committed_id: last_event_id,
-            last_durable_id: last_event_id,
-            last_marked_id: last_event_id,
-            commits: 1,
-            bytes_written: 0,
-            syncs: 0,
-            waits: 0,
-            digest: chain.digest,
-        };
+        let epoch = chain.epoch;
+        let has_threads = options.commit_on == CommitOn::OwnThread;
         let batch_size_max = writer::group_size_max(options.segment_size);
-        let setup = Setup {
-            places: options.buffer_events,
-            commit_interval: options.commit_interval,
-            claim_timeout: options.claim_timeout,
-            group_size_max: batch_size_max,
-        };
-        let front = Arc::new(Front::new(next_event_id, &setup, stats));
-        let segments = Arc::new(Segments::new(segments));
-        let committer = Committer {
-            medium: Arc::clone(&medium),
-            dir: dir.to_owned(),
+        let front = Front::new(
+            next_event_id,
+            Setup {
+                places: options.buffer_events,
+                commit_interval: options.commit_interval,
+                claim_timeout: options.claim_timeout,
+                group_size_max: batch_size_max,
+                heeds_priority: has_threads && options.sync_strategy == SyncStrategy::Adaptive,
+            },
+        );
+        let timing = Timing {
+            has_threads,
             segment_size: options.segment_size,
+            policy: options.sync_policy,
+            strategy: options.sync_strategy,
             sync_interval: options.sync_interval,
-            front: Arc::clone(&front),
-            segments: Arc::clone(&segments),
-            writer,
-            watermark,
+            batch_bytes: options.batch_bytes,
             watermark_interval: options.watermark_interval,
-            marked_at: Instant::now(),
+        };
+        let segment_count = segments.len() as u64;
+        let segments = Arc::new(Segments::new(segments));
+        let appender = Appender::new(
+            Arc::clone(&medium),
+            dir.to_owned(),
+            options.segment_size,
+            Arc::clone(&segments),
+            writer,
             chain,
-            last_committed_id: last_event_id,
-        };
-        let driver = match options.commit_on {
-            CommitOn::OwnThread => Driver::Thread(
-                thread::Builder::new()
-                    .name("semj-committer".into())
-                    .spawn(move || committer.run())
-                    .map_err(Error::io("start the committer for", dir))?,
-            ),
-            CommitOn::CallersThread => Driver::Caller(Box::new(committer)),
-        };
-        Ok(Self {
-            medium,
-            dir: dir.to_owned(),
+            next_event_id - 1,
+        );
+        let committer = Arc::new(Committer::new(
+            Arc::clone(&medium),
+            dir.to_owned(),
             front,
+            timing,
+            appender,
+            watermark,
+            segment_count,
+        ));
+        let journal = Self {
+            medium,
+            committer,
             segments,
             report: Arc::new(report),
+            epoch,
             batch_size_max,
-            is_driven_by_caller: options.commit_on == CommitOn::CallersThread,
-            committer: Mutex::new(driver),
+            backpressure: options.backpressure,
+            has_threads,
+            is_strict: options.sync_policy == SyncPolicy::Strict,
+            process_id: std::process::id(),
+            state: Mutex::new(State::Open(Vec::new())),
             _lock: lock,
-        })
+        };
+        if has_threads {
+            // If the second one can't be started, dropping the journal ends the first.
+            journal.start("semj-appending", Committer::run_appending)?;
+            journal.start("semj-syncing", Committer::run_syncing)?;
+        }
+        Ok(journal)
+    }
+
+    fn start(&self, name: &str, run: fn(&Committer)) -> Result<(), Error> {
+        let committer = Arc::clone(&self.committer);
+        let thread = thread::Builder::new().name(name.to_owned()).spawn(move || run(&committer));
+        let thread = thread.map_err(Error::io("start a thread for", self.dir()))?;
+        if let State::Open(threads) = &mut *self.state.lock() {
+            threads.push(thread);
+        }
+        Ok(())
     }
 
     /// The journal's directory.
     pub fn dir(&self) -> &Path {
-        &self.dir
+        self.committer.dir()
     }
 
     /// Emits an event and gives its id. Ids are contiguous and in the order of the emissions.
     ///
-    /// Returns as soon as the event is in memory; see [`Journal::sync`]. Waits only while the buffer is full.
+    /// Returns as soon as the event is in memory; see [`Journal::sync`]. While the buffer is full it does what
+    /// [`Options::backpressure`] says. With [`SyncPolicy::Strict`] it is [`Journal::emit_durable`].
     ///
     /// # Errors
     ///
     /// The event can't be recorded as it is (a field is too long, its type is the journal's own), or the
-    /// journal has stopped writing.
+    /// journal has stopped writing; [`Error::Full`] or [`Error::Dropped`] as `backpressure` has it.
+    #[inline]
     pub fn emit(&self, event: &Event<'_>) -> Result<u64, Error> {
-        let (draft, size) = self.measure(event.to_draft(&*self.medium)?)?;
-        self.push(draft, size)
+        self.emit_with(event, self.backpressure)
+    }
+
+    /// [`Journal::emit`] with another [`Backpressure`] than the journal's.
+    ///
+    /// # Errors
+    ///
+    /// As [`Journal::emit`].
+    #[inline]
+    pub fn emit_with(&self, event: &Event<'_>, backpressure: Backpressure) -> Result<u64, Error> {
+        let id = self.take_in(event, backpressure)?;
+        if self.is_strict {
+            self.wait_durable(id)?;
+        }
+        Ok(id)
+    }
+
+    /// Emits an event and returns its id when it is durable. All who wait at the same time share one sync of the disk.
+    ///
+    /// # Errors
+    ///
+    /// As [`Journal::emit`]; if the journal stops writing while this waits, nothing is known of the event.
+    pub fn emit_durable(&self, event: &Event<'_>) -> Result<u64, Error> {
+        let id = self.take_in(event, self.backpressure)?;
+        self.wait_durable(id)?;
+        Ok(id)
+    }
+
+    /// Emits an event and gives a [`Ticket`] that says when it is durable.
+    ///
+    /// # Errors
+    ///
+    /// As [`Journal::emit`].
+    pub fn emit_ticket(&self, event: &Event<'_>) -> Result<Ticket, Error> {
+        let id = self.take_in(event, self.backpressure)?;
+        Ok(Ticket::new(Arc::clone(&self.committer), id))
+    }
+
+    #[inline]
+    fn take_in(&self, event: &Event<'_>, backpressure: Backpressure) -> Result<u64, Error> {
+        let now = self.medium.now();
+        let draft = event.draft();
+        let header = event.header(now, self.process_id)?;
+        let size = measure(draft)?;
+        let id = self.push(header, draft, size, backpressure)?;
+        if id.is_multiple_of(SAMPLE) {
+            let taken = self.medium.now().monotonic_ns.saturating_sub(now.monotonic_ns);
+            self.committer.recorder.emission_ns.record(u64::try_from(taken).unwrap_or(0));
+        }
+        Ok(id)
+    }
+
+    fn wait_durable(&self, id: u64) -> Result<(), Error> {
+        if self.committer.group_commit.durable_id() >= id { Ok(()) } else { self.committer.sync() }
     }
 
     /// Emits events as one: after a crash either all of them are there or none. Gives their ids.
@@ -181,14 +255,22 @@ impl Journal {
     /// As [`Journal::emit`], and [`Error::BatchTooLarge`]; no event was emitted then.
     pub fn emit_batch(&self, events: &[Event<'_>]) -> Result<Range<u64>, Error> {
         let mut drafts = Vec::with_capacity(events.len());
+        let mut bytes = 0;
         for event in events {
-            drafts.push(self.measure(event.to_draft(&*self.medium)?)?);
+            let size = measure(event.draft())?;
+            bytes += size;
+            drafts.push((event.header(self.medium.now(), self.process_id)?, event.draft(), size));
         }
-        let bytes = drafts.iter().map(|(_, size)| size).sum();
         if bytes > self.batch_size_max {
             return Err(Error::BatchTooLarge { bytes, limit: self.batch_size_max });
         }
-        self.with_room(|make_room| self.front.push_batch(&mut drafts, make_room))
+        let ids = self.with_patience(self.backpressure, |patience| {
+            self.committer.front.push_batch(&mut drafts, patience)
+        })?;
+        if self.is_strict && !ids.is_empty() {
+            self.wait_durable(ids.end - 1)?;
+        }
+        Ok(ids)
     }
 
     /// Takes in a record from elsewhere with every header field as it is, its id included, which must be
@@ -199,43 +281,30 @@ impl Journal {
     ///
     /// As [`Journal::emit`], and [`Error::IdOrder`].
     pub fn import(&self, draft: &Draft<'_>) -> Result<u64, Error> {
-        let (draft, size) = self.measure(*draft)?;
-        self.push(draft, size)
-    }
-
-    fn measure<'a>(&self, draft: Draft<'a>) -> Result<(Draft<'a>, usize), Error> {
-        let event_type = EventType(draft.header.event_type);
-        if event_type.is_journal() {
-            return Err(Error::ReservedType { event_type });
-        }
-        let size = draft.encoded_size()?;
-        Ok((draft, size))
+        let size = measure(draft)?;
+        self.push(draft.header, draft, size, Backpressure::Wait)
     }
 
     #[inline]
-    fn push(&self, draft: Draft<'_>, size: usize) -> Result<u64, Error> {
-        self.with_room(|make_room| self.front.push(draft, size, make_room))
+    fn push(
+        &self,
+        header: EventHeader,
+        draft: &Draft<'_>,
+        size: usize,
+        backpressure: Backpressure,
+    ) -> Result<u64, Error> {
+        self.with_patience(backpressure, |patience| self.committer.front.push(header, draft, size, patience))
     }
 
-    /// Calls something with what makes room for it, if that is the caller's part.
+    /// Calls something with what to do while there is no room.
     #[inline]
-    fn with_room<T>(&self, push: impl FnOnce(Option<&dyn Fn()>) -> T) -> T {
-        if self.is_driven_by_caller { push(Some(&|| self.drive())) } else { push(None) }
-    }
-
-    /// Runs the committer if that is the caller's part.
-    fn drive(&self) {
-        if self.is_driven_by_caller
-            && let Driver::Caller(committer) = &mut *self.committer.lock()
-        {
-            committer.run_once();
+    fn with_patience<T>(&self, backpressure: Backpressure, push: impl FnOnce(Patience<'_>) -> T) -> T {
+        if self.has_threads {
+            return push(Patience { backpressure, make_room: None });
         }
-    }
-
-    fn ask(&self, request: Request) -> Result<(), Error> {
-        let asked = self.front.ask(request)?;
-        self.drive();
-        self.front.wait_for(asked)
+        // Where it fails, whoever waits finds the failure.
+        let make_room = || drop(self.committer.make_room());
+        push(Patience { backpressure, make_room: Some(&make_room) })
     }
 
     /// Returns when everything that was emitted before the call is durable. Callers that wait at the same time
@@ -245,7 +314,8 @@ impl Journal {
     ///
     /// The journal has stopped writing. Then nothing is known of events that no earlier sync covered.
     pub fn sync(&self) -> Result<(), Error> {
-        self.ask(Request::Sync)
+        self.committer.front.check()?;
+        self.wait_durable(self.committer.front.last_id())
     }
 
     /// Seals the active segment, with everything emitted before the call in it, and begins the next.
@@ -254,7 +324,8 @@ impl Journal {
     ///
     /// The journal has stopped writing.
     pub fn rotate(&self) -> Result<(), Error> {
-        self.ask(Request::Rotate)
+        self.committer.front.check()?;
+        self.committer.rotate()
     }
 
     /// A view of what is committed now. Events that were emitted and synced are in it.
@@ -264,7 +335,32 @@ impl Journal {
 
     /// Figures since the journal was opened.
     pub fn stats(&self) -> Stats {
-        self.front.stats()
+        let Committer { front, group_commit, recorder, .. } = &*self.committer;
+        let last_durable_id = group_commit.durable_id();
+        let sums = recorder.sums();
+        let pending = front.pending();
+        Stats {
+            epoch: self.epoch,
+            segment_number: sums.appended.segment_number,
+            segments: sums.segments,
+            events_emitted: sums.events + pending,
+            last_emitted_id: front.last_id(),
+            last_committed_id: sums.appended.last_event_id,
+            last_durable_id,
+            last_marked_id: sums.marked_id,
+            commits: sums.commits,
+            bytes_written: sums.bytes,
+            syncs: sums.syncs,
+            waits: front.waits(),
+            events_dropped: front.dropped_events(),
+            events_pending: pending,
+            digest: sums.appended.digest,
+        }
+    }
+
+    /// How the journal has worked since it was opened: distributions, and the buffer's memory.
+    pub fn metrics(&self) -> Metrics {
+        self.committer.recorder.metrics(self.committer.front.pool())
     }
 
     /// What the open found and did.
@@ -279,29 +375,36 @@ impl Journal {
     /// The failure that ended writing, now or earlier.
     pub fn close(self) -> Result<Stats, Error> {
         self.shut()?;
-        Ok(self.front.stats())
+        Ok(self.stats())
     }
 
     fn shut(&self) -> Result<(), Error> {
-        let driver = std::mem::replace(&mut *self.committer.lock(), Driver::Nobody);
-        self.front.close();
-        match driver {
-            // A panic has been told to the front end already.
-            Driver::Thread(thread) => drop::<Result<(), Box<dyn Any + Send>>>(thread.join()),
-            Driver::Caller(mut committer) => committer.run_once(),
-            Driver::Nobody => return Ok(()),
+        let State::Open(threads) = std::mem::replace(&mut *self.state.lock(), State::Closed) else {
+            return Ok(());
+        };
+        self.committer.end_threads();
+        for thread in threads {
+            // A panic has been told to the committer already.
+            drop::<Result<(), Box<dyn Any + Send>>>(thread.join());
         }
-        match self.front.failure() {
-            Some(failure) => Err(failure),
-            None => Ok(()),
-        }
+        self.committer.close()
     }
 }
 
 impl Drop for Journal {
     fn drop(&mut self) {
         if let Err(error) = self.shut() {
-            tracing::error!(%error, dir = %self.dir.display(), "the journal was not closed in order");
+            tracing::error!(%error, dir = %self.dir().display(), "the journal was not closed in order");
         }
     }
+}
+
+/// The encoded size of a draft that somebody emits.
+#[inline]
+fn measure(draft: &Draft<'_>) -> Result<usize, Error> {
+    let event_type = EventType(draft.header.event_type);
+    if event_type.is_journal() {
+        return Err(Error::ReservedType { event_type });
+    }
+    Ok(draft.encoded_size()?)
 }

@@ -27,7 +27,7 @@
 //! | [`Journal`] | open, emit, sync, rotate, close |
 //! | [`Reader`] | get, iterate; also without a writer |
 //! | [`examine_journal`] | verify |
-//! | [`Event`], [`Options`], [`Error`], [`Stats`] | what goes in and what comes out |
+//! | [`Event`], [`Ticket`], [`Options`], [`Error`], [`Stats`], [`Metrics`] | what goes in and what comes out |
 //! | [`medium`] | the seam to files, maps, syncs and clocks |
 //!
 //! # Signals
@@ -42,30 +42,40 @@
 //!
 //! `ARCHITECTURE.md` follows one event from `emit` to disk and back.
 
+mod appender;
 mod batch;
 mod committer;
 mod directory;
 mod error;
 mod event;
+mod flush;
 mod front;
+mod group_commit;
+mod histogram;
 mod journal;
 pub mod medium;
+mod metrics;
 mod open;
 mod options;
 pub mod reader;
 mod segment;
 mod stats;
+mod sync;
+mod ticket;
 mod watermark;
 mod writer;
 
 pub use error::Error;
 pub use event::Event;
+pub use histogram::Histogram;
 pub use journal::Journal;
 pub use open::examine_journal;
-pub use options::{CommitOn, Options};
+pub use metrics::{Metrics, PoolClass};
+pub use options::{Backpressure, CommitOn, Options, SyncPolicy, SyncStrategy};
 pub use reader::{Events, Located, Reader, Records};
 pub use semj_format as format;
 pub use semj_format::{Context, Draft, EventFlags, EventType, Priority, Record};
 pub use semj_recovery as recovery;
 pub use semj_recovery::{OpenMode, Report, SegmentReport, Verdict};
 pub use stats::Stats;
+pub use ticket::Ticket;

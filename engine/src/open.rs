@@ -200,12 +200,13 @@ pub(crate) fn open_for_writing(
             end: tip.map_or(PreviousEnd::None, |tip| tip.previous_end),
             end_offset: tip.map_or(0, |tip| tip.end as u64),
         },
+        spare: None,
     };
     let notes = notes(&report, tip, gap, quarantined_bytes);
-    let writer = SegmentWriter::create(&new, &notes, &mut chain)?;
+    let writer = SegmentWriter::create(new, &notes, &mut chain)?;
     finish_old_headers(medium, dir, &report)?;
-    let watermark =
-        WatermarkWriter::open(medium, dir, &report.watermark, &writer, &chain, next_event_id - 1)?;
+    let mark = writer.mark(&chain, next_event_id - 1);
+    let watermark = WatermarkWriter::open(medium, dir, &report.watermark, &mark)?;
 
     let mut segments = found.into_segments(dir)?;
     segments.push(Arc::clone(writer.segment()));

@@ -14,9 +14,56 @@ pub enum CommitOn {
     #[default]
     OwnThread,
     /// On the thread of whoever calls sync, rotate or close, or finds the buffer full. Nothing happens between
-    /// those calls: `sync_interval` and `commit_interval` have no effect. For programs that must not have
+    /// those calls: [`SyncStrategy`], `sync_interval` and `commit_interval` have no effect. For programs that must not have
     /// another thread, and for tests in which every step is to be the same each time.
     CallersThread,
+}
+
+/// What a journal syncs by itself, whatever is asked of it. [`crate::Journal::sync`], [`crate::Journal::emit_durable`]
+/// and [`crate::Journal::close`] keep their promises under each of them, and so does the order in which a full segment
+/// and its successor reach the disk.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum SyncPolicy {
+    /// Nothing but what a change of segments needs: what was not asked for is left to the operating system.
+    None,
+    /// What a change of segments needs, and the watermark that vouches for it. Events are left to the operating system.
+    MetadataOnly,
+    /// Events too, at the time that the [`SyncStrategy`] says.
+    #[default]
+    DataAndMetadata,
+    /// Events before their emission returns: [`crate::Journal::emit`] does what [`crate::Journal::emit_durable`] does.
+    Strict,
+}
+
+/// When events are synced that nobody waits for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum SyncStrategy {
+    /// As soon as they are committed.
+    Immediate,
+    /// When [`Options::batch_bytes`] of them have come together, or after [`Options::sync_interval`].
+    Batched,
+    /// After [`Options::sync_interval`].
+    Async,
+    /// By priority and load: those of priority CRITICAL and HIGH at once; others as soon as syncing takes a twentieth
+    /// of the disk's time at most, and after [`Options::sync_interval`] in any case.
+    #[default]
+    Adaptive,
+}
+
+/// What an emission does when the buffer is full.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Backpressure {
+    /// It waits for room.
+    #[default]
+    Wait,
+    /// It waits for room for so long at most, then gives [`Error::Full`].
+    WaitFor(Duration),
+    /// It gives [`Error::Full`] at once.
+    Fail,
+    /// The less urgent an event is, the earlier it is dropped: BACKGROUND when half of the buffer is in use, LOW at three
+    /// quarters, NORMAL when it is full; HIGH and CRITICAL wait for room. A dropped event gives [`Error::Dropped`].
+    /// Dropped events have ids, and a Gap record in their place says how many of which types they were.
+    DropByPriority,
 }
 
 /// How a journal is opened for writing. The defaults need no change to begin with.
@@ -27,9 +74,16 @@ pub struct Options {
     /// Bytes of a segment file, all of which are reserved on the disk when it is created. From 256 KiB to
     /// 4 GiB; default 64 MiB.
     pub segment_size: u64,
-    /// How long a committed event may wait at most until a sync that nobody asked for; `None`: such syncs are
-    /// left to the operating system. Default: 1 s. Events behind a [`crate::Journal::sync`] never wait.
-    pub sync_interval: Option<Duration>,
+    /// What is synced without being asked for. Default: [`SyncPolicy::DataAndMetadata`].
+    pub sync_policy: SyncPolicy,
+    /// When that happens. Default: [`SyncStrategy::Adaptive`].
+    pub sync_strategy: SyncStrategy,
+    /// How long a committed event waits at most until a sync that nobody asked for begins. Default: 1 s.
+    pub sync_interval: Duration,
+    /// Bytes that [`SyncStrategy::Batched`] waits for. Default: 1 MiB.
+    pub batch_bytes: u64,
+    /// What an emission does when the buffer is full. Default: [`Backpressure::Wait`].
+    pub backpressure: Backpressure,
     /// How old the watermark may be that protects the newest commit (see [`crate::Error::Damaged`]): it is
     /// written this long after a sync at the latest, and at close. Default: 1 s; each writing is a sync of
     /// its own. On the callers' thread it is written at the first call that is due.
@@ -53,7 +107,11 @@ impl Default for Options {
         Self {
             mode: OpenMode::Strict,
             segment_size: 64 << 20,
-            sync_interval: Some(Duration::from_secs(1)),
+            sync_policy: SyncPolicy::default(),
+            sync_strategy: SyncStrategy::default(),
+            sync_interval: Duration::from_secs(1),
+            batch_bytes: 1 << 20,
+            backpressure: Backpressure::default(),
             watermark_interval: Duration::from_secs(1),
             buffer_events: 16 << 10,
             claim_timeout: Duration::from_millis(100),

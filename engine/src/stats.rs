@@ -29,6 +29,10 @@ pub struct Stats {
     pub syncs: u64,
     /// Times that an emission had to wait because the buffer was full.
     pub waits: u64,
+    /// Events that were dropped because the buffer was full ([`crate::Backpressure::DropByPriority`]).
+    pub events_dropped: u64,
+    /// Events that were emitted and are not committed yet.
+    pub events_pending: u64,
     /// The digest of the last commit or seal: it stands for everything in the journal up to it.
     pub digest: Digest,
 }

@@ -6,12 +6,27 @@
 use std::path::{Path, PathBuf};
 
 use semj_format::watermark::{FILE_SIZE, MAGIC, SLOT_COUNT, SLOT_STRIDE, VERSION};
-use semj_format::{Watermark, WatermarkFile};
+use semj_format::{Digest, Watermark, WatermarkFile};
 
 use crate::directory;
 use crate::error::Error;
 use crate::medium::{File, Medium};
-use crate::writer::{Chain, SegmentWriter};
+
+/// How far the journal goes, or went, at a moment.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Mark {
+    pub(crate) journal_uuid: [u8; 16],
+    pub(crate) epoch: u64,
+    /// The active segment, and where what was written of it ends.
+    pub(crate) segment_number: u64,
+    pub(crate) end: u64,
+    /// The last commit.
+    pub(crate) commit_sequence: u64,
+    /// The last event that a commit covers.
+    pub(crate) last_event_id: u64,
+    /// The last commit's or seal's digest.
+    pub(crate) digest: Digest,
+}
 
 /// What the file in a directory says; of a journal that has none, nothing.
 pub(crate) fn read(medium: &dyn Medium, dir: &Path) -> Result<WatermarkFile, Error> {
@@ -52,9 +67,7 @@ impl WatermarkWriter {
         medium: &dyn Medium,
         dir: &Path,
         before: &WatermarkFile,
-        writer: &SegmentWriter,
-        chain: &Chain,
-        last_event_id: u64,
+        mark: &Mark,
     ) -> Result<Self, Error> {
         let path = dir.join(directory::WATERMARK);
         let generation = before.newest.map_or(0, |newest| newest.generation);
@@ -67,14 +80,14 @@ impl WatermarkWriter {
         if is_usable {
             let file = medium.open(&path, true).map_err(Error::io("open", &path))?;
             let mut watermark = Self { file, path, generation, slot, marked: (0, 0) };
-            watermark.mark(writer, chain, last_event_id)?;
+            watermark.mark(mark)?;
             return Ok(watermark);
         }
         // Nothing in a file that is not right is worth keeping: it is replaced as a whole.
         let unfinished = dir.join(directory::WATERMARK_UNFINISHED);
         let file = medium.create(&unfinished, FILE_SIZE as u64).map_err(Error::io("create", &unfinished))?;
         let mut watermark = Self { file, path: unfinished, generation, slot: 0, marked: (0, 0) };
-        watermark.mark(writer, chain, last_event_id)?;
+        watermark.mark(mark)?;
         watermark.file.sync_all().map_err(Error::io("sync", &watermark.path))?;
         medium.rename(&watermark.path, &path).map_err(Error::io("rename", &watermark.path))?;
         medium.sync_dir(dir).map_err(Error::io("sync", dir))?;
@@ -82,29 +95,24 @@ impl WatermarkWriter {
         Ok(watermark)
     }
 
-    /// Whether everything that the writer has written is marked.
-    pub(crate) fn is_marked(&self, writer: &SegmentWriter) -> bool {
-        self.marked == (writer.number(), writer.end())
+    /// Whether this is what was marked last.
+    pub(crate) fn is_marked(&self, mark: &Mark) -> bool {
+        self.marked == (mark.segment_number, mark.end)
     }
 
-    /// Marks everything that the writer has written, which must be durable.
-    pub(crate) fn mark(
-        &mut self,
-        writer: &SegmentWriter,
-        chain: &Chain,
-        last_event_id: u64,
-    ) -> Result<(), Error> {
+    /// Marks a moment up to which everything is durable.
+    pub(crate) fn mark(&mut self, mark: &Mark) -> Result<(), Error> {
         let watermark = Watermark {
             magic: MAGIC,
             version: VERSION,
             generation: self.generation.saturating_add(1),
-            journal_uuid: chain.journal_uuid,
-            epoch: chain.epoch,
-            segment_number: writer.number(),
-            end: writer.end(),
-            commit_sequence: chain.commit_sequence,
-            last_event_id,
-            digest: chain.digest,
+            journal_uuid: mark.journal_uuid,
+            epoch: mark.epoch,
+            segment_number: mark.segment_number,
+            end: mark.end,
+            commit_sequence: mark.commit_sequence,
+            last_event_id: mark.last_event_id,
+            digest: mark.digest,
             reserved: [0; 20],
             checksum: 0,
         }

@@ -1,4 +1,7 @@
-//! Writes one segment: creates it, appends groups, seals it. Keeps the chain.
+//! Writes one segment: begins it, appends groups, seals it. Keeps the chain.
+//!
+//! What is written here is in memory. [`Naming`] and [`Sealing`] are what has to reach the disk at a segment's
+//! beginning and end, for [`crate::flush`] to see to.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -13,6 +16,7 @@ use crate::directory;
 use crate::error::Error;
 use crate::medium::{File, Medium};
 use crate::segment::Segment;
+use crate::watermark::Mark;
 
 /// The smallest segment: the largest record and the journal's own records fit well.
 pub(crate) const SEGMENT_SIZE_MIN: u64 = 256 << 10;
@@ -73,14 +77,13 @@ impl Chain {
         self.digest = commit.digest;
         let start = batch.len();
         push_control::<Commit>(batch, &commit.encode(), monotonic_ns);
-        CommitLeaf { leaf: semj_format::digest::leaf(&batch.bytes()[start..]), record_count, commit }
+        CommitLeaf { leaf: semj_format::digest::leaf(&batch.bytes()[start..]), record_count }
     }
 }
 
 struct CommitLeaf {
     leaf: Digest,
     record_count: u64,
-    commit: Commit,
 }
 
 /// Appends a control record with this body to a batch.
@@ -89,7 +92,7 @@ pub(crate) fn push_control<B: Body>(batch: &mut Batch, body: &[u8], monotonic_ns
 }
 
 fn push_own(batch: &mut Batch, draft: &Draft<'_>, body_size: usize) {
-    batch.push(draft, semj_format::EventHeader::SIZE + body_size);
+    batch.push(&draft.header, draft, semj_format::EventHeader::SIZE + body_size);
 }
 
 /// How the segment before a new one ended.
@@ -109,13 +112,56 @@ pub(crate) struct NewSegment<'a> {
     pub(crate) number: u64,
     pub(crate) next_event_id: u64,
     pub(crate) previous: Previous,
+    /// A file of that size that was made ahead of time.
+    pub(crate) spare: Option<Spare>,
+}
+
+/// An empty file for a segment that is yet to come.
+#[derive(Debug)]
+pub(crate) struct Spare {
+    pub(crate) file: Box<dyn File>,
+    pub(crate) path: PathBuf,
+}
+
+/// A segment that was begun and does not have its name yet. It gets it when the one before it is sealed on the disk,
+/// so that no crash leaves a segment behind one that has no end.
+#[derive(Debug)]
+pub(crate) struct Naming {
+    file: Arc<dyn File>,
+    unfinished: PathBuf,
+    path: PathBuf,
+}
+
+impl Naming {
+    /// Makes what was written of the segment durable, and then its name.
+    pub(crate) fn finish(&self, medium: &dyn Medium, dir: &Path) -> Result<(), Error> {
+        self.file.sync_all().map_err(Error::io("sync", &self.unfinished))?;
+        medium.rename(&self.unfinished, &self.path).map_err(Error::io("rename", &self.unfinished))?;
+        medium.sync_dir(dir).map_err(Error::io("sync", dir))
+    }
+}
+
+/// A segment with its seal written, whose final header waits for all of it to be durable.
+#[derive(Debug)]
+pub(crate) struct Sealing {
+    file: Arc<dyn File>,
+    path: PathBuf,
+    header: JournalHeader,
+}
+
+impl Sealing {
+    /// Makes the segment durable, then its final header.
+    pub(crate) fn finish(&self) -> Result<(), Error> {
+        self.file.sync_data().map_err(Error::io("sync", &self.path))?;
+        finish_header(&*self.file, &self.path, &self.header)
+    }
 }
 
 /// The active segment's writer.
 #[derive(Debug)]
 pub(crate) struct SegmentWriter {
     segment: Arc<Segment>,
-    file: Box<dyn File>,
+    file: Arc<dyn File>,
     path: PathBuf,
     size: usize,
     at: usize,
@@ -128,16 +174,28 @@ pub(crate) struct SegmentWriter {
 }
 
 impl SegmentWriter {
-    /// Creates a segment whose first group is its SegmentOpen and the control records in `notes`, given as
-    /// types and bodies. When this returns, file and name are durable.
+    /// Creates a segment as [`Self::begin`] does. When this returns, file and name are durable.
     pub(crate) fn create(
-        new: &NewSegment<'_>,
+        new: NewSegment<'_>,
         notes: &[(EventType, Vec<u8>)],
         chain: &mut Chain,
     ) -> Result<Self, Error> {
+        let (medium, dir) = (new.medium, new.dir);
+        let (writer, naming) = Self::begin(new, notes, chain)?;
+        naming.finish(medium, dir)?;
+        chain.synced_upto = chain.commit_sequence;
+        Ok(writer)
+    }
+
+    /// Begins a segment whose first group is its SegmentOpen and the control records in `notes`, given as types and
+    /// bodies. Readers of this process see it; it gets its name later.
+    pub(crate) fn begin(
+        new: NewSegment<'_>,
+        notes: &[(EventType, Vec<u8>)],
+        chain: &mut Chain,
+    ) -> Result<(Self, Naming), Error> {
         let name = directory::segment_name(new.number, new.next_event_id);
         let path = new.dir.join(&name);
-        let unfinished = new.dir.join(directory::unfinished(&name));
         let anchor = new.medium.clock_anchor();
         let mut writer = [0; 32];
         writer[..WRITER.len()].copy_from_slice(WRITER.as_bytes());
@@ -163,24 +221,29 @@ impl SegmentWriter {
             let draft = control::draft(*event_type, body, anchor.monotonic_ns, std::process::id());
             push_own(&mut group, &draft, body.len());
         }
-        let CommitLeaf { leaf, record_count, commit } = chain.commit(&mut group, anchor.monotonic_ns);
+        let CommitLeaf { leaf, record_count } = chain.commit(&mut group, anchor.monotonic_ns);
         let at = JournalHeader::SIZE + group.len();
         let header = JournalHeader::new(record_count + 1, new.next_event_id, at as u64, 0);
 
-        let file = new.medium.create(&unfinished, new.size).map_err(Error::io("create", &unfinished))?;
+        let Spare { file, path: unfinished } = match new.spare {
+            Some(spare) => spare,
+            None => {
+                let path = new.dir.join(directory::unfinished(&name));
+                let file = new.medium.create(&path, new.size).map_err(Error::io("create", &path))?;
+                Spare { file, path }
+            }
+        };
         let mut bytes = header.encode().to_vec();
         bytes.extend_from_slice(group.bytes());
         file.write_at(0, &bytes).map_err(Error::io("write", &unfinished))?;
-        file.sync_all().map_err(Error::io("sync", &unfinished))?;
-        new.medium.rename(&unfinished, &path).map_err(Error::io("rename", &unfinished))?;
-        new.medium.sync_dir(new.dir).map_err(Error::io("sync", new.dir))?;
-        chain.synced_upto = commit.commit_sequence;
-        let map = file.map().map_err(Error::io("map", &path))?;
-        tracing::debug!(segment = %name, epoch = chain.epoch, "segment created");
+        let map = file.map().map_err(Error::io("map", &unfinished))?;
+        tracing::debug!(segment = %name, epoch = chain.epoch, "segment begun");
 
         let mut commit_leaves = MerkleTree::new();
         commit_leaves.push(leaf);
-        Ok(Self {
+        let file: Arc<dyn File> = Arc::from(file);
+        let naming = Naming { file: Arc::clone(&file), unfinished, path: path.clone() };
+        let writer = Self {
             segment: Arc::new(Segment::active(opening, path.clone(), map, at)),
             file,
             path,
@@ -192,7 +255,8 @@ impl SegmentWriter {
             first_event_id: 0,
             last_event_id: 0,
             commit_leaves,
-        })
+        };
+        Ok((writer, naming))
     }
 
     /// The segment, as readers see it.
@@ -210,6 +274,19 @@ impl SegmentWriter {
         self.at as u64
     }
 
+    /// How far the journal goes with this segment as its last.
+    pub(crate) fn mark(&self, chain: &Chain, last_event_id: u64) -> Mark {
+        Mark {
+            journal_uuid: chain.journal_uuid,
+            epoch: chain.epoch,
+            segment_number: self.number(),
+            end: self.at as u64,
+            commit_sequence: chain.commit_sequence,
+            last_event_id,
+            digest: chain.digest,
+        }
+    }
+
     /// Whether a group of so many bytes, its Commit and a seal still have room.
     pub(crate) fn has_room(&self, group_size: usize) -> bool {
         self.at + group_size + COMMIT_SIZE + SEAL_SIZE <= self.size
@@ -225,7 +302,7 @@ impl SegmentWriter {
         monotonic_ns: i64,
     ) -> Result<u64, Error> {
         let start = self.at;
-        let CommitLeaf { leaf, record_count, .. } = chain.commit(batch, monotonic_ns);
+        let CommitLeaf { leaf, record_count } = chain.commit(batch, monotonic_ns);
         self.file.write_at(start as u64, batch.bytes()).map_err(Error::io("write", &self.path))?;
         self.at += batch.len();
         self.commit_leaves.push(leaf);
@@ -243,18 +320,15 @@ impl SegmentWriter {
         Ok(batch.len() as u64)
     }
 
-    /// Makes everything that was appended durable.
-    pub(crate) fn sync(&self, chain: &mut Chain) -> Result<(), Error> {
-        self.file.sync_data().map_err(Error::io("sync", &self.path))?;
-        chain.synced_upto = chain.commit_sequence;
-        Ok(())
+    /// The file, for a sync, with its path.
+    pub(crate) fn file(&self) -> (Arc<dyn File>, &Path) {
+        (Arc::clone(&self.file), &self.path)
     }
 
-    /// Closes the segment: writes the seal, then, when all of it is durable, the final header. Gives what the
-    /// next segment has to say of this one.
+    /// Writes the seal. Gives what remains to be done on the disk, and what the next segment has to say of this one.
     ///
     /// The segment must not be written to again, whatever comes back.
-    pub(crate) fn seal(&mut self, chain: &mut Chain, monotonic_ns: i64) -> Result<Previous, Error> {
+    pub(crate) fn seal(&mut self, chain: &mut Chain, monotonic_ns: i64) -> Result<(Sealing, Previous), Error> {
         let seal = SegmentSeal {
             segment_number: self.number(),
             epoch: chain.epoch,
@@ -275,7 +349,6 @@ impl SegmentWriter {
         push_control::<SegmentSeal>(&mut group, &seal.encode(), monotonic_ns);
         self.file.write_at(self.at as u64, group.bytes()).map_err(Error::io("write", &self.path))?;
         self.at += group.len();
-        self.sync(chain)?;
         chain.digest = seal.digest;
 
         let next_event_id = match self.last_event_id {
@@ -283,10 +356,11 @@ impl SegmentWriter {
             last => last + 1,
         };
         let header = JournalHeader::new(self.record_count + 1, next_event_id, self.at as u64, FLAG_SEALED);
-        finish_header(&*self.file, &self.path, &header)?;
         self.segment.publish(std::iter::empty(), self.at);
         tracing::debug!(segment = self.number(), events = self.event_count, digest = %seal.digest, "segment sealed");
-        Ok(Previous { segment_number: self.number(), end: PreviousEnd::Sealed, end_offset: self.at as u64 })
+        let sealing = Sealing { file: Arc::clone(&self.file), path: self.path.clone(), header };
+        let end_offset = self.at as u64;
+        Ok((sealing, Previous { segment_number: self.number(), end: PreviousEnd::Sealed, end_offset }))
     }
 }
 

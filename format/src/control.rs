@@ -278,6 +278,8 @@ pub enum GapReason {
     Damaged,
     /// Their emitter had ids for them and did not come back with the events.
     Abandoned,
+    /// There was no room for them when they were emitted, and they were not urgent enough to wait.
+    Dropped,
 }
 
 impl GapReason {
@@ -286,6 +288,7 @@ impl GapReason {
         match self {
             Self::Damaged => 1,
             Self::Abandoned => 2,
+            Self::Dropped => 3,
         }
     }
 }
@@ -414,7 +417,8 @@ mod tests {
             [0, 1, 2, 3].map(PreviousEnd::from_code).map(|end| end.map(PreviousEnd::code)),
             [Some(0), Some(1), Some(2), None]
         );
-        assert_eq!((GapReason::Damaged.code(), GapReason::Abandoned.code()), (1, 2));
+        let codes = [GapReason::Damaged, GapReason::Abandoned, GapReason::Dropped].map(GapReason::code);
+        assert_eq!(codes, [1, 2, 3]);
     }
 
     #[test]

@@ -137,6 +137,16 @@ impl<'a> Draft<'a> {
     /// As [`Self::encode_into`].
     #[inline]
     pub fn encode_unsealed_into(&self, out: &mut [u8]) {
+        self.encode_unsealed_with(&self.header, out);
+    }
+
+    /// [`Self::encode_unsealed_into`] with another header.
+    ///
+    /// # Panics
+    ///
+    /// As [`Self::encode_into`].
+    #[inline]
+    pub fn encode_unsealed_with(&self, header_fields: &EventHeader, out: &mut [u8]) {
         let size = out.len();
         let tail_size = self.payload.len() + self.metadata.len() + self.links.len() * LINK_SIZE;
         let (header, body) = out.split_at_mut(EventHeader::SIZE);
@@ -163,7 +173,7 @@ impl<'a> Draft<'a> {
             causality_link_count: self.links.len() as u32,
             event_version: EVENT_VERSION,
             checksum: 0,
-            ..self.header
+            ..*header_fields
         };
         header.copy_from_slice(&header_fields.encode());
     }

@@ -260,7 +260,7 @@ fn an_interval_without_an_end_is_no_error() {
     let forever = Duration::MAX;
     let options = Options {
         watermark_interval: forever,
-        sync_interval: Some(forever),
+        sync_interval: forever,
         commit_interval: forever,
         ..options(OpenMode::Strict)
     };

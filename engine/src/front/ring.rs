@@ -34,7 +34,7 @@
 //!   claim, so that `tail` is greater after it. A claimant reads `tail`, then the offset, then exchanges `tail`:
 //!   success means that no change came between.
 
-use super::sync::{AtomicU64, Ordering, spin_loop};
+use crate::sync::{AtomicU64, Ordering, spin_loop};
 
 /// Set in `tail` while somebody moves the ids.
 const LOCKED: u64 = 1 << 63;

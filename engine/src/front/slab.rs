@@ -6,9 +6,12 @@
 
 use std::alloc::{Layout, alloc_zeroed, dealloc, handle_alloc_error};
 use std::ptr::NonNull;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use crossbeam_queue::ArrayQueue;
 use semj_format::limits::RECORD_SIZE_MAX;
+
+use crate::metrics::PoolClass;
 
 /// Bytes of the slots of each class. The last one holds the largest record.
 pub(crate) const CLASS_SIZES: [usize; 5] = [512, 2 << 10, 8 << 10, 32 << 10, 128 << 10];
@@ -59,6 +62,9 @@ struct Class {
     /// Where its first slot begins.
     offset: usize,
     free: ArrayQueue<u32>,
+    /// See [`PoolClass`]; those of class 0 are counted by the ring.
+    hits: AtomicU64,
+    misses: AtomicU64,
 }
 
 impl Slab {
@@ -79,7 +85,13 @@ impl Slab {
                 // The queue has room for all of the class's slots.
                 let _: Result<(), u32> = queue.push(slot as u32);
             }
-            let this = Class { first: first as u32, offset, free: queue };
+            let this = Class {
+                first: first as u32,
+                offset,
+                free: queue,
+                hits: AtomicU64::new(0),
+                misses: AtomicU64::new(0),
+            };
             first += count;
             offset += count * CLASS_SIZES[class];
             this
@@ -102,6 +114,33 @@ impl Slab {
     /// Takes a free slot of this class; of class 0 a spare one.
     pub(crate) fn take(&self, class: usize) -> Option<u32> {
         self.classes[class].free.pop()
+    }
+
+    /// Takes a free slot for a record of this class, which is not 0: of the class or, if there is none, a larger one.
+    pub(crate) fn take_for(&self, class: usize) -> Option<u32> {
+        if let Some(slot) = self.take(class) {
+            self.classes[class].hits.fetch_add(1, Ordering::Relaxed);
+            return Some(slot);
+        }
+        self.classes[class].misses.fetch_add(1, Ordering::Relaxed);
+        (class + 1..CLASS_SIZES.len()).find_map(|class| self.take(class))
+    }
+
+    /// How the slots are used, for a ring of which `pending` places are and `claimed` were in use.
+    pub(crate) fn pool(&self, pending: u64, claimed: u64) -> Vec<PoolClass> {
+        let load = |count: &AtomicU64| count.load(Ordering::Relaxed);
+        let larger: u64 = self.classes.iter().map(|class| load(&class.hits) + load(&class.misses)).sum();
+        let classes = self.classes.iter().zip(CLASS_SIZES).enumerate();
+        classes
+            .map(|(at, (class, slot_size))| {
+                let slots = class.free.capacity() as u64;
+                let (used, hits) = match at {
+                    0 => (pending, claimed.saturating_sub(larger)),
+                    _ => (slots - class.free.len() as u64, load(&class.hits)),
+                };
+                PoolClass { slot_size, slots, used, hits, misses: load(&class.misses) }
+            })
+            .collect()
     }
 
     /// Gives a slot back that was taken, or a home slot that another one has replaced.

@@ -28,6 +28,15 @@ pub struct ClockAnchor {
     pub monotonic_ns: i64,
 }
 
+/// A moment on a processor.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Now {
+    /// CLOCK_MONOTONIC, nanoseconds.
+    pub monotonic_ns: i64,
+    /// The processor.
+    pub cpu_id: u32,
+}
+
 /// Whether a lock was had.
 #[derive(Debug)]
 pub enum LockOutcome {
@@ -58,6 +67,10 @@ pub trait Medium: Debug + Send + Sync {
 
     /// Nanoseconds of CLOCK_MONOTONIC.
     fn monotonic_ns(&self) -> i64;
+    /// When and where the caller runs, as cheaply as that can be had: for each event.
+    fn now(&self) -> Now {
+        Now { monotonic_ns: self.monotonic_ns(), cpu_id: self.cpu_id() }
+    }
     /// Both clocks, read as close together as can be.
     fn clock_anchor(&self) -> ClockAnchor;
     /// Which boot of the machine the monotonic clock belongs to; zero where that is not known.

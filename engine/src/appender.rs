@@ -1,0 +1,170 @@
+//! The appender: takes records from the front end and appends them to the active segment as commit groups.
+//!
+//! It owns the active segment and the chain, and never waits for the disk: a full segment gets its seal, and the next
+//! one is begun, in memory. What of that has to reach the disk, and in which order, it hands out as a [`Flush`].
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use crate::batch::Batch;
+use crate::error::Error;
+use crate::flush::{Flush, Retired};
+use crate::front::{Front, GROUP_SIZE};
+use crate::medium::Medium;
+use crate::metrics::Recorder;
+use crate::segment::Segments;
+use crate::watermark::Mark;
+use crate::writer::{Chain, NewSegment, Previous, SegmentWriter, Spare};
+
+/// Segments that may be full and not yet sealed on the disk. Then appending waits for the disk.
+const UNSEALED_MAX: usize = 4;
+
+/// See the module.
+#[derive(Debug)]
+pub(crate) struct Appender {
+    pub(crate) medium: Arc<dyn Medium>,
+    pub(crate) dir: PathBuf,
+    pub(crate) segment_size: u64,
+    pub(crate) segments: Arc<Segments>,
+    writer: SegmentWriter,
+    chain: Chain,
+    last_committed_id: u64,
+    batch: Batch,
+    retired: Vec<Retired>,
+    /// Segments that were retired and are not sealed on the disk, those in a flush that goes on included.
+    unsealed: usize,
+    /// The last commit that a flush covers.
+    flushed_upto: u64,
+    spare: Option<Spare>,
+}
+
+/// How far an append came.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Appended {
+    /// To where it was asked to go.
+    All,
+    /// One group further.
+    Group,
+    /// To the end of a segment that can't be left before others are sealed on the disk.
+    Stalled,
+}
+
+impl Appender {
+    pub(crate) fn new(
+        medium: Arc<dyn Medium>,
+        dir: PathBuf,
+        segment_size: u64,
+        segments: Arc<Segments>,
+        writer: SegmentWriter,
+        chain: Chain,
+        last_committed_id: u64,
+    ) -> Self {
+        Self {
+            medium,
+            dir,
+            segment_size,
+            segments,
+            writer,
+            flushed_upto: chain.commit_sequence,
+            chain,
+            last_committed_id,
+            batch: Batch::with_capacity(GROUP_SIZE),
+            retired: Vec::new(),
+            unsealed: 0,
+            spare: None,
+        }
+    }
+
+    /// Appends a group of what stands below the place `upto` in the front end. Readers see it on return.
+    pub(crate) fn append(
+        &mut self,
+        front: &Front,
+        upto: u64,
+        recorder: &Recorder,
+    ) -> Result<Appended, Error> {
+        if self.unsealed >= UNSEALED_MAX && !self.writer.has_room(GROUP_SIZE) {
+            return Ok(Appended::Stalled);
+        }
+        let monotonic_ns = self.medium.monotonic_ns();
+        let is_complete = front.gather(&mut self.batch, upto, monotonic_ns);
+        if !self.batch.is_empty() {
+            if !self.writer.has_room(self.batch.len()) {
+                self.rotate(recorder)?;
+            }
+            let bytes = self.writer.append(&mut self.batch, &mut self.chain, monotonic_ns)?;
+            self.last_committed_id = self.batch.last_event_id().max(self.last_committed_id);
+            recorder.committed(&self.batch, bytes, &self.mark());
+        }
+        self.batch.clear(GROUP_SIZE);
+        Ok(if is_complete { Appended::All } else { Appended::Group })
+    }
+
+    /// Ends the active segment and begins the next.
+    pub(crate) fn rotate(&mut self, recorder: &Recorder) -> Result<(), Error> {
+        let (sealing, previous) = self.writer.seal(&mut self.chain, self.medium.monotonic_ns())?;
+        let new = NewSegment {
+            medium: &*self.medium,
+            dir: &self.dir,
+            size: self.segment_size,
+            number: previous.segment_number + 1,
+            next_event_id: self.last_committed_id + 1,
+            previous,
+            spare: self.spare.take(),
+        };
+        let (writer, naming) = SegmentWriter::begin(new, &[], &mut self.chain)?;
+        self.writer = writer;
+        self.retired.push(Retired { sealing, next: Some(naming) });
+        self.unsealed += 1;
+        self.segments.push(Arc::clone(self.writer.segment()));
+        recorder.began_segment(&self.mark());
+        Ok(())
+    }
+
+    /// Ends the active segment for good.
+    pub(crate) fn close(&mut self, recorder: &Recorder) -> Result<(), Error> {
+        let (sealing, Previous { .. }) = self.writer.seal(&mut self.chain, self.medium.monotonic_ns())?;
+        self.retired.push(Retired { sealing, next: None });
+        if let Some(spare) = self.spare.take() {
+            self.medium.remove(&spare.path).map_err(Error::io("remove", &spare.path))?;
+        }
+        recorder.closed(&self.mark());
+        Ok(())
+    }
+
+    /// How far the journal goes now.
+    pub(crate) fn mark(&self) -> Mark {
+        self.writer.mark(&self.chain, self.last_committed_id)
+    }
+
+    /// What has to reach the disk now; `None` if a flush that was handed out before covers all.
+    pub(crate) fn flush(&mut self) -> Option<Flush> {
+        let mark = self.mark();
+        if self.flushed_upto == mark.commit_sequence && self.retired.is_empty() {
+            return None;
+        }
+        self.flushed_upto = mark.commit_sequence;
+        let (file, path) = self.writer.file();
+        Some(Flush { retired: std::mem::take(&mut self.retired), active: (file, path.to_owned()), mark })
+    }
+
+    /// A flush has reached the disk.
+    pub(crate) fn flushed(&mut self, flush: &Flush) {
+        self.unsealed = self.unsealed.saturating_sub(flush.retired.len());
+        self.chain.synced_upto = self.chain.synced_upto.max(flush.mark.commit_sequence);
+    }
+
+    /// Whether a full segment is still to be sealed on the disk, and no flush was handed out for it.
+    pub(crate) fn has_retired(&self) -> bool {
+        !self.retired.is_empty()
+    }
+
+    /// Whether a file for the next segment should be made now, off this path.
+    pub(crate) fn wants_spare(&self) -> bool {
+        self.spare.is_none() && self.writer.end() > self.segment_size / 2
+    }
+
+    /// Takes in a file for the next segment.
+    pub(crate) fn put_spare(&mut self, spare: Spare) {
+        self.spare = Some(spare);
+    }
+}

@@ -1,0 +1,52 @@
+//! What has to reach the disk, in which order, so that everything that was appended is durable.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use crate::error::Error;
+use crate::medium::{File, Medium};
+use crate::watermark::Mark;
+use crate::writer::{Naming, Sealing};
+
+/// A segment that is full, and the one behind it; none behind the last one at close.
+#[derive(Debug)]
+pub(crate) struct Retired {
+    pub(crate) sealing: Sealing,
+    pub(crate) next: Option<Naming>,
+}
+
+/// Everything that was appended up to a moment and is not on the disk.
+#[derive(Debug)]
+pub(crate) struct Flush {
+    /// Segments that became full, oldest first.
+    pub(crate) retired: Vec<Retired>,
+    /// The active segment's file and path.
+    pub(crate) active: (Arc<dyn File>, PathBuf),
+    /// The moment.
+    pub(crate) mark: Mark,
+}
+
+impl Flush {
+    /// Does it. Gives how many syncs of segment data it took.
+    ///
+    /// The order is what recovery relies on: a segment is durable up to its seal before its header says so, and that
+    /// is durable before the next segment has its name.
+    pub(crate) fn run(&self, medium: &dyn Medium, dir: &Path) -> Result<u64, Error> {
+        let mut syncs = 0;
+        for retired in &self.retired {
+            retired.sealing.finish()?;
+            syncs += 2;
+            if let Some(next) = &retired.next {
+                next.finish(medium, dir)?;
+                syncs += 1;
+            }
+        }
+        // The naming of the active segment has synced it, at a time when the moment was past.
+        if self.retired.is_empty() {
+            let (file, path) = &self.active;
+            file.sync_data().map_err(Error::io("sync", path))?;
+            syncs += 1;
+        }
+        Ok(syncs)
+    }
+}
