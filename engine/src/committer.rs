@@ -299,6 +299,7 @@ impl Committer {
         let _guard = Guard { committer: self };
         loop {
             let work = self.front.next_work();
+            self.medium.keep_time();
             if work == Work::Close {
                 return;
             }

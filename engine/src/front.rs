@@ -37,6 +37,8 @@ const ROOM_WAIT: Duration = Duration::from_millis(1);
 const ROOM_SPIN: Duration = Duration::from_micros(20);
 /// How long the committer waits for a claimant between two looks.
 const CLAIM_WAIT: Duration = Duration::from_micros(50);
+/// For the emission so many places ahead memory is fetched: it takes longer than one emission.
+const PREFETCH_AHEAD: u64 = 2;
 /// Places after which the committer tells producers that there is room.
 const DRAIN_STEP: u64 = 64;
 
@@ -140,8 +142,7 @@ impl Front {
     pub(crate) fn new(next_event_id: u64, setup: Setup) -> Self {
         let slab = Slab::new(setup.places);
         slab.touch();
-        let state =
-            State { waiting_since: None, last_work: Instant::now(), closing: false, failure: None };
+        let state = State { waiting_since: None, last_work: Instant::now(), closing: false, failure: None };
         Self {
             ring: Ring::new(setup.places, next_event_id),
             slab,
@@ -191,6 +192,7 @@ impl Front {
         };
         let home = self.ring.home(&claim, 0);
         if self.fill(&claim, 0, home, slot, &mut header, draft, size) {
+            self.slab.prefetch(self.ring.guess_home(claim.first_place + PREFETCH_AHEAD));
             self.wake_if_needed(claim.first_place, header.event_priority);
             Ok(claim.first_id)
         } else {
@@ -924,8 +926,7 @@ mod tests {
 
     use super::*;
 
-    const PATIENCE: Patience<'static> =
-        Patience { backpressure: Backpressure::Wait, make_room: None };
+    const PATIENCE: Patience<'static> = Patience { backpressure: Backpressure::Wait, make_room: None };
 
     fn front(places: usize) -> Front {
         let setup = Setup {

@@ -108,7 +108,9 @@ mod tests {
     #[test]
     fn every_value_falls_into_a_bucket_that_is_right_to_a_sixteenth() {
         for shift in 0..64 {
-            for value in [1u64 << shift, (1 << shift) + 1, (1 << shift) + (1 << shift) / 2, u64::MAX >> (63 - shift)] {
+            for value in
+                [1u64 << shift, (1 << shift) + 1, (1 << shift) + (1 << shift) / 2, u64::MAX >> (63 - shift)]
+            {
                 let highest = highest(bucket(value));
                 assert!(highest >= value && highest - value <= value / 16, "{value}: {highest}");
                 assert!(bucket(value) < BUCKETS);

@@ -328,7 +328,11 @@ impl SegmentWriter {
     /// Writes the seal. Gives what remains to be done on the disk, and what the next segment has to say of this one.
     ///
     /// The segment must not be written to again, whatever comes back.
-    pub(crate) fn seal(&mut self, chain: &mut Chain, monotonic_ns: i64) -> Result<(Sealing, Previous), Error> {
+    pub(crate) fn seal(
+        &mut self,
+        chain: &mut Chain,
+        monotonic_ns: i64,
+    ) -> Result<(Sealing, Previous), Error> {
         let seal = SegmentSeal {
             segment_number: self.number(),
             epoch: chain.epoch,

@@ -20,6 +20,8 @@ use crate::limits::CONTEXT_SIZE_MAX;
 pub const FIXED_SIZE: usize = CONTEXT_SIZE_MAX;
 /// Presence bits of the fields that have a name.
 const KNOWN_BITS: u32 = (1 << FIELD_COUNT) - 1;
+/// Fields up to this bit, `file_type` the last of them, are looked at one by one; the others only if one of them is set.
+const PLAIN_FIELDS: u32 = 6;
 /// Bytes of the presence bits.
 const PRESENCE_SIZE: usize = 4;
 
@@ -122,19 +124,37 @@ macro_rules! context_fields {
         };
 
         impl<'a> Context<'a> {
+            /// Whether no field is set but the first ones. Most contexts are like that, and to ask for each of the
+            /// others what it is would take longer than to write what there is.
+            #[inline(always)]
+            fn is_plain(&self) -> bool {
+                let mut others = u64::from(self.unknown_bits) | self.unknown_fields.len() as u64;
+                $( if $bit >= PLAIN_FIELDS { others |= context_fields!(@weight $kind self.$field); } )*
+                others == 0
+            }
+
             /// Presence bits of the fields that are set.
-            #[inline]
-            fn presence(&self) -> u32 {
+            #[inline(always)]
+            fn presence(&self, is_plain: bool) -> u32 {
                 let mut bits = self.unknown_bits & !KNOWN_BITS;
-                $( bits |= u32::from(context_fields!(@set $kind self.$field)) << $bit; )*
+                $( if $bit < PLAIN_FIELDS || !is_plain {
+                    bits |= u32::from(context_fields!(@set $kind self.$field)) << $bit;
+                } )*
                 bits
             }
 
             /// Bytes of the compact form.
             #[inline]
             pub fn compact_size(&self) -> usize {
+                if self.is_plain() { self.compact_size_of(true) } else { self.compact_size_of(false) }
+            }
+
+            #[inline(always)]
+            fn compact_size_of(&self, is_plain: bool) -> usize {
                 let mut size = PRESENCE_SIZE + self.unknown_fields.len();
-                $( size += context_fields!(@compact_size $kind self.$field); )*
+                $( if $bit < PLAIN_FIELDS || !is_plain {
+                    size += context_fields!(@compact_size $kind self.$field);
+                } )*
                 size
             }
 
@@ -145,7 +165,14 @@ macro_rules! context_fields {
             /// The first text that is too long or contains a NUL byte.
             #[inline]
             pub fn check(&self) -> Result<(), ContextError> {
-                $( context_fields!(@check $kind self.$field, stringify!($field) $(, $size)?); )*
+                if self.is_plain() { self.check_of(true) } else { self.check_of(false) }
+            }
+
+            #[inline(always)]
+            fn check_of(&self, is_plain: bool) -> Result<(), ContextError> {
+                $( if $bit < PLAIN_FIELDS || !is_plain {
+                    context_fields!(@check $kind self.$field, stringify!($field) $(, $size)?);
+                } )*
                 Ok(())
             }
 
@@ -179,10 +206,15 @@ macro_rules! context_fields {
             /// Writes the compact form to the beginning of `out`, which has [`Self::compact_size`] bytes.
             #[inline]
             fn write_compact(&self, out: &mut [u8]) {
+                if self.is_plain() { self.write_compact_of(true, out) } else { self.write_compact_of(false, out) }
+            }
+
+            #[inline(always)]
+            fn write_compact_of(&self, is_plain: bool, out: &mut [u8]) {
                 let mut at = 0;
-                put_integer(self.presence(), out, &mut at);
+                put_integer(self.presence(is_plain), out, &mut at);
                 $(
-                    if context_fields!(@set $kind self.$field) {
+                    if ($bit < PLAIN_FIELDS || !is_plain) && context_fields!(@set $kind self.$field) {
                         context_fields!(@write $kind self.$field, out, at);
                     }
                 )*
@@ -224,6 +256,9 @@ macro_rules! context_fields {
 
     (@set text $value:expr) => { !$value.is_empty() };
     (@set $int:ident $value:expr) => { $value != 0 };
+
+    (@weight text $value:expr) => { $value.len() as u64 };
+    (@weight $int:ident $value:expr) => { u64::from($value) };
 
     (@compact_size text $value:expr) => { if $value.is_empty() { 0 } else { 2 + $value.len() } };
     (@compact_size $int:ident $value:expr) => { if $value == 0 { 0 } else { size_of::<$int>() } };
@@ -303,8 +338,14 @@ impl Context<'_> {
     /// A text that the fixed form can't hold, or later fields with which neither form can hold the context.
     #[inline]
     pub fn encoded_size(&self) -> Result<usize, ContextError> {
-        self.check()?;
-        match self.compact_size() {
+        let size = if self.is_plain() {
+            self.check_of(true)?;
+            self.compact_size_of(true)
+        } else {
+            self.check_of(false)?;
+            self.compact_size_of(false)
+        };
+        match size {
             size if size < FIXED_SIZE => Ok(size),
             length if self.unknown_bits != 0 => Err(ContextError::TooLarge { length }),
             _ => Ok(FIXED_SIZE),
@@ -362,13 +403,20 @@ impl<'a> CompactReader<'a> {
     }
 }
 
+#[inline(always)]
 fn check_text(text: &[u8], field: &'static str, limit: usize) -> Result<(), ContextError> {
-    if text.len() > limit {
-        return Err(ContextError::TextTooLong { field, length: text.len(), limit });
+    // All bytes are looked at, because that can be done for many at a time.
+    if text.len() > limit || text.iter().fold(false, |has_nul, byte| has_nul | (*byte == 0)) {
+        return Err(text_error(text, field, limit));
     }
+    Ok(())
+}
+
+#[cold]
+fn text_error(text: &[u8], field: &'static str, limit: usize) -> ContextError {
     match text.iter().position(|&byte| byte == 0) {
-        Some(at) => Err(ContextError::TextHasNul { field, at }),
-        None => Ok(()),
+        Some(at) if text.len() <= limit => ContextError::TextHasNul { field, at },
+        _ => ContextError::TextTooLong { field, length: text.len(), limit },
     }
 }
 

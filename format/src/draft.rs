@@ -4,7 +4,9 @@ use thiserror::Error;
 
 use crate::checksum::kernel_crc32;
 use crate::context::{Context, ContextError, FIXED_SIZE};
-use crate::event_header::{CHECKSUM_OFFSET, CausalityLink, EVENT_VERSION, EventHeader};
+use crate::event_header::{
+    CHECKSUM_OFFSET, CausalityLink, EVENT_SIZE_OFFSET, EVENT_VERSION, EventHeader, LINK_COUNT_OFFSET,
+};
 use crate::layout::store;
 use crate::limits::{
     CONTEXT_SIZE_MAX, LINK_COUNT_MAX, LINK_SIZE, METADATA_SIZE_MAX, PAYLOAD_SIZE_MAX, RECORD_SIZE_MIN,
@@ -164,18 +166,17 @@ impl<'a> Draft<'a> {
         for (slot, link) in slots.iter_mut().zip(self.links) {
             link.encode_into(slot);
         }
-        // The casts lose nothing: `encoded_size` has bounded every part.
-        let header_fields = EventHeader {
-            event_size: size as u32,
-            context_size: context.len() as u32,
-            payload_size: self.payload.len() as u32,
-            metadata_size: self.metadata.len() as u32,
-            causality_link_count: self.links.len() as u32,
-            event_version: EVENT_VERSION,
-            checksum: 0,
-            ..*header_fields
-        };
-        header.copy_from_slice(&header_fields.encode());
+        let Some(header) = header.first_chunk_mut::<{ EventHeader::SIZE }>() else { return };
+        header_fields.encode_into(header);
+        // What the draft says of itself counts, and not what the header brought. The casts lose nothing: `encoded_size`
+        // has bounded every part.
+        store(size as u32, header, EVENT_SIZE_OFFSET);
+        store(context.len() as u32, header, EVENT_SIZE_OFFSET + 4);
+        store(self.payload.len() as u32, header, EVENT_SIZE_OFFSET + 8);
+        store(self.metadata.len() as u32, header, EVENT_SIZE_OFFSET + 12);
+        store(EVENT_VERSION, header, EVENT_SIZE_OFFSET + 16);
+        store(0u32, header, CHECKSUM_OFFSET);
+        store(self.links.len() as u32, header, LINK_COUNT_OFFSET);
     }
 
     /// The record in memory of its own.

@@ -9,6 +9,10 @@ use crate::limits;
 pub const EVENT_VERSION: u32 = 1;
 /// Offset of `checksum` inside the event header.
 pub const CHECKSUM_OFFSET: usize = 84;
+/// Offset of `event_size`; the sizes of the parts and the version follow.
+pub(crate) const EVENT_SIZE_OFFSET: usize = 64;
+/// Offset of `causality_link_count`.
+pub(crate) const LINK_COUNT_OFFSET: usize = 96;
 
 on_disk! {
     /// The header's fields, as the kernel defines them.

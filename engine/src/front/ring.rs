@@ -245,6 +245,12 @@ impl Ring {
         is(found, place, Tag::Empty).then(|| slot(found))
     }
 
+    /// The slot that was last seen at home at a place: a guess for who wants to be ready for it.
+    #[inline]
+    pub(crate) fn guess_home(&self, place: u64) -> u32 {
+        slot(self.cell(place).load(Ordering::Relaxed))
+    }
+
     /// Publishes the record in `slot` as that of a claimed place with this home slot. False if the place was
     /// revoked: the record is not taken, and both slots are the caller's to give back.
     #[inline]

@@ -186,6 +186,18 @@ impl Slab {
         }
     }
 
+    /// Has the processor fetch a small slot's memory for writing. Records are written to slots that the committer has
+    /// read on another processor, and publishing waits until all of it was fetched from there.
+    #[inline]
+    pub(crate) fn prefetch(&self, slot: u32) {
+        if slot < self.classes[1].first {
+            let (at, size) = self.locate(slot);
+            for line in (0..size).step_by(64) {
+                prefetch_for_write(at.as_ptr().wrapping_add(line));
+            }
+        }
+    }
+
     /// What is in a slot.
     ///
     /// # Safety
@@ -209,6 +221,18 @@ impl Slab {
             unsafe { self.memory.add(at).write_volatile(0) };
         }
     }
+}
+
+#[inline]
+fn prefetch_for_write(line: *const u8) {
+    // Under Miri there is nothing to fetch.
+    #[cfg(all(target_arch = "x86_64", not(miri)))]
+    // SAFETY: a prefetch is a hint that faults for no address; processors without the instruction skip it.
+    unsafe {
+        std::arch::asm!("prefetchw [{}]", in(reg) line, options(nostack, readonly, preserves_flags));
+    }
+    #[cfg(not(all(target_arch = "x86_64", not(miri))))]
+    let _: *const u8 = line;
 }
 
 impl Drop for Slab {

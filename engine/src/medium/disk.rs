@@ -14,8 +14,12 @@ use memmap2::{Mmap, MmapOptions};
 use rustix::fs::{FallocateFlags, fallocate};
 use rustix::time::{ClockId, Timespec, clock_gettime};
 
+use super::clock::Clock;
 use super::sigbus::Watch;
-use super::{ClockAnchor, File, LockOutcome, Map, Medium};
+use super::{ClockAnchor, File, LockOutcome, Map, Medium, Now};
+
+/// The process's clock, for all its journals.
+static CLOCK: Clock = Clock::new();
 
 /// The machine's own file systems and clocks.
 #[derive(Clone, Copy, Debug, Default)]
@@ -88,6 +92,16 @@ impl Medium for Disk {
 
     fn monotonic_ns(&self) -> i64 {
         nanoseconds(clock_gettime(ClockId::Monotonic))
+    }
+
+    #[inline]
+    fn now(&self) -> Now {
+        let monotonic_ns = CLOCK.now_ns().unwrap_or_else(|| self.monotonic_ns());
+        Now { monotonic_ns, cpu_id: self.cpu_id() }
+    }
+
+    fn keep_time(&self) {
+        CLOCK.adjust();
     }
 
     fn clock_anchor(&self) -> ClockAnchor {

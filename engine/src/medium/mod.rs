@@ -9,6 +9,7 @@
 //! * A new, renamed or removed name is durable only after a sync of the directory.
 //! * After a failed sync nothing is known of the bytes it was to make durable.
 
+mod clock;
 mod disk;
 mod sigbus;
 
@@ -71,6 +72,8 @@ pub trait Medium: Debug + Send + Sync {
     fn now(&self) -> Now {
         Now { monotonic_ns: self.monotonic_ns(), cpu_id: self.cpu_id() }
     }
+    /// Called now and then while events come in, for a medium that has to keep [`Medium::now`] right.
+    fn keep_time(&self) {}
     /// Both clocks, read as close together as can be.
     fn clock_anchor(&self) -> ClockAnchor;
     /// Which boot of the machine the monotonic clock belongs to; zero where that is not known.
