@@ -19,6 +19,11 @@ use crate::writer::{Chain, NewSegment, Previous, SegmentWriter, Spare};
 /// Segments that may be full and not yet sealed on the disk. Then appending waits for the disk.
 const UNSEALED_MAX: usize = 4;
 
+/// A flush of fewer bytes is small.
+const SMALL_FLUSH: u64 = 64 << 10;
+/// After so many small flushes in a row more of them are expected.
+const SMALL_FLUSHES: u32 = 4;
+
 /// See the module.
 #[derive(Debug)]
 pub(crate) struct Appender {
@@ -33,8 +38,11 @@ pub(crate) struct Appender {
     retired: Vec<Retired>,
     /// Segments that were retired and are not sealed on the disk, those in a flush that goes on included.
     unsealed: usize,
-    /// The last commit that a flush covers.
+    /// The last commit that a flush covers, and where it ends.
     flushed_upto: u64,
+    flushed_end: u64,
+    /// Flushes of few bytes, one after the other.
+    small_flushes: u32,
     spare: Option<Spare>,
 }
 
@@ -71,6 +79,8 @@ impl Appender {
             batch: Batch::with_capacity(GROUP_SIZE),
             retired: Vec::new(),
             unsealed: 0,
+            flushed_end: 0,
+            small_flushes: 0,
             spare: None,
         }
     }
@@ -137,14 +147,23 @@ impl Appender {
     }
 
     /// What has to reach the disk now; `None` if a flush that was handed out before covers all.
-    pub(crate) fn flush(&mut self) -> Option<Flush> {
+    ///
+    /// Where syncs of few bytes follow each other it prepares the blocks ahead.
+    pub(crate) fn flush(&mut self) -> Result<Option<Flush>, Error> {
         let mark = self.mark();
         if self.flushed_upto == mark.commit_sequence && self.retired.is_empty() {
-            return None;
+            return Ok(None);
+        }
+        let bytes = mark.end.saturating_sub(self.flushed_end);
+        let is_small = self.retired.is_empty() && bytes < SMALL_FLUSH;
+        self.small_flushes = if is_small { self.small_flushes + 1 } else { 0 };
+        if self.small_flushes >= SMALL_FLUSHES {
+            self.writer.write_ahead()?;
         }
         self.flushed_upto = mark.commit_sequence;
+        self.flushed_end = mark.end;
         let (file, path) = self.writer.file();
-        Some(Flush { retired: std::mem::take(&mut self.retired), active: (file, path.to_owned()), mark })
+        Ok(Some(Flush { retired: std::mem::take(&mut self.retired), active: (file, path.to_owned()), mark }))
     }
 
     /// A flush has reached the disk.

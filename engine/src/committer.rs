@@ -238,7 +238,7 @@ impl Committer {
             let started = Instant::now();
             let appended = self.append_emitted()?;
             let mut appender = self.appender.lock();
-            let flush = appender.flush();
+            let flush = appender.flush()?;
             let mark = appender.mark();
             let bytes = self.recorder.sums().bytes;
             drop(appender);

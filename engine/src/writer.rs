@@ -26,6 +26,9 @@ const COMMIT_SIZE: usize = control::record_size::<Commit>();
 const SEAL_SIZE: usize = control::record_size::<SegmentSeal>();
 /// Room that a new segment keeps for its first group: SegmentOpen, Recovered with some hundred ranges, Gap.
 const FIRST_GROUP_SIZE_MAX: usize = 72 << 10;
+/// Bytes that are written ahead with zeros at once.
+const ZEROS_AHEAD: usize = 256 << 10;
+const PAGE_SIZE: usize = 4096;
 /// As [`SegmentOpen::writer`] has it.
 const WRITER: &str = concat!("semj ", env!("CARGO_PKG_VERSION"));
 
@@ -165,6 +168,8 @@ pub(crate) struct SegmentWriter {
     path: PathBuf,
     size: usize,
     at: usize,
+    /// Up to here the file's blocks were written, if only with zeros.
+    written: usize,
     commit_count: u64,
     record_count: u64,
     event_count: u64,
@@ -249,6 +254,7 @@ impl SegmentWriter {
             path,
             size: new.size as usize,
             at,
+            written: at,
             commit_count: 1,
             record_count: record_count + 1,
             event_count: 0,
@@ -305,6 +311,7 @@ impl SegmentWriter {
         let CommitLeaf { leaf, record_count } = chain.commit(batch, monotonic_ns);
         self.file.write_at(start as u64, batch.bytes()).map_err(Error::io("write", &self.path))?;
         self.at += batch.len();
+        self.written = self.written.max(self.at);
         self.commit_leaves.push(leaf);
         self.commit_count += 1;
         self.record_count += record_count + 1;
@@ -318,6 +325,24 @@ impl SegmentWriter {
         let events = batch.records().filter(|(_, record)| !record.is_control());
         self.segment.publish(events.map(|(offset, record)| (record.event_id(), start + offset)), self.at);
         Ok(batch.len() as u64)
+    }
+
+    /// Writes zeros ahead of the end, where there are none: for syncs of few bytes.
+    ///
+    /// The blocks of a new file are reserved but not written, and to note that they are written now the file system needs a
+    /// change of its own journal. A sync of bytes that overwrite zeros does without it.
+    pub(crate) fn write_ahead(&mut self) -> Result<(), Error> {
+        if self.written < self.at + ZEROS_AHEAD / 4 {
+            let end = (self.at + ZEROS_AHEAD).next_multiple_of(PAGE_SIZE).min(self.size);
+            let start = self.written.max(self.at);
+            if start < end {
+                self.file
+                    .write_at(start as u64, &vec![0; end - start])
+                    .map_err(Error::io("write", &self.path))?;
+                self.written = end;
+            }
+        }
+        Ok(())
     }
 
     /// The file, for a sync, with its path.

@@ -177,7 +177,13 @@ impl Inode {
         self.memory.write(offset, bytes);
         for page in pages {
             let version = self.page(page);
-            self.pages.entry(page).and_modify(|page| page.dirty.push(version));
+            let Some(content) = self.pages.get_mut(&page) else { continue };
+            // The same bytes again are no other version of the page.
+            if content.dirty.last().unwrap_or(&content.durable) != &version {
+                content.dirty.push(version);
+            } else if content.dirty.is_empty() {
+                self.pages.remove(&page);
+            }
         }
     }
 
