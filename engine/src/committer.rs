@@ -26,6 +26,8 @@ use crate::options::{SyncPolicy, SyncStrategy};
 use crate::watermark::{Mark, WatermarkWriter};
 use crate::writer::Spare;
 
+/// After so many bytes the watermark is written, whatever the time: what is behind it has to be proven by an open.
+const MARK_BYTES: u64 = 8 << 20;
 /// With [`SyncStrategy::Adaptive`], a flush begins so many times its usual duration after the last one at the earliest.
 const FLUSH_PAUSE: u32 = 20;
 /// And so long after at the earliest.
@@ -41,7 +43,7 @@ pub(crate) struct Committer {
     pub(crate) recorder: Recorder,
     timing: Timing,
     appender: Mutex<Appender>,
-    watermark: Mutex<Watermarking>,
+    watermark: Mutex<WatermarkWriter>,
     syncing: Mutex<Syncing>,
     /// Tells the syncing thread that there is something to do earlier than it thinks.
     wakes_syncing: Condvar,
@@ -59,17 +61,14 @@ pub(crate) struct Timing {
     pub(crate) watermark_interval: Duration,
 }
 
-#[derive(Debug)]
-struct Watermarking {
-    writer: WatermarkWriter,
-    marked_at: Instant,
-}
-
 /// What the syncing thread knows.
 #[derive(Debug)]
 struct Syncing {
     /// The last moment up to which everything is durable.
     durable: Mark,
+    /// The moment that the watermark tells of, and when it was written.
+    marked: Mark,
+    marked_at: Instant,
     /// Since when something is committed and not durable.
     unsynced_since: Option<Instant>,
     unsynced_bytes: u64,
@@ -103,9 +102,11 @@ impl Committer {
             recorder: Recorder::new(segments, durable),
             timing,
             appender: Mutex::new(appender),
-            watermark: Mutex::new(Watermarking { writer: watermark, marked_at: Instant::now() }),
+            watermark: Mutex::new(watermark),
             syncing: Mutex::new(Syncing {
                 durable,
+                marked: durable,
+                marked_at: Instant::now(),
                 unsynced_since: None,
                 unsynced_bytes: 0,
                 flushed_bytes: 0,
@@ -179,13 +180,35 @@ impl Committer {
 
     fn wake_syncing(&self, syncing: &Syncing) {
         let Some(sleeps_until) = syncing.sleeps_until else { return };
-        let is_early = match (self.sync_at(syncing), sleeps_until) {
+        let is_early = match (self.wake_at(syncing), sleeps_until) {
             (Some(at), Some(until)) => at < until,
             (at, None) => at.is_some(),
             (None, _) => false,
         };
         if is_early || syncing.wants_spare {
             self.wakes_syncing.notify_one();
+        }
+    }
+
+    /// When the syncing thread has something to do next.
+    fn wake_at(&self, syncing: &Syncing) -> Option<Instant> {
+        [self.sync_at(syncing), self.mark_at(syncing)].into_iter().flatten().min()
+    }
+
+    /// When the watermark has to be written, if something is durable that it does not speak of.
+    fn mark_at(&self, syncing: &Syncing) -> Option<Instant> {
+        let Syncing { durable, marked, marked_at, .. } = syncing;
+        if self.timing.policy == SyncPolicy::None || durable.is_same_place(marked) {
+            return None;
+        }
+        let behind = match durable.segment_number == marked.segment_number {
+            true => durable.end.saturating_sub(marked.end),
+            false => durable.end,
+        };
+        if behind >= MARK_BYTES {
+            Some(*marked_at)
+        } else {
+            marked_at.checked_add(self.timing.watermark_interval)
         }
     }
 
@@ -283,7 +306,7 @@ impl Committer {
         let closed = self.appender.lock().close(&self.recorder);
         self.or_fail(closed)?;
         self.sync()?;
-        self.or_fail(self.mark(true))
+        self.or_fail(self.mark())
     }
 
     /// Appends what was emitted before the call, with syncs where it does not go without.
@@ -335,22 +358,15 @@ impl Committer {
                 syncing = self.syncing.lock();
                 continue;
             }
-            let durable = syncing.durable;
-            drop(syncing);
-            let mark_at = self.mark_at(&durable);
-            if mark_at.is_some_and(|at| at <= now) {
+            if self.mark_at(&syncing).is_some_and(|at| at <= now) {
+                drop(syncing);
                 if self.mark_if_due().is_err() {
                     return;
                 }
                 syncing = self.syncing.lock();
                 continue;
             }
-            syncing = self.syncing.lock();
-            // Anything may have come while the lock was away: then the time is another one.
-            if syncing.closing || syncing.wants_spare || self.sync_at(&syncing) != sync_at {
-                continue;
-            }
-            let until = [sync_at, mark_at].into_iter().flatten().min();
+            let until = self.wake_at(&syncing);
             syncing.sleeps_until = Some(until);
             // A waker that registered before it could see this would wake nobody.
             if !self.group_commit.has_wakers() {
@@ -396,36 +412,26 @@ impl Committer {
         }
     }
 
-    /// When the watermark has to be written, if something is durable that it does not speak of.
-    fn mark_at(&self, durable: &Mark) -> Option<Instant> {
-        if self.timing.policy == SyncPolicy::None {
-            return None;
-        }
-        let watermark = self.watermark.lock();
-        let is_due = !watermark.writer.is_marked(durable);
-        is_due.then(|| watermark.marked_at.checked_add(self.timing.watermark_interval)).flatten()
-    }
-
     /// Writes the watermark where that is due.
     fn mark_if_due(&self) -> Result<(), Error> {
-        let durable = self.syncing.lock().durable;
-        if self.mark_at(&durable).is_none_or(|at| at > Instant::now()) {
+        let mark_at = self.mark_at(&self.syncing.lock());
+        if mark_at.is_none_or(|at| at > Instant::now()) {
             return Ok(());
         }
-        let marked = self.mark(false);
+        let marked = self.mark();
         self.or_fail(marked)
     }
 
     /// Marks everything that is durable.
-    fn mark(&self, is_last: bool) -> Result<(), Error> {
-        let durable = self.syncing.lock().durable;
+    fn mark(&self) -> Result<(), Error> {
         let mut watermark = self.watermark.lock();
-        if !watermark.writer.is_marked(&durable) || is_last {
-            watermark.writer.mark(&durable)?;
-            watermark.marked_at = Instant::now();
-            self.recorder.marked(durable.last_event_id);
-            self.recorder.synced(1);
-        }
+        let durable = self.syncing.lock().durable;
+        watermark.mark(&durable)?;
+        self.recorder.marked(durable.last_event_id);
+        self.recorder.synced(1);
+        let mut syncing = self.syncing.lock();
+        syncing.marked = durable;
+        syncing.marked_at = Instant::now();
         Ok(())
     }
 

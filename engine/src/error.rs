@@ -5,7 +5,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use semj_format::{DraftError, EventType, Priority, Watermark};
+use semj_format::{DraftError, EventType, Priority, RecordError, Watermark};
 use semj_recovery::Report;
 use thiserror::Error;
 
@@ -128,6 +128,16 @@ pub enum Error {
         value: u64,
         /// The range.
         must_be: &'static str,
+    },
+    /// A record is damaged that was right when it was made durable, and was not looked at when the journal was opened.
+    #[error("{} is damaged at offset {offset}", path.display())]
+    Rotten {
+        /// The segment's file.
+        path: PathBuf,
+        /// Offset of the record.
+        offset: u64,
+        /// What is wrong with it.
+        source: RecordError,
     },
     /// The buffer is full, and the emission was not to wait, or not longer. The event was not taken in.
     #[error("the buffer of {events} events is full")]

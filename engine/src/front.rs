@@ -6,6 +6,7 @@
 //! Memory is bounded: ring and slab are made when the journal is opened. Who finds no place or no slot waits for the
 //! committer. Only an `emit_batch` of more than [`SLAB_BATCH_MAX`] events brings memory of its own.
 
+mod memory;
 pub(crate) mod ring;
 pub(crate) mod slab;
 
@@ -139,11 +140,14 @@ pub(crate) struct Patience<'a> {
 }
 
 impl Front {
-    pub(crate) fn new(next_event_id: u64, setup: Setup) -> Self {
-        let slab = Slab::new(setup.places);
+    /// # Errors
+    ///
+    /// There is not enough memory.
+    pub(crate) fn new(next_event_id: u64, setup: Setup) -> std::io::Result<Self> {
+        let slab = Slab::new(setup.places)?;
         slab.touch();
         let state = State { waiting_since: None, last_work: Instant::now(), closing: false, failure: None };
-        Self {
+        Ok(Self {
             ring: Ring::new(setup.places, next_event_id),
             slab,
             sleep: AtomicU8::new(Sleep::Awake as u8),
@@ -162,7 +166,7 @@ impl Front {
             room: Condvar::new(),
             group_size: GROUP_SIZE.min(setup.group_size_max),
             setup,
-        }
+        })
     }
 
     /// Takes in a draft of this encoded size with this header. An id of 0 stands for the next one. Gives the id.
@@ -936,7 +940,7 @@ mod tests {
             group_size_max: 1 << 20,
             heeds_priority: false,
         };
-        Front::new(1, setup)
+        Front::new(1, setup).unwrap()
     }
 
     fn draft(payload: &[u8]) -> (EventHeader, Draft<'_>, usize) {

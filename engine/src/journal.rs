@@ -92,7 +92,8 @@ impl Journal {
                 return Err(Error::Locked { dir: dir.to_owned(), pid });
             }
         };
-        let opened = open::open_for_writing(&*medium, dir, options.mode, options.segment_size)?;
+        let opened =
+            open::open_for_writing(&*medium, dir, options.mode, options.proof, options.segment_size)?;
         let Opened { report, segments, writer, watermark, chain, next_event_id } = opened;
         tracing::info!(
             segments = segments.len(),
@@ -114,7 +115,8 @@ impl Journal {
                 group_size_max: batch_size_max,
                 heeds_priority: has_threads && options.sync_strategy == SyncStrategy::Adaptive,
             },
-        );
+        )
+        .map_err(Error::io("get memory for", dir))?;
         let timing = Timing {
             has_threads,
             segment_size: options.segment_size,

@@ -76,6 +76,6 @@ pub use reader::{Events, Located, Reader, Records};
 pub use semj_format as format;
 pub use semj_format::{Context, Draft, EventFlags, EventType, Priority, Record};
 pub use semj_recovery as recovery;
-pub use semj_recovery::{OpenMode, Report, SegmentReport, Verdict};
+pub use semj_recovery::{OpenMode, Proof, Report, SegmentReport, Verdict};
 pub use stats::Stats;
 pub use ticket::Ticket;

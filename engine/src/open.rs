@@ -7,7 +7,7 @@ use std::sync::Arc;
 use semj_format::control::{DamagedRange, GapReason, PreviousEnd};
 use semj_format::journal_header::{FLAG_CUT, FLAG_SEALED};
 use semj_format::{Digest, EventType, Gap, JournalHeader, Recovered};
-use semj_recovery::{OpenMode, Report, SegmentInput, SegmentReport, Tip, examine};
+use semj_recovery::{OpenMode, Proof, Report, SegmentInput, SegmentReport, Tip, examine_with};
 
 use crate::directory;
 use crate::error::Error;
@@ -36,14 +36,19 @@ pub(crate) struct Found {
 /// No journal there, or an I/O error; damage is no error but what the report is about.
 pub fn examine_journal(dir: impl AsRef<Path>, mode: OpenMode) -> Result<Report, Error> {
     let dir = dir.as_ref();
-    Ok(examine_dir(&Disk, dir, mode)?.of_some(dir)?.report)
+    Ok(examine_dir(&Disk, dir, mode, Proof::Everything)?.of_some(dir)?.report)
 }
 
 /// Looks at a directory without changing it.
-pub(crate) fn examine_dir(medium: &dyn Medium, dir: &Path, mode: OpenMode) -> Result<Found, Error> {
+pub(crate) fn examine_dir(
+    medium: &dyn Medium,
+    dir: &Path,
+    mode: OpenMode,
+    proof: Proof,
+) -> Result<Found, Error> {
     let mut retries = LIVE_RETRIES;
     loop {
-        match try_examine_dir(medium, dir, mode) {
+        match try_examine_dir(medium, dir, mode, proof) {
             Ok(found) if retries > 0 && has_bad_header(&found.report) => retries -= 1,
             // A recovery that goes on at the same time moves segments and then the watermark.
             Ok(found)
@@ -67,26 +72,29 @@ fn has_bad_header(report: &Report) -> bool {
     faults.map(|fault| fault.offset).any(|offset| offset < JournalHeader::SIZE as u64)
 }
 
-fn try_examine_dir(medium: &dyn Medium, dir: &Path, mode: OpenMode) -> Result<Found, Error> {
+fn try_examine_dir(medium: &dyn Medium, dir: &Path, mode: OpenMode, proof: Proof) -> Result<Found, Error> {
     // Before the segments: what it says was durable then is there now.
     let watermark = watermark::read(medium, dir)?;
     let names = directory::segments(medium.list(dir).map_err(Error::io("list", dir))?);
     let mut maps = Vec::with_capacity(names.len());
+    let mut ends = Vec::with_capacity(names.len());
     for (_, name) in &names {
         let path = dir.join(name);
         let file = medium.open(&path, false).map_err(Error::io("open", &path))?;
         maps.push(file.map().map_err(Error::io("map", &path))?);
+        // Behind the map, so that a live writer's bytes in the map are not taken for zeros.
+        ends.push(file.data_end().map_err(Error::io("seek in", &path))?);
     }
     let inputs: Vec<_> = names
         .iter()
-        .zip(&maps)
-        .map(|((number, name), map)| SegmentInput {
-            name,
-            number: Some(*number),
-            bytes: map.bytes(0..map.size()),
+        .zip(maps.iter().zip(&ends))
+        .map(|((number, name), (map, end))| {
+            let file_size = map.size();
+            let data = usize::try_from(*end).map_or(file_size, |end| end.min(file_size));
+            SegmentInput { name, number: Some(*number), bytes: map.bytes(0..data), file_size }
         })
         .collect();
-    let report = examine(&inputs, watermark, mode);
+    let report = examine_with(&inputs, watermark, mode, proof);
     if let Some(((_, name), map)) = names.iter().zip(&maps).find(|(_, map)| !map.is_intact()) {
         return Err(Error::changed(&dir.join(name), &**map));
     }
@@ -121,7 +129,9 @@ impl Found {
         let kept = self.report.kept_segments().iter().zip(self.maps);
         kept.filter_map(|(report, map)| {
             let path = dir.join(&report.name);
-            Some(Segment::found(report.opening?, path, map, report.extents.clone()).map(Arc::new))
+            let opening = report.opening?;
+            let extents = report.extents.clone();
+            Some(Segment::found(opening, path, map, extents, report.is_verified).map(Arc::new))
         })
         .collect()
     }
@@ -147,9 +157,10 @@ pub(crate) fn open_for_writing(
     medium: &dyn Medium,
     dir: &Path,
     mode: OpenMode,
+    proof: Proof,
     segment_size: u64,
 ) -> Result<Opened, Error> {
-    let found = examine_dir(medium, dir, mode)?.accepted(dir)?;
+    let found = examine_dir(medium, dir, mode, proof)?.accepted(dir)?;
     let report = found.report.clone();
     let quarantined = Quarantine::numbers(medium, dir)?;
     let epoch = next(report.highest_epoch.max(quarantined.epoch), "epochs")?;

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use semj_recovery::OpenMode;
+use semj_recovery::{OpenMode, Proof};
 
 use crate::error::Error;
 use crate::writer;
@@ -71,6 +71,10 @@ pub enum Backpressure {
 pub struct Options {
     /// What to do about a journal that is not whole. Default: [`OpenMode::Strict`].
     pub mode: OpenMode,
+    /// How much of the journal is proven before it is open. Default: [`Proof::Newest`], so that a journal opens at once
+    /// whatever its size; what was proven and durable before is checked when it is read, and by
+    /// [`crate::examine_journal`].
+    pub proof: Proof,
     /// Bytes of a segment file, all of which are reserved on the disk when it is created. From 256 KiB to
     /// 4 GiB; default 64 MiB.
     pub segment_size: u64,
@@ -106,6 +110,7 @@ impl Default for Options {
     fn default() -> Self {
         Self {
             mode: OpenMode::Strict,
+            proof: Proof::default(),
             segment_size: 64 << 20,
             sync_policy: SyncPolicy::default(),
             sync_strategy: SyncStrategy::default(),

@@ -6,7 +6,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use semj_format::{Record, SegmentOpen};
-use semj_recovery::{OpenMode, Report};
+use semj_recovery::{OpenMode, Proof, Report};
 
 use crate::error::Error;
 use crate::medium::{Disk, Medium};
@@ -35,17 +35,28 @@ impl Reader {
     /// No journal there, an I/O error, or damage that `mode` does not accept ([`Error::Damaged`] has the
     /// whole report). [`OpenMode::Salvage`] shows what proves itself.
     pub fn open(dir: impl AsRef<Path>, mode: OpenMode) -> Result<Self, Error> {
-        Self::open_on(&Disk, dir.as_ref(), mode)
+        Self::open_on(&Disk, dir.as_ref(), mode, Proof::Everything)
     }
 
-    /// [`Reader::open`] on another medium.
+    /// [`Reader::open`] at once, whatever the journal's size: what was proven and durable before is not looked at now but
+    /// when it is read, each record against its checksum. [`Error::Damaged`] of such a part comes from there as
+    /// [`Error::Rotten`].
     ///
     /// # Errors
     ///
     /// As [`Reader::open`].
-    pub fn open_on(medium: &dyn Medium, dir: &Path, mode: OpenMode) -> Result<Self, Error> {
+    pub fn open_newest(dir: impl AsRef<Path>, mode: OpenMode) -> Result<Self, Error> {
+        Self::open_on(&Disk, dir.as_ref(), mode, Proof::Newest)
+    }
+
+    /// [`Reader::open`] or [`Reader::open_newest`] on another medium.
+    ///
+    /// # Errors
+    ///
+    /// As [`Reader::open`].
+    pub fn open_on(medium: &dyn Medium, dir: &Path, mode: OpenMode, proof: Proof) -> Result<Self, Error> {
         let _span = tracing::info_span!("read", dir = %dir.display()).entered();
-        let found = open::examine_dir(medium, dir, mode)?;
+        let found = open::examine_dir(medium, dir, mode, proof)?;
         let found = found.accepted(dir)?.of_some(dir)?;
         let report = Arc::new(found.report.clone());
         Ok(Self::new(Arc::new(found.into_segments(dir)?), report))
@@ -65,13 +76,14 @@ impl Reader {
     ///
     /// # Errors
     ///
-    /// [`Error::Changed`].
+    /// [`Error::Changed`], [`Error::Rotten`].
     pub fn get(&self, event_id: u64) -> Result<Option<Record<'_>>, Error> {
         self.iter(event_id..=event_id).next().transpose()
     }
 
     /// The events whose ids lie in this range, in their order. Behind an error there are no more.
     ///
+    /// A record that was not looked at when the journal was opened and turns out to be damaged gives [`Error::Rotten`].
     /// A file that somebody makes shorter while it is read gives [`Error::Changed`]; of a record that was given out
     /// before, what is gone then reads as zeros, and [`Reader::check`] says so.
     pub fn iter(&self, event_ids: impl RangeBounds<u64>) -> Events<'_> {

@@ -2,11 +2,11 @@
 
 use std::hint::black_box;
 use std::path::PathBuf;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, OnceLock};
 
 use parking_lot::RwLock;
-use semj_format::{JournalHeader, Record, Records, SegmentOpen};
+use semj_format::{JournalHeader, Record, RecordError, Records, SegmentOpen};
 use semj_index::SparseIndex;
 use semj_recovery::Extent;
 
@@ -25,9 +25,20 @@ pub(crate) struct Segment {
     /// Everything before it is committed and is never written again. Stored with `Release` when the bytes
     /// and the index are in place, loaded with `Acquire` by readers.
     end: AtomicUsize,
-    index: RwLock<SparseIndex>,
+    index: Index,
+    /// Whether every record was held against its checksum since the file was mapped.
+    is_verified: AtomicBool,
     /// A read has found that the file is not what it was.
     is_changed: AtomicBool,
+}
+
+/// Where events stand.
+#[derive(Debug)]
+enum Index {
+    /// Of a segment that is written.
+    Growing(RwLock<SparseIndex>),
+    /// Of one that was found, made when it is asked for.
+    Found(OnceLock<SparseIndex>),
 }
 
 impl Segment {
@@ -40,12 +51,14 @@ impl Segment {
             map,
             extents,
             end: AtomicUsize::new(end),
-            index: RwLock::new(SparseIndex::new()),
+            index: Index::Growing(RwLock::new(SparseIndex::new())),
+            is_verified: AtomicBool::new(true),
             is_changed: AtomicBool::new(false),
         }
     }
 
-    /// A segment that was found, with its records standing in `extents`, which were checked.
+    /// A segment that was found, with its records standing in `extents`. If it is not verified, its records are checked
+    /// when they are read.
     ///
     /// # Errors
     ///
@@ -55,38 +68,66 @@ impl Segment {
         path: PathBuf,
         map: Box<dyn Map>,
         extents: Vec<Extent>,
+        is_verified: bool,
     ) -> Result<Self, Error> {
-        let mut index = SparseIndex::new();
-        for extent in &extents {
-            let walk = Records::new(map.bytes(extent.start..extent.end), 0).map_while(Result::ok);
-            for (offset, record) in walk.filter(|(_, record)| !record.is_control()) {
-                index.push(record.event_id(), extent.start + offset);
-            }
-        }
         let end = extents.last().map_or(0, |extent| extent.end);
-        // An index that lacks events would deny that they are there.
-        if !map.is_intact() {
-            return Err(Error::changed(&path, &*map));
-        }
-        Ok(Self {
+        let segment = Self {
             opening,
             path,
             map,
             extents,
             end: AtomicUsize::new(end),
-            index: RwLock::new(index),
+            index: Index::Found(OnceLock::new()),
+            is_verified: AtomicBool::new(is_verified),
             is_changed: AtomicBool::new(false),
-        })
+        };
+        if is_verified {
+            // All of it has just been read.
+            segment.seek(0)?;
+        }
+        Ok(segment)
+    }
+
+    /// Reads the whole segment and gives where its events stand.
+    fn make_index(&self) -> Result<SparseIndex, Error> {
+        let mut index = SparseIndex::new();
+        for found in self.walk(0, self.end()) {
+            let (offset, record) = found?;
+            if !record.is_control() {
+                index.push(record.event_id(), offset);
+            }
+        }
+        // An index that lacks events would deny that they are there.
+        if !self.map.is_intact() {
+            return Err(self.changed());
+        }
+        self.is_verified.store(true, Ordering::Relaxed);
+        Ok(index)
+    }
+
+    /// Offset of an event at or before the first one whose id is at least `event_id`; `None` if there is none.
+    fn seek(&self, event_id: u64) -> Result<Option<usize>, Error> {
+        match &self.index {
+            Index::Growing(index) => Ok(index.read().seek(event_id)),
+            Index::Found(index) => match index.get() {
+                Some(index) => Ok(index.seek(event_id)),
+                None => {
+                    let made = self.make_index()?;
+                    Ok(index.get_or_init(|| made).seek(event_id))
+                }
+            },
+        }
     }
 
     /// Makes a group visible that the committer has written before `end`: first its events in the index, then
     /// the end.
     pub(crate) fn publish(&self, events: impl Iterator<Item = (u64, usize)>, end: usize) {
-        let mut index = self.index.write();
-        for (event_id, offset) in events {
-            index.push(event_id, offset);
+        if let Index::Growing(index) = &self.index {
+            let mut index = index.write();
+            for (event_id, offset) in events {
+                index.push(event_id, offset);
+            }
         }
-        drop(index);
         self.end.store(end, Ordering::Release);
     }
 
@@ -126,10 +167,28 @@ impl Segment {
     /// A walk over the records before `end`, from the first event on whose id is at least `event_id`, or a
     /// little before it.
     pub(crate) fn walk_from(&self, event_id: u64, end: usize) -> Walk<'_> {
-        match self.index.read().seek(event_id) {
-            Some(offset) => self.walk(offset, end),
-            None => self.walk(end, end),
+        match self.seek(event_id) {
+            Ok(Some(offset)) => self.walk(offset, end),
+            Ok(None) => self.walk(end, end),
+            // A walk from the beginning comes to what is wrong, and says so.
+            Err(_) => self.walk(0, end),
         }
+    }
+
+    /// What is wrong with a record, where it was not looked at before.
+    fn check_record(&self, offset: usize, record: &Record<'_>) -> Result<(), Error> {
+        if self.is_verified.load(Ordering::Relaxed) {
+            return Ok(());
+        }
+        record.verify_checksum().map_err(|source| self.rotten(offset, source))
+    }
+
+    #[cold]
+    fn rotten(&self, offset: usize, source: RecordError) -> Error {
+        if !self.map.is_intact() {
+            return self.changed();
+        }
+        Error::Rotten { path: self.path.clone(), offset: offset as u64, source }
     }
 
     /// A walk over the records between two offsets, of which the first is that of a record.
@@ -158,17 +217,25 @@ impl<'s> Iterator for Walk<'s> {
     #[inline]
     fn next(&mut self) -> Option<Self::Item> {
         loop {
-            match self.records.next() {
+            let error = match self.records.next() {
                 Some(Ok((offset, record))) if self.segment.holds(&record) => {
-                    return Some(Ok((self.base + offset, record)));
+                    match self.segment.check_record(self.base + offset, &record) {
+                        Ok(()) => return Some(Ok((self.base + offset, record))),
+                        Err(error) => Some(error),
+                    }
                 }
                 // The extents were checked when the segment was found or written: somebody has changed the file.
-                Some(_) => {
-                    self.records = Records::new(&[], 0);
-                    self.extents = &[];
-                    return Some(Err(self.segment.changed()));
+                Some(Ok(_)) => Some(self.segment.changed()),
+                Some(Err(source)) if !self.segment.is_verified.load(Ordering::Relaxed) => {
+                    Some(self.segment.rotten(self.base + self.records.offset(), source))
                 }
-                None => {}
+                Some(Err(_)) => Some(self.segment.changed()),
+                None => None,
+            };
+            if let Some(error) = error {
+                self.records = Records::new(&[], 0);
+                self.extents = &[];
+                return Some(Err(error));
             }
             let (extent, rest) = self.extents.split_first()?;
             self.extents = rest;

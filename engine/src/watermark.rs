@@ -28,6 +28,13 @@ pub(crate) struct Mark {
     pub(crate) digest: Digest,
 }
 
+impl Mark {
+    /// Whether it is the same place in the journal.
+    pub(crate) fn is_same_place(&self, other: &Self) -> bool {
+        (self.segment_number, self.end) == (other.segment_number, other.end)
+    }
+}
+
 /// What the file in a directory says; of a journal that has none, nothing.
 pub(crate) fn read(medium: &dyn Medium, dir: &Path) -> Result<WatermarkFile, Error> {
     let path = dir.join(directory::WATERMARK);
@@ -55,8 +62,6 @@ pub(crate) struct WatermarkWriter {
     path: PathBuf,
     generation: u64,
     slot: usize,
-    /// The segment and the offset in it that were written last.
-    marked: (u64, u64),
 }
 
 impl WatermarkWriter {
@@ -79,25 +84,20 @@ impl WatermarkWriter {
             };
         if is_usable {
             let file = medium.open(&path, true).map_err(Error::io("open", &path))?;
-            let mut watermark = Self { file, path, generation, slot, marked: (0, 0) };
+            let mut watermark = Self { file, path, generation, slot };
             watermark.mark(mark)?;
             return Ok(watermark);
         }
         // Nothing in a file that is not right is worth keeping: it is replaced as a whole.
         let unfinished = dir.join(directory::WATERMARK_UNFINISHED);
         let file = medium.create(&unfinished, FILE_SIZE as u64).map_err(Error::io("create", &unfinished))?;
-        let mut watermark = Self { file, path: unfinished, generation, slot: 0, marked: (0, 0) };
+        let mut watermark = Self { file, path: unfinished, generation, slot: 0 };
         watermark.mark(mark)?;
         watermark.file.sync_all().map_err(Error::io("sync", &watermark.path))?;
         medium.rename(&watermark.path, &path).map_err(Error::io("rename", &watermark.path))?;
         medium.sync_dir(dir).map_err(Error::io("sync", dir))?;
         watermark.path = path;
         Ok(watermark)
-    }
-
-    /// Whether this is what was marked last.
-    pub(crate) fn is_marked(&self, mark: &Mark) -> bool {
-        self.marked == (mark.segment_number, mark.end)
     }
 
     /// Marks a moment up to which everything is durable.
@@ -122,7 +122,6 @@ impl WatermarkWriter {
         self.file.sync_data().map_err(Error::io("sync", &self.path))?;
         self.generation = watermark.generation;
         self.slot = (self.slot + 1) % SLOT_COUNT;
-        self.marked = (watermark.segment_number, watermark.end);
         Ok(())
     }
 }

@@ -47,7 +47,7 @@ pub struct File {
 impl File {
     /// The file as recovery takes it.
     pub fn input(&self) -> SegmentInput<'_> {
-        SegmentInput { name: &self.name, number: Some(self.number), bytes: &self.bytes }
+        SegmentInput::new(&self.name, Some(self.number), &self.bytes)
     }
 }
 

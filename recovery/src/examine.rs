@@ -13,6 +13,7 @@ use crate::evidence::{End, Evidence, Link, durable_behind, find_behind};
 use crate::fault::{Fault, FaultKind};
 use crate::salvage;
 use crate::scanner::{ScanEnd, Scanner, Totals, is_zero};
+use crate::trust::{self, NamedEnd, Proof, Trusted};
 
 /// What to do about a journal that is not whole.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -69,8 +70,17 @@ pub struct SegmentInput<'a> {
     pub name: &'a str,
     /// The segment's number by its file name, where the name says one.
     pub number: Option<u64>,
-    /// The whole file.
+    /// The file, up to an offset behind which it has only zeros.
     pub bytes: &'a [u8],
+    /// Bytes of the whole file.
+    pub file_size: usize,
+}
+
+impl<'a> SegmentInput<'a> {
+    /// A whole file.
+    pub const fn new(name: &'a str, number: Option<u64>, bytes: &'a [u8]) -> Self {
+        Self { name, number, bytes, file_size: bytes.len() }
+    }
 }
 
 /// What one segment proves.
@@ -105,6 +115,8 @@ pub struct SegmentReport {
     pub fault: Option<Fault>,
     /// What it all means.
     pub verdict: Verdict,
+    /// Whether every byte was held against checksums and digests now, and not when it was made durable only.
+    pub is_verified: bool,
 }
 
 /// Where a writer goes on.
@@ -187,6 +199,16 @@ impl Report {
 /// watermark (the default one where it has none). Of a journal that has a writer, the watermark has to be read
 /// before the segments.
 pub fn examine(inputs: &[SegmentInput<'_>], watermark: WatermarkFile, mode: OpenMode) -> Report {
+    examine_with(inputs, watermark, mode, Proof::Everything)
+}
+
+/// [`examine`], with a choice of how much is proven. In the modes that repair it is everything.
+pub fn examine_with(
+    inputs: &[SegmentInput<'_>],
+    watermark: WatermarkFile,
+    mode: OpenMode,
+    proof: Proof,
+) -> Report {
     let openings: Vec<_> =
         inputs.iter().map(|input| Scanner::new(input.bytes, 0).map(|scanner| *scanner.opening())).collect();
     let known = known_damage(inputs);
@@ -212,7 +234,13 @@ pub fn examine(inputs: &[SegmentInput<'_>], watermark: WatermarkFile, mode: Open
             Some(Err(_)) => Follows::Nothing,
             None => mark.map_or(Follows::Nothing, Follows::Mark),
         };
-        let (mut segment, highest_behind) = examine_segment(input, last_event_id, follows, &known, mode);
+        // Who repairs looks at everything.
+        let trusts = proof == Proof::Newest && mode == OpenMode::Strict && !is_known(&known, openings.get(i));
+        let trusted = trusts.then(|| trusted_segment(input, last_event_id, follows)).flatten();
+        let (mut segment, highest_behind) = match trusted {
+            Some(segment) => (segment, last_event_id),
+            None => examine_segment(input, last_event_id, follows, &known, mode, trusts),
+        };
         if let Some(fault) = link_fault(input, &segment, previous.as_ref()) {
             segment.fault = Some(fault);
             segment.verdict = Verdict::Corrupt;
@@ -298,13 +326,52 @@ impl<'a> Follows<'a> {
     }
 }
 
-/// One segment by itself, and the highest event id that anything behind its end speaks of.
+/// Whether an earlier open has recorded damage of this segment.
+fn is_known(known: &[DamagedRange], opening: Option<&Result<SegmentOpen, Fault>>) -> bool {
+    matches!(opening, Some(Ok(opening)) if known.iter().any(|range| range.segment_number == opening.segment_number))
+}
+
+/// A segment that was proven when it was sealed or cut, and that nothing contradicts.
+fn trusted_segment(
+    input: &SegmentInput<'_>,
+    last_event_id: u64,
+    follows: Follows<'_>,
+) -> Option<SegmentReport> {
+    let named = match follows {
+        Follows::Segment(next) => NamedEnd::of_segment(next),
+        Follows::Mark(mark) => NamedEnd::of_mark(mark),
+        Follows::Nothing => return None,
+    };
+    let scanner = Scanner::new(input.bytes, last_event_id).ok()?;
+    let Trusted { totals, end, is_sealed } = trust::whole_segment(&scanner, &named)?;
+    Some(SegmentReport {
+        name: input.name.to_owned(),
+        number: scanner.opening().segment_number,
+        file_size: input.file_size,
+        header: Some(*scanner.header()),
+        opening: Some(*scanner.opening()),
+        extents: vec![Extent { start: JournalHeader::SIZE, end }],
+        totals,
+        end,
+        synced_end: end,
+        is_sealed,
+        tail: None,
+        damaged: Vec::new(),
+        fault: None,
+        verdict: Verdict::Whole,
+        is_verified: false,
+    })
+}
+
+/// One segment by itself, and the highest event id that anything behind its end speaks of. Where `trusts`, what stands
+/// before the watermark is taken as proven.
 fn examine_segment(
     input: &SegmentInput<'_>,
     last_event_id: u64,
     follows: Follows<'_>,
     known: &[DamagedRange],
     mode: OpenMode,
+    trusts: bool,
 ) -> (SegmentReport, u64) {
     let next = follows.segment();
     let scanner = match Scanner::new(input.bytes, last_event_id) {
@@ -323,7 +390,15 @@ fn examine_segment(
     };
 
     let is_known = known.iter().any(|range| range.segment_number == opening.segment_number);
+    let mut is_verified = true;
     let mut extents = Vec::new();
+    if let (true, Follows::Mark(mark)) = (trusts, follows)
+        && let Some(prefix) = trust::marked_prefix(&scanner, &NamedEnd::of_mark(mark))
+    {
+        extents.push(Extent { start: JournalHeader::SIZE, end: prefix.end });
+        scanner.trust(prefix.end, prefix.totals);
+        is_verified = false;
+    }
     let mut damaged = Vec::new();
     let mut first_stop: Option<Stop> = None;
     loop {
@@ -357,13 +432,14 @@ fn examine_segment(
                 }
             }
             None => {
-                return finish(
-                    input,
-                    &header,
-                    &opening,
-                    &scanner,
-                    Found { extents, damaged, first: first_stop.unwrap_or(stop), last: stop, known },
-                );
+                let is_plain = stop.fault.is_none() && damaged.is_empty();
+                if !is_verified && (!is_plain || matches!(end, ScanEnd::Sealed(_))) {
+                    // What is wrong may be wrong because of what was not looked at; and a seal speaks of all of it.
+                    return examine_segment(input, last_event_id, follows, known, mode, false);
+                }
+                let first = first_stop.unwrap_or(stop);
+                let found = Found { extents, damaged, first, last: stop, known, is_verified };
+                return finish(input, &header, &opening, &scanner, found);
             }
         }
     }
@@ -460,6 +536,7 @@ struct Found<'a> {
     first: Stop,
     last: Stop,
     known: &'a [DamagedRange],
+    is_verified: bool,
 }
 
 fn finish(
@@ -503,7 +580,7 @@ fn finish(
     let report = SegmentReport {
         name: input.name.to_owned(),
         number,
-        file_size: bytes.len(),
+        file_size: input.file_size,
         header: Some(*header),
         opening: Some(*opening),
         extents: found.extents,
@@ -515,6 +592,7 @@ fn finish(
         damaged: found.damaged,
         fault: found.first.fault,
         verdict,
+        is_verified: found.is_verified,
     };
     (report, highest_id)
 }
@@ -545,7 +623,7 @@ fn bad_opening(input: &SegmentInput<'_>, last_event_id: u64, fault: Fault) -> Se
     SegmentReport {
         name: input.name.to_owned(),
         number: input.number.unwrap_or(0),
-        file_size: input.bytes.len(),
+        file_size: input.file_size,
         header: JournalHeader::parse(input.bytes).ok(),
         opening: None,
         extents: Vec::new(),
@@ -557,6 +635,7 @@ fn bad_opening(input: &SegmentInput<'_>, last_event_id: u64, fault: Fault) -> Se
         damaged,
         fault: Some(fault),
         verdict: decide(&evidence),
+        is_verified: true,
     }
 }
 

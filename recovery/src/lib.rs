@@ -7,6 +7,7 @@
 //! | [`scanner`] | walks one segment group by group and stops at the first thing that is not right |
 //! | [`evidence`], [`decision`] | what is known about a segment's end, and the table that turns it into a verdict |
 //! | [`salvage`] | finds what proves itself behind damage |
+//! | [`trust`] | what was proven before and need not be read again |
 //! | [`examine()`] | holds the segments against each other; makes the report and, for a writer, the plan |
 //!
 //! The engine opens, verifies, iterates and dumps through this one scanner.
@@ -18,9 +19,11 @@ pub mod examine;
 pub mod fault;
 pub mod salvage;
 pub mod scanner;
+pub mod trust;
 
 pub use decision::{Verdict, decide};
 pub use evidence::{End, Evidence, Link};
-pub use examine::{Extent, OpenMode, Report, SegmentInput, SegmentReport, Tip, examine};
+pub use examine::{Extent, OpenMode, Report, SegmentInput, SegmentReport, Tip, examine, examine_with};
 pub use fault::{Fault, FaultKind};
 pub use scanner::{Group, ScanEnd, Scanner};
+pub use trust::Proof;

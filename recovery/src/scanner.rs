@@ -250,6 +250,14 @@ impl<'a> Scanner<'a> {
         }
     }
 
+    /// Goes on behind a prefix that is taken as proven and durable.
+    pub(crate) const fn trust(&mut self, end: usize, totals: Totals) {
+        self.resumed = true;
+        self.at = end;
+        self.synced_end = end;
+        self.totals = totals;
+    }
+
     fn scan_group(&mut self) -> Result<Scanned<'a>, Fault> {
         let start = self.at;
         self.group_tree.clear();

@@ -10,7 +10,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use semj::{CommitOn, Error, Event, EventType, Journal, OpenMode, Options, Reader};
+use semj::{CommitOn, Error, Event, EventType, Journal, OpenMode, Options, Proof, Reader};
 use semj_format::journal_header::FLAG_SEALED;
 
 use crate::disk::{Barrier, Choices, Faults, Odometer, SimulatedDisk, SyncFailure};
@@ -118,6 +118,8 @@ impl Model {
 
 fn open(disk: &SimulatedDisk, watermark_interval: Duration) -> Result<Journal, Error> {
     let options = Options {
+        // One or the other, by something that differs from open to open.
+        proof: if disk.steps().is_multiple_of(2) { Proof::Newest } else { Proof::Everything },
         segment_size: 256 << 10,
         commit_on: CommitOn::CallersThread,
         buffer_events: 64,
@@ -129,7 +131,7 @@ fn open(disk: &SimulatedDisk, watermark_interval: Duration) -> Result<Journal, E
 
 /// What a reader sees; `None` where there is no journal yet.
 fn read(disk: &SimulatedDisk) -> Result<Option<Reader>, String> {
-    match Reader::open_on(disk, Path::new(DIR), OpenMode::Strict) {
+    match Reader::open_on(disk, Path::new(DIR), OpenMode::Strict, Proof::Everything) {
         Ok(reader) => Ok(Some(reader)),
         Err(Error::NoJournal { .. }) => Ok(None),
         Err(error) => Err(format!("I1: the journal can't be read: {error}")),
@@ -419,9 +421,16 @@ impl History {
             damaged.flip(&path, bit);
             format!("bit {bit} of {} is flipped, {end} bytes are marked", newest.name)
         };
-        match Reader::open_on(&damaged, Path::new(DIR), OpenMode::Strict) {
-            Ok(_) => Err(format!("I7: {what}, and nobody notices")),
-            Err(_) => Ok(()),
+        let open = |proof| Reader::open_on(&damaged, Path::new(DIR), OpenMode::Strict, proof);
+        if open(Proof::Everything).is_ok() {
+            return Err(format!("I7: {what}, and nobody notices"));
+        }
+        // What is not looked at when the journal is opened is looked at when it is read.
+        match open(Proof::Newest) {
+            Ok(reader) if reader.records().all(|record| record.is_ok()) => {
+                Err(format!("I7: {what}, and a reader of all records does not notice"))
+            }
+            _ => Ok(()),
         }
     }
 }

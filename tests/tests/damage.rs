@@ -29,7 +29,7 @@ fn segment() -> SegmentBuilder {
 }
 
 fn examine_one(bytes: &[u8], mode: OpenMode) -> Report {
-    examine(&[SegmentInput { name: "test", number: Some(1), bytes }], WatermarkFile::default(), mode)
+    examine(&[SegmentInput::new("test", Some(1), bytes)], WatermarkFile::default(), mode)
 }
 
 /// Every record in the extents stands where it stood and is what it was.
@@ -268,7 +268,7 @@ fn a_cut_that_leaves_no_group_is_corruption_with_a_reason() {
             ..first.next_opening()
         });
         let inputs = [(1, &first.bytes), (2, &next.bytes)];
-        let inputs = inputs.map(|(number, bytes)| SegmentInput { name: "test", number: Some(number), bytes });
+        let inputs = inputs.map(|(number, bytes)| SegmentInput::new("test", Some(number), bytes));
         let mut cut = first.clone();
         let header = JournalHeader::new(0, 1, offset as u64, FLAG_CUT);
         cut.bytes[..JournalHeader::SIZE].copy_from_slice(&header.encode());

@@ -71,7 +71,7 @@ impl Files {
         let inputs: Vec<_> = self
             .segments
             .iter()
-            .map(|(name, bytes)| SegmentInput { name, number: name[..10].parse().ok(), bytes })
+            .map(|(name, bytes)| SegmentInput::new(name, name[..10].parse().ok(), bytes))
             .collect();
         examine(&inputs, WatermarkFile::parse(&self.watermark), mode)
     }

@@ -4,7 +4,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use semj::{Error, Event, EventType, Journal, OpenMode, Options, Reader, Verdict};
+use semj::{Error, Event, EventType, Journal, OpenMode, Options, Proof, Reader, Verdict};
 use semj_format::{EventType as Type, Gap, JournalHeader, Recovered, SegmentOpen, control, journal_header};
 
 fn options(mode: OpenMode) -> Options {
@@ -208,7 +208,8 @@ fn strict_refuses_damage_below_the_durable_mark_with_a_report_and_changes_nothin
     let path = &segments(dir.path())[1];
     flip(path, at);
     let before = all_bytes(dir.path());
-    match Journal::open(dir.path(), strict()).unwrap_err() {
+    let proving = Options { proof: Proof::Everything, ..strict() };
+    match Journal::open(dir.path(), proving).unwrap_err() {
         Error::Damaged { report, dir: named } => {
             assert_eq!(named, dir.path());
             let segment = report.refusal().unwrap();
@@ -221,6 +222,30 @@ fn strict_refuses_damage_below_the_durable_mark_with_a_report_and_changes_nothin
     }
     assert!(matches!(Reader::open(dir.path(), OpenMode::Strict), Err(Error::Damaged { .. })));
     assert!(all_bytes(dir.path()) == before && quarantined(dir.path()).is_empty());
+}
+
+#[test]
+fn damage_to_what_was_proven_before_is_told_by_whoever_reads_it() {
+    let dir = three_segments();
+    let expected = ids(dir.path(), OpenMode::Strict);
+    flip(&segments(dir.path())[1], event_offset(dir.path(), 2, 4));
+    // Opened at once, without a look at what was durable.
+    let journal = Journal::open(dir.path(), strict()).unwrap();
+    assert!(journal.recovery().segments[..3].iter().all(|segment| !segment.is_verified));
+    for reader in [journal.reader(), Reader::open_newest(dir.path(), OpenMode::Strict).unwrap()] {
+        let (read, wrong): (Vec<_>, Vec<_>) = reader.iter(..).partition(Result::is_ok);
+        let read: Vec<_> = read.into_iter().map(|record| record.unwrap().event_id()).collect();
+        assert!(read.len() < expected.len() && expected.starts_with(&read), "{read:?}");
+        assert!(matches!(wrong[..], [Err(Error::Rotten { .. })]), "{wrong:?}");
+        // Nor does asking for one event deny that it is there.
+        for id in &expected {
+            match reader.get(*id) {
+                Ok(found) => assert_eq!(found.unwrap().event_id(), *id),
+                Err(error) => assert!(matches!(error, Error::Rotten { .. }), "{error}"),
+            }
+        }
+        assert!(matches!(reader.get(expected[read.len()]), Err(Error::Rotten { .. })));
+    }
 }
 
 #[test]

@@ -75,7 +75,7 @@ fn every_vector_gets_the_verdict_that_was_stated() {
             .map(|(path, bytes)| {
                 let name = path.rsplit('/').next().unwrap();
                 let number = name.split('-').next().unwrap().parse().ok();
-                SegmentInput { name, number: number.filter(|_| in_directory), bytes }
+                SegmentInput::new(name, number.filter(|_| in_directory), bytes)
             })
             .collect();
         let watermark =

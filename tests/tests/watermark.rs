@@ -5,7 +5,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use semj::{Error, Event, EventType, Journal, OpenMode, Options, Reader, Verdict};
+use semj::{Error, Event, EventType, Journal, OpenMode, Options, Proof, Reader, Verdict};
 use semj_format::watermark::SLOT_STRIDE;
 use semj_format::{Gap, Watermark, WatermarkFile, control};
 
@@ -68,7 +68,8 @@ fn ids(dir: &Path) -> Vec<u64> {
 
 /// Why a strict open refuses: the verdict on the newest segment, and the fault in words.
 fn refusal(dir: &Path) -> (Verdict, String) {
-    match open(dir, OpenMode::Strict) {
+    let options = Options { proof: Proof::Everything, ..Options::default() };
+    match Journal::open(dir, options) {
         Err(Error::Damaged { report, .. }) => {
             let segment = report.refusal().unwrap();
             (segment.verdict, segment.fault.unwrap().to_string())

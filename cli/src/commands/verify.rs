@@ -53,7 +53,7 @@ pub(crate) fn run(args: &Args) -> Result<Outcome> {
     }
     let bytes = fs::read(path).with_context(|| format!("{}: can't read", path.display()))?;
     let name = path.file_name().unwrap_or(path.as_os_str()).to_string_lossy();
-    let input = SegmentInput { name: &name, number: None, bytes: &bytes };
+    let input = SegmentInput::new(&name, None, &bytes);
     let report = examine(&[input], WatermarkFile::default(), OpenMode::Strict);
     let is_segment = report.segments.iter().any(|segment| segment.opening.is_some());
     // A file whose header is right is a kernel-format journal at least, and what is wrong with it is said so.

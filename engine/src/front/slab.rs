@@ -4,13 +4,13 @@
 //! a queue for each size. Whoever took a slot, or claimed the place that it is at home in, owns it until it publishes
 //! the slot or gives it back; the committer owns published slots until it gives them back.
 
-use std::alloc::{Layout, alloc_zeroed, dealloc, handle_alloc_error};
 use std::ptr::NonNull;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use crossbeam_queue::ArrayQueue;
 use semj_format::limits::RECORD_SIZE_MAX;
 
+use super::memory::Memory;
 use crate::metrics::PoolClass;
 
 /// Bytes of the slots of each class. The last one holds the largest record.
@@ -45,8 +45,7 @@ pub(crate) const EXTERNAL: u32 = u32::MAX;
 /// See the module.
 #[derive(Debug)]
 pub(crate) struct Slab {
-    memory: NonNull<u8>,
-    layout: Layout,
+    memory: Memory,
     classes: [Class; CLASS_SIZES.len()],
 }
 
@@ -69,7 +68,7 @@ struct Class {
 
 impl Slab {
     /// Memory for a ring of so many places, whose home slots are 0 and up.
-    pub(crate) fn new(places: usize) -> Self {
+    pub(crate) fn new(places: usize) -> std::io::Result<Self> {
         let mut first = 0;
         let mut offset = 0;
         let classes = std::array::from_fn(|class| {
@@ -96,13 +95,7 @@ impl Slab {
             offset += count * CLASS_SIZES[class];
             this
         });
-        // 4096: slots do not share pages with anything else, and no slot straddles a cache line at its beginning.
-        let layout = Layout::from_size_align(offset, 4096).unwrap_or(Layout::new::<u8>());
-        debug_assert_eq!(layout.size(), offset);
-        // SAFETY: the layout's size is not 0.
-        let memory = unsafe { alloc_zeroed(layout) };
-        let Some(memory) = NonNull::new(memory) else { handle_alloc_error(layout) };
-        Self { memory, layout, classes }
+        Ok(Self { memory: Memory::new(offset)?, classes })
     }
 
     /// The smallest class whose slots hold a record of so many bytes; every record has one.
@@ -164,9 +157,9 @@ impl Slab {
         let Class { first, offset, .. } = &self.classes[class];
         let size = CLASS_SIZES[class];
         let at = offset + (slot - first) as usize * size;
-        debug_assert!(at + size <= self.layout.size());
+        debug_assert!(at + size <= self.memory.size());
         // SAFETY: slots are numbered within their classes, so the slot lies in the allocation.
-        (unsafe { self.memory.add(at) }, size)
+        (unsafe { self.memory.start().add(at) }, size)
     }
 
     /// Fills a slot: the header, and a record of `header.size` bytes.
@@ -216,9 +209,9 @@ impl Slab {
 
     /// Has the kernel back all of the memory now, so that no emission meets a page fault.
     pub(crate) fn touch(&self) {
-        for at in (0..self.layout.size()).step_by(4096) {
+        for at in (0..self.memory.size()).step_by(4096) {
             // SAFETY: nobody has a slot yet: this is called before the slab is shared. The byte lies in it.
-            unsafe { self.memory.add(at).write_volatile(0) };
+            unsafe { self.memory.start().add(at).write_volatile(0) };
         }
     }
 }
@@ -235,20 +228,13 @@ fn prefetch_for_write(line: *const u8) {
     let _: *const u8 = line;
 }
 
-impl Drop for Slab {
-    fn drop(&mut self) {
-        // SAFETY: allocated with this layout in `new`, and nobody has a slot any more.
-        unsafe { dealloc(self.memory.as_ptr(), self.layout) };
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
     fn every_slot_has_memory_of_its_own() {
-        let slab = Slab::new(64);
+        let slab = Slab::new(64).unwrap();
         let last = slab.classes.last().unwrap();
         let slots: Vec<u32> = (0..last.first + last.free.capacity() as u32).collect();
         for slot in &slots {
@@ -267,7 +253,7 @@ mod tests {
 
     #[test]
     fn what_is_given_back_can_be_taken_again_and_no_slot_is_given_twice() {
-        let slab = Slab::new(64);
+        let slab = Slab::new(64).unwrap();
         for class in 0..CLASS_SIZES.len() {
             let taken: Vec<u32> = std::iter::from_fn(|| slab.take(class)).collect();
             assert!(taken.len() >= 2 && taken.iter().all(|slot| slab.class(*slot) == class));

@@ -11,7 +11,7 @@ use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
 
 use memmap2::{Mmap, MmapOptions};
-use rustix::fs::{FallocateFlags, fallocate};
+use rustix::fs::{FallocateFlags, SeekFrom, fallocate, seek};
 use rustix::time::{ClockId, Timespec, clock_gettime};
 
 use super::clock::Clock;
@@ -159,6 +159,16 @@ struct DiskFile {
 impl File for DiskFile {
     fn size(&self) -> io::Result<u64> {
         Ok(self.file.metadata()?.len())
+    }
+
+    fn data_end(&self) -> io::Result<u64> {
+        let size = self.size()?;
+        // Space that is reserved and was not written counts as a hole.
+        let Ok(hole) = seek(&self.file, SeekFrom::Hole(0)) else { return Ok(size) };
+        match seek(&self.file, SeekFrom::Data(hole)) {
+            Err(rustix::io::Errno::NXIO) => Ok(hole),
+            _ => Ok(size),
+        }
     }
 
     fn read_at(&self, offset: u64, bytes: &mut [u8]) -> io::Result<usize> {

@@ -88,6 +88,10 @@ pub trait Medium: Debug + Send + Sync {
 pub trait File: Debug + Send + Sync {
     /// Bytes of the file.
     fn size(&self) -> io::Result<u64>;
+    /// An offset behind which all bytes are zero, as far as that is known without reading them; the size if it is not.
+    fn data_end(&self) -> io::Result<u64> {
+        self.size()
+    }
     /// Reads what stands at `offset`, as much as comes at once; 0 bytes at the end of the file.
     fn read_at(&self, offset: u64, bytes: &mut [u8]) -> io::Result<usize>;
     /// Writes all of `bytes` at `offset`.

@@ -1,0 +1,58 @@
+//! The slab's memory: one piece, zeroed, had from the kernel at once and in huge pages where it gives them.
+
+use std::ptr::NonNull;
+
+/// Bytes of a huge page on x86-64 and, with 4-KiB pages, on AArch64.
+const HUGE_PAGE_SIZE: usize = 2 << 20;
+
+/// See the module.
+#[derive(Debug)]
+pub(crate) struct Memory {
+    start: NonNull<u8>,
+    size: usize,
+    #[cfg(not(miri))]
+    _map: memmap2::MmapMut,
+    #[cfg(miri)]
+    _bytes: Box<[u128]>,
+}
+
+impl Memory {
+    /// So many zero bytes, at an address that is a multiple of 4,096.
+    #[cfg(not(miri))]
+    pub(crate) fn new(size: usize) -> std::io::Result<Self> {
+        // Emissions go through all of the memory in turn: with huge pages the processor has fewer of them to find. They
+        // begin at multiples of their size, so there is one more to choose the beginning from.
+        let size = size.next_multiple_of(HUGE_PAGE_SIZE);
+        let mut map = memmap2::MmapOptions::new().len(size + HUGE_PAGE_SIZE).map_anon()?;
+        #[cfg(target_os = "linux")]
+        if let Err(error) = map.advise(memmap2::Advice::HugePage) {
+            tracing::debug!(%error, "no huge pages for the buffer");
+        }
+        let base = map.as_mut_ptr();
+        let start = base.wrapping_add(base.align_offset(HUGE_PAGE_SIZE));
+        let start = NonNull::new(start).ok_or(std::io::ErrorKind::OutOfMemory)?;
+        Ok(Self { start, size, _map: map })
+    }
+
+    /// The same from the allocator, for Miri, which knows no maps.
+    #[cfg(miri)]
+    pub(crate) fn new(size: usize) -> std::io::Result<Self> {
+        let mut bytes = vec![0u128; (size + HUGE_PAGE_SIZE) / size_of::<u128>()].into_boxed_slice();
+        let base = bytes.as_mut_ptr().cast::<u8>();
+        let start = base.wrapping_add(base.align_offset(4096));
+        let start = NonNull::new(start).ok_or(std::io::ErrorKind::OutOfMemory)?;
+        Ok(Self { start, size, _bytes: bytes })
+    }
+
+    /// Where it begins.
+    #[inline]
+    pub(crate) const fn start(&self) -> NonNull<u8> {
+        self.start
+    }
+
+    /// How many bytes it has.
+    #[inline]
+    pub(crate) const fn size(&self) -> usize {
+        self.size
+    }
+}
