@@ -2,6 +2,7 @@
 
 use std::any::Any;
 use std::fmt::Debug;
+use std::num::NonZeroUsize;
 use std::ops::Range;
 use std::path::Path;
 use std::sync::Arc;
@@ -9,7 +10,7 @@ use std::thread::{self, JoinHandle};
 
 use parking_lot::Mutex;
 use semj_format::{Draft, EventHeader, EventType};
-use semj_recovery::Report;
+use semj_recovery::{Effort, Report};
 
 use crate::appender::Appender;
 use crate::committer::{Committer, Timing};
@@ -92,8 +93,12 @@ impl Journal {
                 return Err(Error::Locked { dir: dir.to_owned(), pid });
             }
         };
-        let opened =
-            open::open_for_writing(&*medium, dir, options.mode, options.proof, options.segment_size)?;
+        let threads = match options.commit_on {
+            CommitOn::OwnThread => medium.threads(),
+            CommitOn::CallersThread => NonZeroUsize::MIN,
+        };
+        let effort = Effort { proof: options.proof, threads };
+        let opened = open::open_for_writing(&*medium, dir, options.mode, effort, options.segment_size)?;
         let Opened { report, segments, writer, watermark, chain, next_event_id } = opened;
         tracing::info!(
             segments = segments.len(),

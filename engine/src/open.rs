@@ -7,7 +7,7 @@ use std::sync::Arc;
 use semj_format::control::{DamagedRange, GapReason, PreviousEnd};
 use semj_format::journal_header::{FLAG_CUT, FLAG_SEALED};
 use semj_format::{Digest, EventType, Gap, JournalHeader, Recovered};
-use semj_recovery::{OpenMode, Proof, Report, SegmentInput, SegmentReport, Tip, examine_with};
+use semj_recovery::{Effort, OpenMode, Proof, Report, SegmentInput, SegmentReport, Tip, examine_with};
 
 use crate::directory;
 use crate::error::Error;
@@ -36,7 +36,8 @@ pub(crate) struct Found {
 /// No journal there, or an I/O error; damage is no error but what the report is about.
 pub fn examine_journal(dir: impl AsRef<Path>, mode: OpenMode) -> Result<Report, Error> {
     let dir = dir.as_ref();
-    Ok(examine_dir(&Disk, dir, mode, Proof::Everything)?.of_some(dir)?.report)
+    let effort = Effort { proof: Proof::Everything, threads: Disk.threads() };
+    Ok(examine_dir(&Disk, dir, mode, effort)?.of_some(dir)?.report)
 }
 
 /// Looks at a directory without changing it.
@@ -44,11 +45,11 @@ pub(crate) fn examine_dir(
     medium: &dyn Medium,
     dir: &Path,
     mode: OpenMode,
-    proof: Proof,
+    effort: Effort,
 ) -> Result<Found, Error> {
     let mut retries = LIVE_RETRIES;
     loop {
-        match try_examine_dir(medium, dir, mode, proof) {
+        match try_examine_dir(medium, dir, mode, effort) {
             Ok(found) if retries > 0 && has_bad_header(&found.report) => retries -= 1,
             // A recovery that goes on at the same time moves segments and then the watermark.
             Ok(found)
@@ -72,7 +73,7 @@ fn has_bad_header(report: &Report) -> bool {
     faults.map(|fault| fault.offset).any(|offset| offset < JournalHeader::SIZE as u64)
 }
 
-fn try_examine_dir(medium: &dyn Medium, dir: &Path, mode: OpenMode, proof: Proof) -> Result<Found, Error> {
+fn try_examine_dir(medium: &dyn Medium, dir: &Path, mode: OpenMode, effort: Effort) -> Result<Found, Error> {
     // Before the segments: what it says was durable then is there now.
     let watermark = watermark::read(medium, dir)?;
     let names = directory::segments(medium.list(dir).map_err(Error::io("list", dir))?);
@@ -94,7 +95,7 @@ fn try_examine_dir(medium: &dyn Medium, dir: &Path, mode: OpenMode, proof: Proof
             SegmentInput { name, number: Some(*number), bytes: map.bytes(0..data), file_size }
         })
         .collect();
-    let report = examine_with(&inputs, watermark, mode, proof);
+    let report = examine_with(&inputs, watermark, mode, effort);
     if let Some(((_, name), map)) = names.iter().zip(&maps).find(|(_, map)| !map.is_intact()) {
         return Err(Error::changed(&dir.join(name), &**map));
     }
@@ -157,10 +158,10 @@ pub(crate) fn open_for_writing(
     medium: &dyn Medium,
     dir: &Path,
     mode: OpenMode,
-    proof: Proof,
+    effort: Effort,
     segment_size: u64,
 ) -> Result<Opened, Error> {
-    let found = examine_dir(medium, dir, mode, proof)?.accepted(dir)?;
+    let found = examine_dir(medium, dir, mode, effort)?.accepted(dir)?;
     let report = found.report.clone();
     let quarantined = Quarantine::numbers(medium, dir)?;
     let epoch = next(report.highest_epoch.max(quarantined.epoch), "epochs")?;

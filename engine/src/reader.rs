@@ -6,7 +6,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use semj_format::{Record, SegmentOpen};
-use semj_recovery::{OpenMode, Proof, Report};
+use semj_recovery::{Effort, OpenMode, Proof, Report};
 
 use crate::error::Error;
 use crate::medium::{Disk, Medium};
@@ -56,7 +56,8 @@ impl Reader {
     /// As [`Reader::open`].
     pub fn open_on(medium: &dyn Medium, dir: &Path, mode: OpenMode, proof: Proof) -> Result<Self, Error> {
         let _span = tracing::info_span!("read", dir = %dir.display()).entered();
-        let found = open::examine_dir(medium, dir, mode, proof)?;
+        let effort = Effort { proof, threads: medium.threads() };
+        let found = open::examine_dir(medium, dir, mode, effort)?;
         let found = found.accepted(dir)?.of_some(dir)?;
         let report = Arc::new(found.report.clone());
         Ok(Self::new(Arc::new(found.into_segments(dir)?), report))

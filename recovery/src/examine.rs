@@ -1,6 +1,8 @@
 //! Examines a whole journal: each segment by itself, then one against the other, the last against the watermark.
 
-use std::cmp::Ordering;
+use std::cmp;
+use std::num::NonZeroUsize;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use semj_format::control::{self, DamagedRange, PreviousEnd};
 use semj_format::journal_header::FLAG_CUT;
@@ -199,15 +201,29 @@ impl Report {
 /// watermark (the default one where it has none). Of a journal that has a writer, the watermark has to be read
 /// before the segments.
 pub fn examine(inputs: &[SegmentInput<'_>], watermark: WatermarkFile, mode: OpenMode) -> Report {
-    examine_with(inputs, watermark, mode, Proof::Everything)
+    examine_with(inputs, watermark, mode, Effort::EVERYTHING)
 }
 
-/// [`examine`], with a choice of how much is proven. In the modes that repair it is everything.
+/// How an examination goes about its work.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Effort {
+    /// How much is proven. In the modes that repair it is everything.
+    pub proof: Proof,
+    /// How many threads scan segments at the same time.
+    pub threads: NonZeroUsize,
+}
+
+impl Effort {
+    /// Everything, on the caller's thread.
+    pub const EVERYTHING: Self = Self { proof: Proof::Everything, threads: NonZeroUsize::MIN };
+}
+
+/// [`examine`], with a choice of how. The report is the same for any number of threads.
 pub fn examine_with(
     inputs: &[SegmentInput<'_>],
     watermark: WatermarkFile,
     mode: OpenMode,
-    proof: Proof,
+    effort: Effort,
 ) -> Report {
     let openings: Vec<_> =
         inputs.iter().map(|input| Scanner::new(input.bytes, 0).map(|scanner| *scanner.opening())).collect();
@@ -226,21 +242,29 @@ pub fn examine_with(
         highest_segment_number: newest_mark.map_or(0, |mark| mark.segment_number),
         highest_event_id: newest_mark.map_or(0, |mark| mark.last_event_id),
     };
-    let mut previous: Option<SegmentReport> = None;
-    for (i, input) in inputs.iter().enumerate() {
-        let last_event_id = previous.as_ref().map_or(0, |previous| previous.totals.last_event_id);
+    let examine_one = |i: usize, input: &SegmentInput<'_>, last_event_id: u64| {
         let follows = match openings.get(i + 1) {
             Some(Ok(next)) => Follows::Segment(next),
             Some(Err(_)) => Follows::Nothing,
             None => mark.map_or(Follows::Nothing, Follows::Mark),
         };
         // Who repairs looks at everything.
-        let trusts = proof == Proof::Newest && mode == OpenMode::Strict && !is_known(&known, openings.get(i));
-        let trusted = trusts.then(|| trusted_segment(input, last_event_id, follows)).flatten();
-        let (mut segment, highest_behind) = match trusted {
+        let trusts =
+            effort.proof == Proof::Newest && mode == OpenMode::Strict && !is_known(&known, openings.get(i));
+        match trusts.then(|| trusted_segment(input, last_event_id, follows)).flatten() {
             Some(segment) => (segment, last_event_id),
             None => examine_segment(input, last_event_id, follows, &known, mode, trusts),
-        };
+        }
+    };
+    let mut ahead = examine_ahead(inputs, effort.threads, &examine_one);
+    let mut previous: Option<SegmentReport> = None;
+    for (i, input) in inputs.iter().enumerate() {
+        let last_event_id = previous.as_ref().map_or(0, |previous| previous.totals.last_event_id);
+        // What was found without the ids before it holds if its own bound is above them.
+        let is_bounded =
+            matches!(openings.get(i), Some(Ok(opening)) if opening.next_event_id > last_event_id);
+        let found = ahead.get_mut(i).and_then(Option::take).filter(|_| is_bounded);
+        let (mut segment, highest_behind) = found.unwrap_or_else(|| examine_one(i, input, last_event_id));
         if let Some(fault) = link_fault(input, &segment, previous.as_ref()) {
             segment.fault = Some(fault);
             segment.verdict = Verdict::Corrupt;
@@ -324,6 +348,43 @@ impl<'a> Follows<'a> {
         matches!(self, Self::Mark(mark) if mark.segment_number == scanner.opening().segment_number
             && mark.end > scanner.offset() as u64)
     }
+}
+
+/// Examines the segments on several threads, each without knowing the ids in those before. Empty where one thread is to do
+/// it, or there is only one to examine.
+fn examine_ahead(
+    inputs: &[SegmentInput<'_>],
+    threads: NonZeroUsize,
+    examine_one: &(impl Fn(usize, &SegmentInput<'_>, u64) -> (SegmentReport, u64) + Sync),
+) -> Vec<Option<(SegmentReport, u64)>> {
+    let threads = threads.get().min(inputs.len());
+    if threads < 2 {
+        return Vec::new();
+    }
+    let next = AtomicUsize::new(0);
+    let work = || {
+        let mut found = Vec::new();
+        loop {
+            let i = next.fetch_add(1, Ordering::Relaxed);
+            match inputs.get(i) {
+                Some(input) => found.push((i, examine_one(i, input, 0))),
+                None => return found,
+            }
+        }
+    };
+    let mut ahead: Vec<_> = inputs.iter().map(|_| None).collect();
+    std::thread::scope(|scope| {
+        let others: Vec<_> = (1..threads).map(|_| scope.spawn(work)).collect();
+        let mut all = work();
+        // What a thread that panicked has not brought is examined again, and panics again.
+        all.extend(others.into_iter().filter_map(|other| other.join().ok()).flatten());
+        for (i, found) in all {
+            if let Some(place) = ahead.get_mut(i) {
+                *place = Some(found);
+            }
+        }
+    });
+    ahead
 }
 
 /// Whether an earlier open has recorded damage of this segment.
@@ -500,10 +561,10 @@ fn missing(mark: &Watermark, scanner: &Scanner<'_>, end: End) -> Option<FaultKin
     }
     match mark.end.cmp(&(scanner.offset() as u64)) {
         // Where the end is an open one, what stands behind it decides.
-        Ordering::Greater if matches!(end, End::Sealed | End::Cut) => {
+        cmp::Ordering::Greater if matches!(end, End::Sealed | End::Cut) => {
             ends_early("the watermark says that more was durable")
         }
-        Ordering::Equal if mark.digest != scanner.totals().digest => Some(FaultKind::Digest {
+        cmp::Ordering::Equal if mark.digest != scanner.totals().digest => Some(FaultKind::Digest {
             field: "the digest up to here",
             found: scanner.totals().digest,
             expected: mark.digest,

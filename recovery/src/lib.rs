@@ -23,7 +23,9 @@ pub mod trust;
 
 pub use decision::{Verdict, decide};
 pub use evidence::{End, Evidence, Link};
-pub use examine::{Extent, OpenMode, Report, SegmentInput, SegmentReport, Tip, examine, examine_with};
+pub use examine::{
+    Effort, Extent, OpenMode, Report, SegmentInput, SegmentReport, Tip, examine, examine_with,
+};
 pub use fault::{Fault, FaultKind};
 pub use scanner::{Group, ScanEnd, Scanner};
 pub use trust::Proof;

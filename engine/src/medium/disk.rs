@@ -6,6 +6,7 @@
 
 use std::fs::{self, OpenOptions};
 use std::io;
+use std::num::NonZeroUsize;
 use std::ops::Range;
 use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
@@ -119,6 +120,10 @@ impl Medium for Disk {
 
     fn cpu_id(&self) -> u32 {
         u32::try_from(rustix::thread::sched_getcpu()).unwrap_or(0)
+    }
+
+    fn threads(&self) -> NonZeroUsize {
+        std::thread::available_parallelism().unwrap_or(NonZeroUsize::MIN)
     }
 
     fn random(&self) -> io::Result<[u8; 16]> {

@@ -15,6 +15,7 @@ mod sigbus;
 
 use std::fmt::Debug;
 use std::io;
+use std::num::NonZeroUsize;
 use std::ops::Range;
 use std::path::Path;
 
@@ -80,6 +81,10 @@ pub trait Medium: Debug + Send + Sync {
     fn boot_id(&self) -> [u8; 16];
     /// The processor that the caller runs on.
     fn cpu_id(&self) -> u32;
+    /// How many threads may read at the same time.
+    fn threads(&self) -> NonZeroUsize {
+        NonZeroUsize::MIN
+    }
     /// 16 random bytes.
     fn random(&self) -> io::Result<[u8; 16]>;
 }
