@@ -1,0 +1,47 @@
+//! This program once more: each measurement begins with a process that has done nothing else.
+
+use std::process::{Command, Stdio};
+
+use anyhow::{Context as _, Result, bail};
+use serde::de::DeserializeOwned;
+use serde_json::Value;
+
+use crate::median;
+
+/// Runs a program with these arguments and gives the JSON that it prints.
+///
+/// # Errors
+///
+/// It can't be run, fails, or prints something else.
+pub fn json(command: &mut Command) -> Result<Value> {
+    let output = command
+        .stdin(Stdio::null())
+        .stderr(Stdio::inherit())
+        .output()
+        .with_context(|| format!("can't run {command:?}"))?;
+    if !output.status.success() {
+        bail!("{command:?}: {}", output.status);
+    }
+    serde_json::from_slice(&output.stdout).with_context(|| format!("{command:?} did not print JSON"))
+}
+
+/// Runs this program with each of these command lines in turn, `runs` times over, and gives for each the medians of the
+/// one row that it prints.
+///
+/// # Errors
+///
+/// As [`json`].
+pub fn medians<T: DeserializeOwned>(command_lines: &[Vec<String>], runs: usize) -> Result<Vec<T>> {
+    let program = std::env::current_exe()?;
+    let mut rows = vec![Vec::with_capacity(runs); command_lines.len()];
+    for run in 1..=runs {
+        for (arguments, rows) in command_lines.iter().zip(&mut rows) {
+            eprintln!("run {run} of {runs}: {}", arguments.join(" "));
+            match json(Command::new(&program).args(arguments).arg("--json"))? {
+                Value::Array(mut printed) if printed.len() == 1 => rows.append(&mut printed),
+                other => bail!("{arguments:?}: one row was expected, this came: {other}"),
+            }
+        }
+    }
+    rows.into_iter().map(|rows| Ok(serde_json::from_value(median::of(rows))?)).collect()
+}

@@ -1,0 +1,68 @@
+//! A file for each command.
+
+pub(crate) mod disturb;
+pub(crate) mod emission;
+pub(crate) mod throughput;
+
+use std::path::PathBuf;
+
+use anyhow::Result;
+use semj_bench::child;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+/// What all commands have.
+#[derive(Clone, Debug, clap::Args)]
+pub(crate) struct Common {
+    /// Where the files go, on a disk; default: the working directory. They are removed afterwards.
+    #[arg(long, value_name = "DIR", global = true)]
+    dir: Option<PathBuf>,
+    /// How often each measurement is made; the medians are shown.
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u64).range(1..))]
+    runs: u64,
+    /// Print JSON, a row for each measurement.
+    #[arg(long)]
+    json: bool,
+}
+
+impl Common {
+    /// Makes the measurements: one in this process, several in a process each. `command_line` says by which
+    /// arguments another process would make a measurement, without those that all commands have.
+    fn measure<M, Row: Serialize + DeserializeOwned>(
+        &self,
+        measurements: &[M],
+        command_line: impl Fn(&M) -> Vec<String>,
+        measure: impl Fn(&M) -> Result<Row>,
+    ) -> Result<Vec<Row>> {
+        if let ([measurement], 1) = (measurements, self.runs) {
+            return Ok(vec![measure(measurement)?]);
+        }
+        let command_lines: Vec<_> = measurements
+            .iter()
+            .map(|measurement| {
+                let mut arguments = command_line(measurement);
+                if let Some(dir) = &self.dir {
+                    arguments.extend(["--dir".to_owned(), dir.display().to_string()]);
+                }
+                arguments
+            })
+            .collect();
+        child::medians(&command_lines, self.runs as usize)
+    }
+
+    /// Prints the rows as JSON or as this does.
+    fn print<Row: Serialize>(&self, rows: &[Row], tables: impl FnOnce(&[Row]) -> String) -> Result<()> {
+        if self.json {
+            println!("{}", serde_json::to_string(rows)?);
+        } else {
+            println!("{}", tables(rows));
+        }
+        Ok(())
+    }
+}
+
+/// Arguments as text.
+macro_rules! arguments {
+    ($($argument:expr),* $(,)?) => { vec![$($argument.to_string()),*] };
+}
+pub(crate) use arguments;

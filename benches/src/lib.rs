@@ -1,0 +1,30 @@
+//! What the benches measure with, for SEMJ and for its peers alike.
+//!
+//! | module | what lives there |
+//! | --- | --- |
+//! | [`clock`] | the processor's time-stamp counter in nanoseconds |
+//! | [`latency`] | histograms of durations, and the percentiles that are shown of them |
+//! | [`allocations`] | an allocator that counts what the calling thread allocates |
+//! | [`process`] | memory, processor time and cores of this process; the disk under a directory |
+//! | [`child`] | this program once more, so that each measurement begins with a fresh process |
+//! | [`median`] | the median of several runs, field by field |
+//! | [`table`] | Markdown tables and figures with units |
+//! | [`pace`] | when a producer that has a rate must emit |
+//! | [`payload`] | the bytes that are written |
+//! | [`subject`] | SEMJ as it is measured: the only place that knows its interface |
+//! | [`engine`], [`workload`] | what a log must offer to be measured, and what is then done to it |
+//!
+//! `unsafe` is in [`clock`] and [`allocations`] alone.
+
+pub mod allocations;
+pub mod child;
+pub mod clock;
+pub mod engine;
+pub mod latency;
+pub mod median;
+pub mod pace;
+pub mod payload;
+pub mod process;
+pub mod subject;
+pub mod table;
+pub mod workload;

@@ -1,0 +1,37 @@
+//! The program `semj-bench`: what SEMJ costs, and what the machine could do. See `benches/README.md`.
+
+mod commands;
+
+use anyhow::Result;
+use clap::{Parser, Subcommand};
+use semj_bench::allocations::Counting;
+
+#[global_allocator]
+static ALLOCATOR: Counting = Counting;
+
+/// What an emission, a sync, a reopen cost.
+///
+/// Every command prints Markdown tables, or with --json one row for each measurement. Where there are several runs or
+/// several combinations, each is measured in a process of its own, by turns, and the medians are shown.
+#[derive(Debug, Parser)]
+#[command(version)]
+struct Program {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    Emission(commands::emission::Args),
+    Throughput(commands::throughput::Args),
+    #[command(hide = true)]
+    Disturb(commands::disturb::Args),
+}
+
+fn main() -> Result<()> {
+    match Program::parse().command {
+        Command::Emission(args) => commands::emission::run(&args),
+        Command::Throughput(args) => commands::throughput::run(&args),
+        Command::Disturb(args) => commands::disturb::run(&args),
+    }
+}
