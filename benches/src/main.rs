@@ -24,6 +24,12 @@ struct Program {
 enum Command {
     Emission(commands::emission::Args),
     Throughput(commands::throughput::Args),
+    Sustained(commands::sustained::Args),
+    Reopen(commands::reopen::Args),
+    Verify(commands::verify::Args),
+    Machine(commands::machine::Args),
+    #[command(hide = true)]
+    ReopenStep(commands::reopen::StepArgs),
     #[command(hide = true)]
     Disturb(commands::disturb::Args),
 }
@@ -32,6 +38,11 @@ fn main() -> Result<()> {
     match Program::parse().command {
         Command::Emission(args) => commands::emission::run(&args),
         Command::Throughput(args) => commands::throughput::run(&args),
+        Command::Sustained(args) => commands::sustained::run(&args),
+        Command::Reopen(args) => commands::reopen::run(&args),
+        Command::Verify(args) => commands::verify::run(&args),
+        Command::Machine(args) => commands::machine::run(&args),
+        Command::ReopenStep(args) => commands::reopen::run_step(&args),
         Command::Disturb(args) => commands::disturb::run(&args),
     }
 }

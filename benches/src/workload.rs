@@ -1,12 +1,16 @@
 //! What is done to an engine while it is measured. Every engine gets the same records by the same loops.
 
+use std::fs::{self, File};
+use std::io::{self, BufRead as _, BufReader, Read as _};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Result, bail, ensure};
 use serde::{Deserialize, Serialize};
 
 use crate::clock::Clock;
-use crate::engine::Kind;
+use crate::engine::{Kind, Scanned};
 use crate::latency::{Latencies, Percentiles};
 use crate::payload::Payloads;
 use crate::process::{self, Scratch};
@@ -161,4 +165,177 @@ pub fn on_threads<T: Send>(threads: usize, work: impl Fn(usize) -> Result<T> + S
         });
         results.collect::<Result<Vec<_>>>().context("on a thread")
     })
+}
+
+/// Where `hold` notes what `reopen` needs to know.
+const NOTES: &str = "notes.json";
+/// Records that `reopen` reads one by one.
+const PROBES: u64 = 10_000;
+
+/// What was appended before the process was killed.
+#[derive(Debug, Serialize, Deserialize)]
+struct Notes {
+    records: u64,
+    payload: usize,
+    positions: Vec<u64>,
+}
+
+/// The directory of a log that is reopened, in the one for the measurement.
+pub fn log_dir(scratch: &Path) -> PathBuf {
+    scratch.join("log")
+}
+
+/// Appends records, makes them durable, says so on standard output, and waits to be killed.
+///
+/// # Errors
+///
+/// The engine's own, and that nobody has killed it before its standard input ended.
+pub fn hold(kind: &Kind, records: u64, payload: usize, scratch: &Path) -> Result<()> {
+    let payloads = Payloads::new(payload);
+    let dir = log_dir(scratch);
+    fs::create_dir_all(&dir)?;
+    let engine = (kind.open)(&dir)?;
+    let step = (records / PROBES).max(1);
+    let mut next_probe = 0;
+    let mut positions = Vec::new();
+    let mut batch = Vec::with_capacity(kind.batch);
+    for index in 0..records {
+        batch.push(payloads.at(index));
+        if batch.len() == kind.batch || index + 1 == records {
+            let last = match batch[..] {
+                [record] => engine.append(record)?,
+                _ => engine.append_batch(&batch)?,
+            };
+            if index >= next_probe {
+                positions.push(last);
+                next_probe += step;
+            }
+            batch.clear();
+        }
+    }
+    engine.sync()?;
+    let notes = Notes { records, payload, positions };
+    fs::write(scratch.join(NOTES), serde_json::to_vec(&notes)?)?;
+    println!("ready");
+    io::stdin().read_to_end(&mut Vec::new())?;
+    bail!("nobody has killed the process")
+}
+
+/// A log that was opened after the process that wrote it was killed.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Reopened {
+    /// The engine.
+    pub engine: String,
+    /// Records that were durable.
+    pub records: u64,
+    /// Bytes of each.
+    pub payload: u64,
+    /// Bytes on the disk before it was opened.
+    pub disk_bytes: u64,
+    /// Whether opening checked what is there, all of it.
+    pub is_verified: bool,
+    /// Until it was open and had taken one more record, in nanoseconds.
+    pub first_append_ns: u64,
+    /// Processor time until then.
+    pub processor_ns: u64,
+    /// Reading all records in their order, bytes of payload each second; nothing where the engine can't.
+    pub scan_bytes_per_s: Option<f64>,
+    /// Reading records at random; nothing where the engine can't.
+    pub get: Option<Percentiles>,
+}
+
+/// Opens what [`hold`] left in a process that has done nothing else, appends to it and reads it.
+///
+/// # Errors
+///
+/// The engine's own, or that a durable record is missing or isn't what was written.
+pub fn reopen(kind: &Kind, scratch: &Path) -> Result<Reopened> {
+    let notes: Notes = serde_json::from_slice(&fs::read(scratch.join(NOTES))?)?;
+    let payloads = Payloads::new(notes.payload);
+    let clock = Clock::new();
+    let dir = log_dir(scratch);
+    let disk_bytes = process::disk_bytes(&dir)?;
+
+    let processor_began = process::processor_time();
+    let began = Instant::now();
+    let engine = (kind.open)(&dir)?;
+    engine.append(payloads.at(notes.records))?;
+    let first_append = began.elapsed();
+    let processor = process::processor_time() - processor_began;
+    engine.sync()?;
+
+    let began = Instant::now();
+    let scanned = engine.scan()?;
+    let scan = began.elapsed();
+    if let Some(scanned) = scanned {
+        let mut expected = Scanned::default();
+        (0..=notes.records).for_each(|index| expected.see(payloads.at(index)));
+        ensure!(scanned == expected, "{}: {expected:?} was appended, {scanned:?} is there", kind.name);
+    }
+    let mut get = Latencies::new()?;
+    let mut at = 0;
+    for _ in 0..notes.positions.len() {
+        // A step that shares no factor with a power of ten visits all of them, far apart.
+        at = (at + 7_919) % notes.positions.len();
+        let Some(position) = notes.positions.get(at) else { break };
+        let start = clock.now();
+        let Some(size) = engine.get(*position)? else { break };
+        get.record(clock.now_after() - start);
+        ensure!(size == notes.payload, "{}: a record of {size} bytes is at {position}", kind.name);
+    }
+    engine.close()?;
+    let get = get.percentiles(&clock);
+    Ok(Reopened {
+        engine: kind.name.to_owned(),
+        records: notes.records,
+        payload: notes.payload as u64,
+        disk_bytes,
+        is_verified: kind.is_verified_at_open,
+        first_append_ns: first_append.as_nanos() as u64,
+        processor_ns: processor.as_nanos() as u64,
+        scan_bytes_per_s: scanned.map(|scanned| scanned.bytes as f64 / scan.as_secs_f64()),
+        get: (get.count > 0).then_some(get),
+    })
+}
+
+/// Runs a program that calls [`hold`], and kills it with SIGKILL when everything is durable.
+///
+/// # Errors
+///
+/// It ends before that.
+pub fn kill_when_ready(command: &mut Command) -> Result<()> {
+    let mut child = command
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .with_context(|| format!("can't run {command:?}"))?;
+    let mut line = String::new();
+    let read = match child.stdout.take() {
+        Some(stdout) => BufReader::new(stdout).read_line(&mut line),
+        None => Ok(0),
+    };
+    child.kill()?;
+    let status = child.wait()?;
+    read?;
+    ensure!(line == "ready\n", "{command:?}: {status} before everything was durable");
+    Ok(())
+}
+
+/// Takes a log out of memory, so that what is read next comes from the disk.
+///
+/// # Errors
+///
+/// Its files can't be opened or synced.
+pub fn evict(dir: &Path) -> Result<()> {
+    for entry in fs::read_dir(dir)? {
+        let path = entry?.path();
+        if path.is_dir() {
+            evict(&path)?;
+        } else {
+            let file = File::open(&path)?;
+            file.sync_all()?;
+            rustix::fs::fadvise(&file, 0, None, rustix::fs::Advice::DontNeed)?;
+        }
+    }
+    Ok(())
 }

@@ -292,7 +292,8 @@ fn measure(args: &Args, measurement: &Measurement) -> Result<Row> {
     })
 }
 
-fn sync_until(subject: &Subject, interval: Duration, is_over: &AtomicBool) -> Result<()> {
+/// Syncs this often until everything else is over.
+pub(super) fn sync_until(subject: &Subject, interval: Duration, is_over: &AtomicBool) -> Result<()> {
     let mut next = Instant::now();
     while !is_over.load(Ordering::Relaxed) {
         next += interval;

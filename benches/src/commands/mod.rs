@@ -2,7 +2,11 @@
 
 pub(crate) mod disturb;
 pub(crate) mod emission;
+pub(crate) mod machine;
+pub(crate) mod reopen;
+pub(crate) mod sustained;
 pub(crate) mod throughput;
+pub(crate) mod verify;
 
 use std::path::PathBuf;
 
@@ -15,7 +19,7 @@ use serde::de::DeserializeOwned;
 #[derive(Clone, Debug, clap::Args)]
 pub(crate) struct Common {
     /// Where the files go, on a disk; default: the working directory. They are removed afterwards.
-    #[arg(long, value_name = "DIR", global = true)]
+    #[arg(long, value_name = "DIR")]
     dir: Option<PathBuf>,
     /// How often each measurement is made; the medians are shown.
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u64).range(1..))]
