@@ -90,10 +90,12 @@ pub fn produce(
                 if intended >= end {
                     break;
                 }
-                (intended, wait_until(clock, intended, plan.wait))
+                wait_until(clock, intended, plan.wait);
+                // Read anew, because the processor did not expect the wait to end, and that is not the call's time.
+                (intended, clock.now_after())
             }
             None => {
-                let now = clock.now();
+                let now = clock.now_after();
                 (now, now)
             }
         };
@@ -122,14 +124,11 @@ pub fn produce(
 }
 
 #[inline(always)]
-fn wait_until(clock: &Clock, ticks: u64, wait: Wait) -> u64 {
-    loop {
-        let now = clock.now();
-        if now >= ticks {
-            return now;
-        }
-        if wait == Wait::Yield {
-            thread::yield_now();
+fn wait_until(clock: &Clock, ticks: u64, wait: Wait) {
+    while clock.now() < ticks {
+        match wait {
+            Wait::Yield => thread::yield_now(),
+            Wait::Spin => std::hint::spin_loop(),
         }
     }
 }

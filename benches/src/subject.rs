@@ -60,26 +60,27 @@ impl Subject {
         Ok(Self { journal: Journal::open(dir, options)? })
     }
 
-    /// Emits an event, with a path if it isn't empty.
+    /// Emits an event, with a path if it isn't empty. Built where it is emitted, as a caller does it.
     ///
     /// # Errors
     ///
     /// As [`Journal::emit`].
     #[inline(always)]
     pub fn emit(&self, path: &[u8], payload: &[u8]) -> Result<u64, semj::Error> {
-        let event = Event::new(EventType::FILESYSTEM_WRITE).payload(payload);
-        if path.is_empty() { self.journal.emit(&event) } else { self.journal.emit(&event.path(path)) }
+        if path.is_empty() {
+            self.journal.emit(&Event::new(EventType::FILESYSTEM_WRITE).payload(payload))
+        } else {
+            self.journal.emit(&Event::new(EventType::FILESYSTEM_WRITE).path(path).payload(payload))
+        }
     }
 
     /// Emits an event and returns when it is durable.
     ///
     /// # Errors
     ///
-    /// As [`Journal::sync`].
+    /// As [`Journal::emit_durable`].
     pub fn emit_durable(&self, payload: &[u8]) -> Result<u64, semj::Error> {
-        let id = self.emit(&[], payload)?;
-        self.journal.sync()?;
-        Ok(id)
+        self.journal.emit_durable(&Event::new(EventType::FILESYSTEM_WRITE).payload(payload))
     }
 
     /// Returns when everything that was emitted is durable.

@@ -38,8 +38,6 @@ const ROOM_WAIT: Duration = Duration::from_millis(1);
 const ROOM_SPIN: Duration = Duration::from_micros(20);
 /// How long the committer waits for a claimant between two looks.
 const CLAIM_WAIT: Duration = Duration::from_micros(50);
-/// For the emission so many places ahead memory is fetched: it takes longer than one emission.
-const PREFETCH_AHEAD: u64 = 2;
 /// Places after which the committer tells producers that there is room.
 const DRAIN_STEP: u64 = 64;
 
@@ -196,7 +194,9 @@ impl Front {
         };
         let home = self.ring.home(&claim, 0);
         if self.fill(&claim, 0, home, slot, &mut header, draft, size) {
-            self.slab.prefetch(self.ring.guess_home(claim.first_place + PREFETCH_AHEAD));
+            if let Some(next) = self.ring.guess_next(header.cpu_id, claim.first_place) {
+                self.slab.prefetch(self.ring.guess_home(next));
+            }
             self.wake_if_needed(claim.first_place, header.event_priority);
             Ok(claim.first_id)
         } else {

@@ -217,7 +217,7 @@ fn measure(args: &Args, measurement: &Measurement) -> Result<Row> {
     let scratch = Scratch::new(args.common.dir.as_deref(), bytes as u64)?;
     let clock = Clock::new();
     let timer = timer_floor(&clock)?;
-    let payloads = Payloads::new(payload);
+    let payloads = Payloads::recent(payload);
     let path: Vec<u8> = b"/home/user/project/src/main.rs".iter().copied().cycle().take(args.path).collect();
 
     // What this thread starts inherits its cores, the committer too; producers choose theirs again below.

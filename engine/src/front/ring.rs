@@ -42,6 +42,10 @@ const LOCKED: u64 = 1 << 63;
 const SLOT_BITS: u32 = 20;
 /// Slots that a cell can name.
 pub(crate) const SLOT_COUNT_MAX: usize = 1 << SLOT_BITS;
+/// Processors whose claims are told apart; of two with the same remainder each disturbs the other's guesses.
+const CPU_COUNT: usize = 32;
+/// Places that others may claim between two claims on a processor, so that its next one can be guessed.
+const DISTANCE_MAX: u64 = 8;
 const TAG_BITS: u32 = 2;
 const PLACE_MASK: u64 = (1 << (64 - SLOT_BITS - TAG_BITS)) - 1;
 
@@ -77,6 +81,8 @@ struct Padded<T>(T);
 #[derive(Debug)]
 pub(crate) struct Ring {
     claims: Padded<Claims>,
+    /// The last place that was claimed on each processor: see [`Ring::guess_next`].
+    last_places: Box<[Padded<AtomicU64>; CPU_COUNT]>,
     /// Every place below is drained.
     drained: Padded<AtomicU64>,
     cells: Box<[AtomicU64]>,
@@ -139,6 +145,7 @@ impl Ring {
                 id_offset: AtomicU64::new(first_id),
                 seen_drained: AtomicU64::new(0),
             }),
+            last_places: Box::new(std::array::from_fn(|_| Padded(AtomicU64::new(0)))),
             drained: Padded(AtomicU64::new(0)),
             cells: (0..cells).map(|i| AtomicU64::new(word(i as u64, Tag::Empty, i as u32))).collect(),
         }
@@ -243,6 +250,19 @@ impl Ring {
         let found = self.cell(place).load(Ordering::Acquire);
         // Should it be revoked from now on, the slot stays the claimant's.
         is(found, place, Tag::Empty).then(|| slot(found))
+    }
+
+    /// The place that the next claim on this processor is likely to get, if a claim on it got `place` now; `None` where
+    /// others claim too much in between.
+    ///
+    /// Producers that take turns keep the distance between their places; one that is alone has the next one, but the one
+    /// after it is still far enough ahead to prepare for.
+    #[inline]
+    pub(crate) fn guess_next(&self, cpu: u32, place: u64) -> Option<u64> {
+        let last = &self.last_places[cpu as usize % CPU_COUNT].0;
+        let distance = place.wrapping_sub(last.load(Ordering::Relaxed));
+        last.store(place, Ordering::Relaxed);
+        (distance <= DISTANCE_MAX).then(|| place + distance.max(2))
     }
 
     /// The slot that was last seen at home at a place: a guess for who wants to be ready for it.
