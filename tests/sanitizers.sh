@@ -3,7 +3,8 @@
 #
 #   tests/sanitizers.sh [loom] [miri] [thread]      all three by default
 #
-# loom    every interleaving of the ring's races (engine/src/front/ring.rs), on the stable toolchain
+# loom    every interleaving of the races of ring and group commit (engine/src/front/ring.rs, engine/src/group_commit.rs),
+#         on the stable toolchain
 # miri    undefined behaviour in the slab, the front end's memory; needs nightly with miri (format, recovery and index
 #         have no unsafe code)
 # thread  data races in the engine's tests, ThreadSanitizer; needs nightly with rust-src
@@ -14,7 +15,7 @@ for what in "$@"; do
     echo "== $what"
     case $what in
         loom)
-            RUSTFLAGS='--cfg loom' CARGO_TARGET_DIR=target/loom cargo test --release --quiet -p semj --lib ring
+            RUSTFLAGS='--cfg loom' CARGO_TARGET_DIR=target/loom cargo test --release --quiet -p semj --lib -- ring group_commit
             ;;
         miri)
             MIRIFLAGS=-Zmiri-disable-isolation cargo +nightly miri test --quiet -p semj --lib front::slab

@@ -773,7 +773,8 @@ impl Front {
                 }
                 Next::Abandoned(home) => self.ring.recycle(place, home),
                 Next::Claimed | Next::Unclaimed => {
-                    let Some(spare) = self.slab.take(0) else {
+                    // Larger slots are as good a home as small ones.
+                    let Some(spare) = self.slab.take(0).or_else(|| self.slab.take_for(1)) else {
                         tracing::error!(
                             place,
                             "no spare slot is left: the journal waits for a stopped producer"
@@ -1088,5 +1089,60 @@ mod tests {
             assert!(producers.into_iter().all(|producer| producer.join().unwrap()));
         });
         assert!(seen.iter().copied().eq(1..=4 * EVENTS));
+    }
+
+    #[test]
+    fn producers_that_die_in_mid_claim_leave_gaps_and_nothing_else_is_lost() {
+        const EVENTS: usize = 3_000;
+        let setup = Setup { claim_timeout: Duration::from_micros(300), ..front(64).setup };
+        let front = Front::new(1, setup).unwrap();
+        let (mut events, mut missing) = (Vec::new(), 0);
+        std::thread::scope(|scope| {
+            let producers: Vec<_> = (0..4usize)
+                .map(|producer| {
+                    let front = &front;
+                    scope.spawn(move || {
+                        let (mut emitted, mut died) = (0, 0);
+                        for n in 0..EVENTS {
+                            match (n + producer) % 197 {
+                                // It claims, writes half of its record, and is never seen again: so often at most
+                                // that there are spare slots for those that it keeps.
+                                0 if n > EVENTS / 2 => {
+                                    let claim = front.ring.claim(1, None);
+                                    died += usize::from(claim.is_ok());
+                                }
+                                // It is stopped, and comes back when its place may be another's.
+                                1 => {
+                                    let Ok(claim) = front.ring.claim(1, None) else { continue };
+                                    std::thread::sleep(Duration::from_millis(1));
+                                    let (mut header, draft, size) = draft(b"late");
+                                    let home = front.ring.home(&claim, 0);
+                                    let is_taken =
+                                        front.fill(&claim, 0, home, None, &mut header, &draft, size);
+                                    emitted += usize::from(is_taken);
+                                    died += usize::from(!is_taken);
+                                }
+                                _ => match push(front, &vec![producer as u8; n % 700]) {
+                                    Ok(_) => emitted += 1,
+                                    Err(Error::Revoked { .. }) => died += 1,
+                                    Err(error) => unreachable!("{error}"),
+                                },
+                            }
+                        }
+                        (emitted, died)
+                    })
+                })
+                .collect();
+            while !producers.iter().all(|producer| producer.is_finished()) || front.pending() > 0 {
+                let (taken, gaps) = gather(&front);
+                events.extend(taken);
+                missing += gaps.iter().map(|(_, _, count)| *count as usize).sum::<usize>();
+            }
+            let sums = producers.into_iter().map(|producer| producer.join().unwrap());
+            let (emitted, died) = sums.fold((0, 0), |sum, of| (sum.0 + of.0, sum.1 + of.1));
+            assert_eq!((events.len(), missing), (emitted, died));
+        });
+        assert!(events.is_sorted_by(|before, after| before < after));
+        assert!(missing > 0);
     }
 }

@@ -200,3 +200,78 @@ impl GroupCommit {
         !self.groups.lock().wakers.is_empty()
     }
 }
+
+#[cfg(test)]
+#[cfg(loom)]
+mod tests {
+    use loom::sync::Arc;
+    use loom::thread;
+
+    use super::*;
+
+    /// A journal that is a number: what was emitted, and what of it is durable.
+    struct Model {
+        group_commit: GroupCommit,
+        emitted: AtomicU64,
+        durable: AtomicU64,
+    }
+
+    impl Model {
+        fn new() -> Arc<Self> {
+            let (emitted, durable) = (AtomicU64::new(0), AtomicU64::new(0));
+            Arc::new(Self { group_commit: GroupCommit::new(0), emitted, durable })
+        }
+
+        /// Emits and waits, as a caller does. False if the journal has failed.
+        fn emit_durable(&self) -> bool {
+            let id = self.emitted.fetch_add(1, Ordering::AcqRel) + 1;
+            let member = self.group_commit.join();
+            loop {
+                match self.group_commit.wait(member) {
+                    Turn::Failed => return false,
+                    Turn::Served => {
+                        assert!(self.durable.load(Ordering::Acquire) >= id, "{id} was served");
+                        return true;
+                    }
+                    Turn::Lead => {
+                        self.group_commit.close_group(false);
+                        let upto = self.emitted.load(Ordering::Acquire);
+                        self.durable.store(upto, Ordering::Release);
+                        self.group_commit.finish(upto);
+                    }
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn whoever_waits_is_served_by_a_sync_that_covers_it_and_nobody_sleeps_for_ever() {
+        loom::model(|| {
+            let model = Model::new();
+            let others: Vec<_> = (0..2)
+                .map(|_| {
+                    let model = Arc::clone(&model);
+                    thread::spawn(move || model.emit_durable())
+                })
+                .collect();
+            assert!(model.emit_durable());
+            assert!(others.into_iter().all(|other| other.join().unwrap()));
+            assert_eq!(model.group_commit.durable_id(), 3);
+        });
+    }
+
+    #[test]
+    fn a_failure_reaches_everybody_who_waits() {
+        loom::model(|| {
+            let model = Model::new();
+            let other = {
+                let model = Arc::clone(&model);
+                thread::spawn(move || model.emit_durable())
+            };
+            model.group_commit.fail();
+            // It was served before the failure, or is told of it.
+            other.join().unwrap();
+            assert!(!model.emit_durable());
+        });
+    }
+}

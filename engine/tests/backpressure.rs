@@ -1,0 +1,126 @@
+//! What an emission does when the buffer is full.
+#![expect(clippy::unwrap_used, reason = "a test ends where something is not as it should be")]
+
+use std::time::{Duration, Instant};
+
+use semj::format::Gap;
+use semj::format::control::{self, GapReason, GapType};
+use semj::{Backpressure, Error, Event, EventType, Journal, Options, Priority};
+
+const PLACES: u64 = 64;
+
+/// A journal whose committer does not come by for as long as the test fills the buffer.
+fn journal(backpressure: Backpressure) -> (tempfile::TempDir, Journal) {
+    let dir = tempfile::tempdir().unwrap();
+    let options = Options {
+        buffer_events: PLACES as usize,
+        commit_interval: Duration::from_secs(3600),
+        backpressure,
+        ..Options::default()
+    };
+    let journal = Journal::open(dir.path(), options).unwrap();
+    (dir, journal)
+}
+
+fn event(priority: Priority) -> Event<'static> {
+    Event::new(EventType::FILESYSTEM_READ).priority(priority)
+}
+
+/// Emits until the buffer takes no more, or the committer turns out to be faster.
+fn fill(emit: impl Fn() -> Result<u64, Error>) -> Option<Error> {
+    (0..100 * PLACES).find_map(|_| emit().err())
+}
+
+#[test]
+fn an_emission_that_is_not_to_wait_fails_and_can_be_repeated() {
+    let (_dir, journal) = journal(Backpressure::Fail);
+    let error = fill(|| journal.emit(&event(Priority::NORMAL)));
+    assert!(matches!(error, None | Some(Error::Full { events: PLACES })), "{error:?}");
+    // By the call, whatever the journal's own way is.
+    let id = journal.emit_with(&event(Priority::NORMAL), Backpressure::Wait).unwrap();
+    journal.sync().unwrap();
+    assert_eq!(journal.stats().last_durable_id, id);
+    let reader = journal.reader();
+    assert!(reader.iter(..).map(|record| record.unwrap().event_id()).eq(1..=id), "a refused event has no id");
+}
+
+#[test]
+fn an_emission_that_waits_for_a_time_does_not_wait_longer() {
+    let (_dir, journal) = journal(Backpressure::WaitFor(Duration::from_millis(50)));
+    std::thread::scope(|scope| {
+        for _ in 0..4 {
+            scope.spawn(|| {
+                for _ in 0..5_000 {
+                    let started = Instant::now();
+                    match journal.emit(&event(Priority::NORMAL)) {
+                        Ok(_) | Err(Error::Full { .. }) => {}
+                        Err(error) => unreachable!("{error}"),
+                    }
+                    assert!(started.elapsed() < Duration::from_secs(2));
+                }
+            });
+        }
+    });
+}
+
+#[test]
+fn dropped_events_are_the_less_urgent_ones_and_a_gap_says_exactly_what_they_were() {
+    let (_dir, journal) = journal(Backpressure::DropByPriority);
+    let mut dropped = std::collections::BTreeMap::new();
+    let mut taken = Vec::new();
+    let priorities = [Priority::BACKGROUND, Priority::LOW, Priority::NORMAL, Priority::HIGH];
+    let types = [EventType::FILESYSTEM_READ, EventType::FILESYSTEM_WRITE, EventType::GRAPH_QUERY];
+    for n in 0..200_000usize {
+        let (priority, event_type) = (priorities[n * 7 % 4], types[n % 3]);
+        match journal.emit(&Event::new(event_type).priority(priority)) {
+            Ok(id) => taken.push(id),
+            Err(Error::Dropped { priority: told }) => {
+                assert!(told == priority && priority != Priority::HIGH);
+                *dropped.entry(event_type.0).or_insert(0u64) += 1;
+            }
+            Err(error) => unreachable!("{error}"),
+        }
+    }
+    journal.sync().unwrap();
+    let stats = journal.stats();
+    assert_eq!(stats.events_dropped, dropped.values().sum::<u64>());
+    assert!(stats.events_dropped > 0, "the buffer was never full");
+
+    // Every id is that of an event or lies in one gap, and the gaps add up to what was dropped.
+    let reader = journal.reader();
+    let mut next = 1;
+    let mut told = std::collections::BTreeMap::new();
+    let mut read = Vec::new();
+    for located in reader.records() {
+        let record = located.unwrap().record;
+        if let Ok(Some(gap)) = control::parse::<Gap>(&record) {
+            assert_eq!((gap.reason, gap.first_event_id), (GapReason::Dropped.code(), next));
+            assert_eq!(gap.event_count, gap.last_event_id - gap.first_event_id + 1);
+            let entries = record.payload()[Gap::SIZE..].as_chunks::<{ GapType::SIZE }>().0;
+            for of in entries.iter().map(GapType::decode) {
+                *told.entry(of.event_type).or_insert(0u64) += of.event_count;
+            }
+            next = gap.last_event_id + 1;
+        } else if !record.is_control() {
+            assert_eq!(record.event_id(), next);
+            read.push(next);
+            next += 1;
+        }
+    }
+    assert_eq!((read, told), (taken, dropped));
+    journal.close().unwrap();
+}
+
+#[test]
+fn figures_of_the_pool_say_where_records_found_their_memory() {
+    let (_dir, journal) = journal(Backpressure::Wait);
+    for size in [10, 1_000, 5_000, 20_000, 65_536] {
+        journal.emit(&Event::new(EventType::FILESYSTEM_WRITE).payload(&vec![1; size])).unwrap();
+    }
+    let pool = journal.metrics().pool;
+    let sizes: Vec<_> = pool.iter().map(|class| class.slot_size).collect();
+    assert_eq!(sizes, [512, 2 << 10, 8 << 10, 32 << 10, 128 << 10]);
+    assert!(pool.iter().all(|class| (class.hits, class.misses) == (1, 0)), "{pool:?}");
+    journal.sync().unwrap();
+    assert!(journal.metrics().pool.iter().all(|class| class.used == 0));
+}
