@@ -73,6 +73,15 @@ pub trait Engine: Send + Sync {
     }
 }
 
+/// What an engine is opened for, where that makes a difference to it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Use {
+    /// Records need not be durable before the next `sync`.
+    Asynchronous,
+    /// Every record is appended by `append_durable`.
+    Durable,
+}
+
 /// A way to use an engine.
 #[derive(Clone, Copy, Debug)]
 pub struct Kind {
@@ -80,10 +89,25 @@ pub struct Kind {
     pub name: &'static str,
     /// Records that are appended by one call.
     pub batch: usize,
-    /// Whether opening it again checks what is there, all of it.
-    pub is_verified_at_open: bool,
+    /// Whether it is one that a user could pick, and not a baseline that was written to be compared with.
+    pub is_engine: bool,
+    /// Whether records can be made durable one by one.
+    pub is_durable: bool,
+    /// What opening it again does.
+    pub reopen: Reopen,
     /// Opens or begins a log in a directory that exists.
-    pub open: fn(&Path) -> Result<Box<dyn Engine>>,
+    pub open: fn(&Path, Use) -> Result<Box<dyn Engine>>,
+}
+
+/// What opening a log again does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reopen {
+    /// It checks what is there, all of it.
+    Verifies,
+    /// It takes what is there for right, or looks at the end only.
+    Trusts,
+    /// It can't be opened again.
+    Never,
 }
 
 /// What a scan has seen.

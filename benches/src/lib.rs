@@ -6,6 +6,7 @@
 //! | [`latency`] | histograms of durations, and the percentiles that are shown of them |
 //! | [`allocations`] | an allocator that counts what the calling thread allocates |
 //! | [`process`] | memory, processor time and cores of this process; the disk under a directory |
+//! | [`common`] | what all commands have |
 //! | [`child`] | this program once more, so that each measurement begins with a fresh process |
 //! | [`median`] | the median of several runs, field by field |
 //! | [`table`] | Markdown tables and figures with units |
@@ -19,6 +20,7 @@
 pub mod allocations;
 pub mod child;
 pub mod clock;
+pub mod common;
 pub mod engine;
 pub mod latency;
 pub mod median;

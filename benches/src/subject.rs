@@ -5,7 +5,7 @@ use std::path::Path;
 use anyhow::{Result, bail};
 use semj::{Event, EventType, Journal, OpenMode, Options, Stats};
 
-use crate::engine::{Engine, Kind, Scanned};
+use crate::engine::{Engine, Kind, Reopen, Scanned};
 
 /// What differs from the default options.
 #[derive(Clone, Copy, Debug, Default)]
@@ -135,11 +135,14 @@ pub fn verify(dir: &Path) -> Result<Verified> {
 }
 
 /// SEMJ with its default options, as an engine among others.
-pub const SEMJ: Kind = Kind { name: "semj", batch: 1, is_verified_at_open: true, open: open_engine };
-
-fn open_engine(dir: &Path) -> Result<Box<dyn Engine>> {
-    Ok(Box::new(Subject::open(dir, &Setup::default())?))
-}
+pub const SEMJ: Kind = Kind {
+    name: "semj",
+    batch: 1,
+    is_engine: true,
+    is_durable: true,
+    reopen: Reopen::Verifies,
+    open: |dir, _| Ok(Box::new(Subject::open(dir, &Setup::default())?)),
+};
 
 impl Engine for Subject {
     fn append(&self, record: &[u8]) -> Result<u64> {

@@ -7,13 +7,76 @@ use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail, ensure};
+use clap::ValueEnum;
 use serde::{Deserialize, Serialize};
 
 use crate::clock::Clock;
-use crate::engine::{Kind, Scanned};
+use crate::engine::{Kind, Reopen, Scanned, Use};
 use crate::latency::{Latencies, Percentiles};
 use crate::payload::Payloads;
-use crate::process::{self, Scratch};
+use crate::process;
+use crate::table::{Table, mib, ns, rate};
+
+/// What is measured of every engine.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Workload {
+    /// 1,000,000 records of 256 bytes from one thread, one sync at the end.
+    #[value(name = "async-256")]
+    Async256,
+    /// 300,000 records of 1 KiB from one thread, one sync at the end.
+    #[value(name = "async-1k")]
+    Async1K,
+    /// One thread, which waits for each of its records of 256 bytes until it is durable.
+    #[value(name = "durable-1")]
+    Durable1,
+    /// Eight such threads.
+    #[value(name = "durable-8")]
+    Durable8,
+}
+
+/// Free space on the disk that every workload gets by with, for every engine.
+pub const SCRATCH_BYTES: u64 = 4 << 30;
+
+impl Workload {
+    /// Its name, as the command line has it.
+    pub fn name(self) -> String {
+        self.to_possible_value().map_or(String::new(), |value| value.get_name().to_owned())
+    }
+
+    /// Whether an engine can do it.
+    pub fn suits(self, kind: &Kind) -> bool {
+        match self {
+            Self::Async256 | Self::Async1K => true,
+            Self::Durable1 | Self::Durable8 => kind.is_durable,
+        }
+    }
+
+    /// Runs it; where records are durable one by one, for this long.
+    ///
+    /// # Errors
+    ///
+    /// The engine's own.
+    pub fn run(self, kind: &Kind, duration: Duration, dir: &Path) -> Result<Row> {
+        match self {
+            Self::Async256 => asynchronous(kind, 1_000_000, 256, dir).map(Row::Asynchronous),
+            Self::Async1K => asynchronous(kind, 300_000, 1024, dir).map(Row::Asynchronous),
+            Self::Durable1 => durable(kind, 1, 256, duration, dir).map(Row::Durable),
+            Self::Durable8 => durable(kind, 8, 256, duration, dir).map(Row::Durable),
+        }
+    }
+}
+
+/// What came of a workload.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(tag = "workload", rename_all = "snake_case")]
+pub enum Row {
+    /// Of one with a sync at the end.
+    Asynchronous(Asynchronous),
+    /// Of one with a sync for each record.
+    Durable(Durable),
+    /// Of opening again what a killed process left.
+    Reopened(Reopened),
+}
 
 /// Records that one thread appends as fast as it can, and one sync behind them.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -43,12 +106,12 @@ pub struct Asynchronous {
 /// # Errors
 ///
 /// The engine's own.
-pub fn asynchronous(kind: &Kind, records: u64, payload: usize, scratch: &Scratch) -> Result<Asynchronous> {
+pub fn asynchronous(kind: &Kind, records: u64, payload: usize, dir: &Path) -> Result<Asynchronous> {
     let clock = Clock::new();
     let payloads = Payloads::new(payload);
     let mut call = Latencies::new()?;
     let mut batch = Vec::with_capacity(kind.batch);
-    let engine = (kind.open)(scratch.path())?;
+    let engine = (kind.open)(dir, Use::Asynchronous)?;
     let began = Instant::now();
     for index in 0..records {
         let record = payloads.at(index);
@@ -78,7 +141,7 @@ pub fn asynchronous(kind: &Kind, records: u64, payload: usize, scratch: &Scratch
         records_per_s: records as f64 / elapsed.as_secs_f64(),
         call: call.percentiles(&clock),
         sync_ns: sync.as_nanos() as u64,
-        disk_per_payload: process::disk_bytes(scratch.path())? as f64 / payload_bytes as f64,
+        disk_per_payload: process::disk_bytes(dir)? as f64 / payload_bytes as f64,
         resident,
         resident_max,
     })
@@ -111,11 +174,11 @@ pub fn durable(
     threads: usize,
     payload: usize,
     duration: Duration,
-    scratch: &Scratch,
+    dir: &Path,
 ) -> Result<Durable> {
     let clock = Clock::new();
     let payloads = Payloads::new(payload);
-    let engine = (kind.open)(scratch.path())?;
+    let engine = (kind.open)(dir, Use::Durable)?;
     let begin = clock.now() + clock.ticks(Duration::from_millis(10)) as u64;
     let measured_from = begin + clock.ticks(duration / 10) as u64;
     let end = measured_from + clock.ticks(duration) as u64;
@@ -194,7 +257,7 @@ pub fn hold(kind: &Kind, records: u64, payload: usize, scratch: &Path) -> Result
     let payloads = Payloads::new(payload);
     let dir = log_dir(scratch);
     fs::create_dir_all(&dir)?;
-    let engine = (kind.open)(&dir)?;
+    let engine = (kind.open)(&dir, Use::Asynchronous)?;
     let step = (records / PROBES).max(1);
     let mut next_probe = 0;
     let mut positions = Vec::new();
@@ -258,7 +321,7 @@ pub fn reopen(kind: &Kind, scratch: &Path) -> Result<Reopened> {
 
     let processor_began = process::processor_time();
     let began = Instant::now();
-    let engine = (kind.open)(&dir)?;
+    let engine = (kind.open)(&dir, Use::Asynchronous)?;
     engine.append(payloads.at(notes.records))?;
     let first_append = began.elapsed();
     let processor = process::processor_time() - processor_began;
@@ -290,7 +353,7 @@ pub fn reopen(kind: &Kind, scratch: &Path) -> Result<Reopened> {
         records: notes.records,
         payload: notes.payload as u64,
         disk_bytes,
-        is_verified: kind.is_verified_at_open,
+        is_verified: kind.reopen == Reopen::Verifies,
         first_append_ns: first_append.as_nanos() as u64,
         processor_ns: processor.as_nanos() as u64,
         scan_bytes_per_s: scanned.map(|scanned| scanned.bytes as f64 / scan.as_secs_f64()),
@@ -339,3 +402,89 @@ pub fn evict(dir: &Path) -> Result<()> {
     }
     Ok(())
 }
+
+/// The rows as Markdown tables, one for each workload.
+pub fn tables(rows: &[Row]) -> String {
+    let mut tables: Vec<(String, Table)> = Vec::new();
+    for row in rows {
+        let (title, headings, cells) = match row {
+            Row::Asynchronous(row) => (
+                format!("{} × {} B, one thread, one sync at the end", row.records, row.payload),
+                &ASYNCHRONOUS[..],
+                vec![
+                    row.engine.clone(),
+                    rate(row.records_per_s),
+                    ns(row.call.p50),
+                    ns(row.call.p99),
+                    ns(row.call.p999),
+                    ns(row.call.p9999),
+                    ns(row.call.max),
+                    ns(row.sync_ns),
+                    format!("{:.2}", row.disk_per_payload),
+                    mib(row.resident),
+                    mib(row.resident_max),
+                ],
+            ),
+            Row::Durable(row) => (
+                format!("{} B, durable one by one, threads: {}", row.payload, row.threads),
+                &DURABLE[..],
+                vec![
+                    row.engine.clone(),
+                    rate(row.records_per_s),
+                    ns(row.wait.p50),
+                    ns(row.wait.p99),
+                    ns(row.wait.p999),
+                    ns(row.wait.max),
+                    mib(row.resident),
+                ],
+            ),
+            Row::Reopened(row) => {
+                let payload_bytes = (row.records * row.payload) as f64;
+                let gigabytes = payload_bytes / row.first_append_ns.max(1) as f64;
+                let get =
+                    |pick: fn(&Percentiles) -> u64| row.get.as_ref().map_or("-".into(), |get| ns(pick(get)));
+                (
+                    format!("{} × {} B, opened again after SIGKILL", row.records, row.payload),
+                    &REOPENED[..],
+                    vec![
+                        row.engine.clone(),
+                        ns(row.first_append_ns),
+                        if row.is_verified { format!("{gigabytes:.2}") } else { "verifies nothing".into() },
+                        ns(row.processor_ns),
+                        row.scan_bytes_per_s.map_or("-".into(), |rate| format!("{:.2}", rate / 1e9)),
+                        get(|get| get.p50),
+                        get(|get| get.p99),
+                    ],
+                )
+            }
+        };
+        let index = match tables.iter().position(|(known, _)| *known == title) {
+            Some(index) => index,
+            None => {
+                tables.push((title, Table::new(headings)));
+                tables.len() - 1
+            }
+        };
+        if let Some((_, table)) = tables.get_mut(index) {
+            table.row(cells);
+        }
+    }
+    tables.iter().map(|(title, table)| format!("{title}\n\n{table}\n")).collect()
+}
+
+const ASYNCHRONOUS: [&str; 11] = [
+    "engine",
+    "records/s",
+    "call p50",
+    "p99",
+    "p99.9",
+    "p99.99",
+    "max",
+    "sync",
+    "disk/payload",
+    "RSS MiB",
+    "with maps",
+];
+const DURABLE: [&str; 7] = ["engine", "records/s", "p50", "p99", "p99.9", "max", "RSS MiB"];
+const REOPENED: [&str; 7] =
+    ["engine", "first append", "payload GB/s", "processor time", "scan GB/s", "get p50", "get p99"];

@@ -5,7 +5,9 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail, ensure};
 use clap::ValueEnum;
+use semj_bench::arguments;
 use semj_bench::clock::Clock;
+use semj_bench::common::Common;
 use semj_bench::latency::{Latencies, Percentiles, timer_floor};
 use semj_bench::pace::{Plan, Wait, produce};
 use semj_bench::payload::Payloads;
@@ -16,7 +18,6 @@ use semj_bench::workload::on_threads;
 use serde::{Deserialize, Serialize};
 
 use super::disturb::Disturber;
-use super::{Common, arguments};
 
 /// What an emission costs whoever emits, at fixed rates.
 ///

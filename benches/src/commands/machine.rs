@@ -10,15 +10,15 @@ use anyhow::{Context as _, Result};
 use clap::ValueEnum;
 use rustix::fs::OFlags;
 use semj::format::checksum::kernel_crc32;
+use semj_bench::arguments;
 use semj_bench::clock::Clock;
+use semj_bench::common::Common;
 use semj_bench::latency::timer_floor;
 use semj_bench::pace::{Plan, Wait, produce};
 use semj_bench::process::{self, Scratch};
 use semj_bench::table::{Table, ns, rate};
 use semj_sha256::{digest_many, one_by_one};
 use serde::{Deserialize, Serialize};
-
-use super::{Common, arguments};
 
 /// What the machine itself can do: the limits that every engine has on it.
 #[derive(Debug, clap::Args)]

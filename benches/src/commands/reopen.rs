@@ -4,14 +4,16 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::Result;
+use semj_bench::arguments;
 use semj_bench::child;
+use semj_bench::common::Common;
 use semj_bench::process::Scratch;
 use semj_bench::subject::SEMJ;
 use semj_bench::table::{Table, ns};
 use semj_bench::workload::{self, Reopened};
 use serde::{Deserialize, Serialize};
 
-use super::{Common, arguments, verify};
+use super::verify;
 
 /// A process that has written a journal is killed with SIGKILL; others open it, read it, and verify it completely.
 #[derive(Debug, clap::Args)]

@@ -4,7 +4,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use anyhow::{Result, bail};
+use semj_bench::arguments;
 use semj_bench::clock::Clock;
+use semj_bench::common::Common;
 use semj_bench::latency::Percentiles;
 use semj_bench::pace::{Plan, Wait, produce};
 use semj_bench::payload::Payloads;
@@ -14,7 +16,6 @@ use semj_bench::table::{Table, mib, ns, rate};
 use serde::{Deserialize, Serialize};
 
 use super::emission::sync_until;
-use super::{Common, arguments};
 
 /// Steady load while syncs go on: whether anything is dropped, how long the queue gets, and whether memory grows.
 #[derive(Debug, clap::Args)]

@@ -3,13 +3,13 @@
 use std::time::Instant;
 
 use anyhow::{Result, ensure};
+use semj_bench::arguments;
+use semj_bench::common::Common;
 use semj_bench::payload::Payloads;
 use semj_bench::process::{self, Scratch};
 use semj_bench::subject::{self, Setup, Subject};
 use semj_bench::table::{Table, ns};
 use serde::{Deserialize, Serialize};
-
-use super::{Common, arguments};
 
 /// How fast a journal in memory is verified completely, through what `semj verify` calls.
 #[derive(Debug, clap::Args)]
