@@ -101,7 +101,8 @@ impl Appender {
             if !self.writer.has_room(self.batch.len()) {
                 self.rotate(recorder)?;
             }
-            let bytes = self.writer.append(&mut self.batch, &mut self.chain, monotonic_ns)?;
+            let bytes =
+                self.writer.append(&mut self.batch, &mut self.chain, front.helping(), monotonic_ns)?;
             self.last_committed_id = self.batch.last_event_id().max(self.last_committed_id);
             recorder.committed(&self.batch, bytes, &self.mark());
         }

@@ -3,8 +3,11 @@
 use std::ops::Range;
 
 use semj_format::control::{self, Body as _, GapReason, GapType};
+use semj_format::digest::MerkleTree;
 use semj_format::draft::seal_checksum;
 use semj_format::{Draft, EventHeader, Gap, Record, Records};
+
+use crate::helping::Helping;
 
 /// Types that one Gap lists at most.
 const GAP_TYPES_MAX: usize = 1024;
@@ -128,6 +131,11 @@ impl Batch {
         types.iter().for_each(|of| body.extend_from_slice(&of.encode()));
         let draft = control::draft(Gap::EVENT_TYPE, &body, self.monotonic_ns, std::process::id());
         self.push(&draft.header, &draft, EventHeader::SIZE + body.len());
+    }
+
+    /// The tree over the records, hashed together with those who help.
+    pub(crate) fn hash(&mut self, helping: &Helping) -> MerkleTree {
+        helping.hash(&mut self.bytes)
     }
 
     /// The records with their offsets in the batch.

@@ -21,6 +21,7 @@ use semj_format::{Draft, EventHeader, Priority};
 
 use crate::batch::Batch;
 use crate::error::Error;
+use crate::helping::Helping;
 use crate::metrics::PoolClass;
 use crate::options::Backpressure;
 use ring::{Claim, Next, Refused, Ring};
@@ -34,7 +35,7 @@ const SLAB_BATCH_MAX: usize = 32;
 const LINGER: Duration = Duration::from_millis(50);
 /// How long a waiting producer sleeps until it looks again by itself.
 const ROOM_WAIT: Duration = Duration::from_millis(1);
-/// How long a waiting producer looks again and again before it sleeps.
+/// How long a waiting producer that can't help looks again and again before it sleeps.
 const ROOM_SPIN: Duration = Duration::from_micros(20);
 /// How long the committer waits for a claimant between two looks.
 const CLAIM_WAIT: Duration = Duration::from_micros(50);
@@ -71,6 +72,7 @@ pub(crate) struct Front {
     work: Condvar,
     /// Tells producers that there is room.
     room: Condvar,
+    helping: Helping,
     setup: Setup,
     /// Bytes of a group, from which on no further record is put into it.
     group_size: usize,
@@ -162,6 +164,7 @@ impl Front {
             drops: Mutex::new(Vec::new()),
             work: Condvar::new(),
             room: Condvar::new(),
+            helping: Helping::default(),
             group_size: GROUP_SIZE.min(setup.group_size_max),
             setup,
         })
@@ -534,6 +537,11 @@ impl Front {
         self.state.lock().check().err()
     }
 
+    /// Where those who wait for room help.
+    pub(crate) fn helping(&self) -> &Helping {
+        &self.helping
+    }
+
     /// The next place to be claimed.
     pub(crate) fn tail(&self) -> u64 {
         self.ring.tail()
@@ -851,8 +859,13 @@ impl<'a> Wait<'a> {
             None => ROOM_WAIT,
         };
         let drained = front.ring.drained();
-        while front.ring.drained() == drained && now.elapsed() < ROOM_SPIN.min(left) {
-            std::hint::spin_loop();
+        let mut idle_since = now;
+        while front.ring.drained() == drained && idle_since.elapsed() < ROOM_SPIN.min(left) {
+            if front.helping.help() {
+                idle_since = Instant::now();
+            } else {
+                std::hint::spin_loop();
+            }
         }
         let mut state = front.state.lock();
         front.room_waiters.fetch_add(1, Ordering::SeqCst);

@@ -51,6 +51,7 @@ mod event;
 mod flush;
 mod front;
 mod group_commit;
+mod helping;
 mod histogram;
 mod journal;
 pub mod medium;

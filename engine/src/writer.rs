@@ -7,13 +7,14 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use semj_format::control::{self, Body, PreviousEnd};
-use semj_format::digest::{MerkleTree, RecordTree};
+use semj_format::digest::MerkleTree;
 use semj_format::journal_header::FLAG_SEALED;
 use semj_format::{Commit, Digest, Draft, EventType, JournalHeader, SegmentOpen, SegmentSeal};
 
 use crate::batch::Batch;
 use crate::directory;
 use crate::error::Error;
+use crate::helping::{Helping, hash_alone};
 use crate::medium::{File, Medium};
 use crate::segment::Segment;
 use crate::watermark::Mark;
@@ -51,12 +52,8 @@ pub(crate) struct Chain {
 }
 
 impl Chain {
-    /// Closes a group: appends its Commit to it and moves the chain on.
-    fn commit(&mut self, batch: &mut Batch, monotonic_ns: i64) -> CommitLeaf {
-        let mut tree = RecordTree::new();
-        for (_, record) in batch.records() {
-            tree.push(record.bytes());
-        }
+    /// Closes a group, over whose records there is this tree: appends its Commit to it and moves the chain on.
+    fn commit(&mut self, batch: &mut Batch, tree: &MerkleTree, monotonic_ns: i64) -> CommitLeaf {
         self.commit_sequence += 1;
         let record_count = tree.count();
         let root = tree.root();
@@ -226,7 +223,10 @@ impl SegmentWriter {
             let draft = control::draft(*event_type, body, anchor.monotonic_ns, std::process::id());
             push_own(&mut group, &draft, body.len());
         }
-        let CommitLeaf { leaf, record_count } = chain.commit(&mut group, anchor.monotonic_ns);
+        let CommitLeaf { leaf, record_count } = {
+            let tree = hash_alone(group.bytes());
+            chain.commit(&mut group, &tree, anchor.monotonic_ns)
+        };
         let at = JournalHeader::SIZE + group.len();
         let header = JournalHeader::new(record_count + 1, new.next_event_id, at as u64, 0);
 
@@ -305,10 +305,12 @@ impl SegmentWriter {
         &mut self,
         batch: &mut Batch,
         chain: &mut Chain,
+        helping: &Helping,
         monotonic_ns: i64,
     ) -> Result<u64, Error> {
         let start = self.at;
-        let CommitLeaf { leaf, record_count } = chain.commit(batch, monotonic_ns);
+        let tree = batch.hash(helping);
+        let CommitLeaf { leaf, record_count } = chain.commit(batch, &tree, monotonic_ns);
         self.file.write_at(start as u64, batch.bytes()).map_err(Error::io("write", &self.path))?;
         self.at += batch.len();
         self.written = self.written.max(self.at);

@@ -1,5 +1,8 @@
 //! Who waits for durability, and who does not.
-#![cfg_attr(feature = "async", expect(clippy::unwrap_used, reason = "a test ends where something is not as it should be"))]
+#![cfg_attr(
+    feature = "async",
+    expect(clippy::unwrap_used, reason = "a test ends where something is not as it should be")
+)]
 
 use std::time::{Duration, Instant};
 

@@ -112,6 +112,21 @@ impl MerkleTree {
         self.count += 1;
     }
 
+    /// Adds a complete subtree of 2^`level` leaves at the right, by its root. The leaves before it must be a multiple of
+    /// that many; what the tree is otherwise, RFC 9162 does not say.
+    pub fn push_subtree(&mut self, level: u32, root: Digest) {
+        debug_assert!(self.count.is_multiple_of(1 << level), "a subtree begins at a multiple of its size");
+        let mut hash = root;
+        let top = level + (self.count >> level).trailing_ones();
+        for peak in self.peaks.iter().take(top as usize).skip(level as usize) {
+            hash = node(peak, &hash);
+        }
+        if let Some(peak) = self.peaks.get_mut(top as usize) {
+            *peak = hash;
+        }
+        self.count += 1 << level;
+    }
+
     /// Adds the leaves of these records at the right, hashed together.
     ///
     /// The tree is the same as if they came one by one. But hashes that don't depend on one another take much less
@@ -217,6 +232,12 @@ impl<'a> RecordTree<'a> {
         self.gathered_size = 0;
     }
 
+    /// The tree over the records so far.
+    pub fn finish(mut self) -> MerkleTree {
+        self.hash_gathered();
+        self.tree
+    }
+
     /// The root over the records so far, as [`MerkleTree::root`] gives it.
     pub fn root(&mut self) -> Digest {
         self.hash_gathered();
@@ -269,6 +290,21 @@ mod tests {
             if let Some(leaf) = leaves.get(n) {
                 tree.push(*leaf);
             }
+        }
+    }
+
+    #[test]
+    fn subtrees_make_the_tree_of_their_leaves() {
+        let leaves: Vec<_> = (0u32..300).map(|i| leaf(&i.to_le_bytes())).collect();
+        for level in 0..7 {
+            let mut tree = MerkleTree::new();
+            for leaves in leaves.chunks(1 << level) {
+                match leaves.len() == 1 << level {
+                    true => tree.push_subtree(level, streamed(leaves).root()),
+                    false => leaves.iter().for_each(|leaf| tree.push(*leaf)),
+                }
+            }
+            assert_eq!((tree.count(), tree.root()), (300, rfc_root(&leaves)), "level {level}");
         }
     }
 

@@ -1,0 +1,207 @@
+//! Hashing in common: who waits for room in the buffer helps to make it.
+//!
+//! Of all that is done to commit a group, hashing its records takes longest, and while it goes on producers that find the
+//! buffer full have nothing to do. The tree over a group's records is made of subtrees that do not depend on one another,
+//! so the appender offers them, and takes its share itself. It never waits for a helper that has stopped: what is not
+//! there when the rest is done it computes again.
+
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, OnceLock};
+use std::time::{Duration, Instant};
+
+use parking_lot::Mutex;
+use semj_format::digest::{MerkleTree, RecordTree};
+use semj_format::{Digest, Record, Records};
+
+/// A subtree has two to the power of this many records.
+const SUBTREE_LEVEL: u32 = 6;
+const SUBTREE_RECORDS: usize = 1 << SUBTREE_LEVEL;
+/// Groups of fewer bytes are hashed sooner than anybody could help.
+const SHARED_SIZE_MIN: usize = 128 << 10;
+/// How long the appender waits for helpers to finish what they have begun.
+const HELPER_WAIT: Duration = Duration::from_micros(50);
+
+/// Where work is offered. There is one offer at a time.
+#[derive(Debug, Default)]
+pub(crate) struct Helping {
+    offer: Mutex<Option<Arc<Offer>>>,
+}
+
+/// The subtrees of a group, to be hashed by whoever comes.
+#[derive(Debug)]
+struct Offer {
+    bytes: Vec<u8>,
+    /// Where each subtree's records begin; the last one's end is the next one's beginning.
+    starts: Vec<usize>,
+    roots: Vec<OnceLock<Digest>>,
+    /// The next subtree that nobody has begun.
+    next: AtomicUsize,
+}
+
+impl Offer {
+    /// Hashes a subtree that nobody has begun. False if there is none.
+    fn hash_one(&self) -> bool {
+        let at = self.next.fetch_add(1, Ordering::Relaxed);
+        match self.roots.get(at) {
+            Some(root) => {
+                root.get_or_init(|| self.hash(at));
+                true
+            }
+            None => false,
+        }
+    }
+
+    fn hash(&self, at: usize) -> Digest {
+        let end = self.starts.get(at + 1).copied().unwrap_or(self.bytes.len());
+        let start = self.starts.get(at).copied().unwrap_or(end);
+        let mut tree = RecordTree::new();
+        for record in records(self.bytes.get(start..end).unwrap_or_default()) {
+            tree.push(record.bytes());
+        }
+        tree.root()
+    }
+}
+
+/// The records of a group, which were encoded here, so no frame is wrong.
+fn records(bytes: &[u8]) -> impl Iterator<Item = Record<'_>> {
+    Records::new(bytes, 0).map_while(Result::ok).map(|(_, record)| record)
+}
+
+/// The tree over the records of a group.
+pub(crate) fn hash_alone(bytes: &[u8]) -> MerkleTree {
+    let mut tree = RecordTree::new();
+    records(bytes).for_each(|record| tree.push(record.bytes()));
+    tree.finish()
+}
+
+impl Helping {
+    /// Does a piece of what is offered. False if nothing is.
+    pub(crate) fn help(&self) -> bool {
+        let offer = self.offer.lock().clone();
+        offer.is_some_and(|offer| offer.hash_one())
+    }
+
+    /// The tree over the records of a group, hashed together with those who help.
+    pub(crate) fn hash(&self, bytes: &mut Vec<u8>) -> MerkleTree {
+        if bytes.len() < SHARED_SIZE_MIN {
+            return hash_alone(bytes);
+        }
+        let mut starts = Vec::new();
+        let mut count = 0;
+        let mut at = 0;
+        for record in records(bytes) {
+            if count % SUBTREE_RECORDS == 0 {
+                starts.push(at);
+            }
+            count += 1;
+            at += record.bytes().len();
+        }
+        // The last ones, which make no whole subtree, are hashed by themselves.
+        let rest = if count % SUBTREE_RECORDS == 0 { at } else { starts.pop().unwrap_or(0) };
+        let roots = starts.iter().map(|_| OnceLock::new()).collect();
+        let mut tail = bytes.split_off(rest);
+        starts.push(rest);
+        let offer =
+            Arc::new(Offer { bytes: std::mem::take(bytes), starts, roots, next: AtomicUsize::new(0) });
+        *self.offer.lock() = Some(Arc::clone(&offer));
+        while offer.hash_one() {}
+        *self.offer.lock() = None;
+
+        let mut tree = MerkleTree::new();
+        let started = Instant::now();
+        for (at, root) in offer.roots.iter().enumerate() {
+            while root.get().is_none() && started.elapsed() < HELPER_WAIT {
+                std::hint::spin_loop();
+            }
+            // Not by `get_or_init`, which would wait for who has begun it.
+            let root = root.get().copied().unwrap_or_else(|| offer.hash(at));
+            tree.push_subtree(SUBTREE_LEVEL, root);
+        }
+        let tail_records: Vec<_> = records(&tail).map(|record| record.bytes()).collect();
+        tree.extend(&tail_records);
+        *bytes = match Arc::try_unwrap(offer) {
+            Ok(offer) => offer.bytes,
+            // A helper that has not let go yet.
+            Err(offer) => offer.bytes.clone(),
+        };
+        bytes.append(&mut tail);
+        tree
+    }
+}
+
+#[cfg(test)]
+#[cfg(not(loom))]
+mod tests {
+    use std::sync::atomic::AtomicBool;
+
+    use semj_format::{Draft, EventHeader};
+
+    use super::*;
+
+    fn group(count: usize) -> Vec<u8> {
+        let payload = [7; 4096];
+        (0..count)
+            .flat_map(|n| {
+                let header = EventHeader { event_id: n as u64 + 1, ..EventHeader::new(0x0101) };
+                let draft = Draft { payload: &payload[..n * 131 % 4000], ..Draft::new(header) };
+                draft.to_vec().unwrap_or_default()
+            })
+            .collect()
+    }
+
+    #[test]
+    fn the_tree_is_the_same_whoever_helps() {
+        let helping = Helping::default();
+        let is_over = AtomicBool::new(false);
+        std::thread::scope(|scope| {
+            for _ in 0..2 {
+                scope.spawn(|| {
+                    while !is_over.load(Ordering::Relaxed) {
+                        helping.help();
+                    }
+                });
+            }
+            for count in [0, 1, 63, 64, 65, 127, 128, 200, 256, 300, 640, 641] {
+                let mut bytes = group(count);
+                let expected = (hash_alone(&bytes), bytes.clone());
+                for _ in 0..20 {
+                    let tree = helping.hash(&mut bytes);
+                    assert_eq!(
+                        (tree.count(), tree.root()),
+                        (expected.0.count(), expected.0.root()),
+                        "{count}"
+                    );
+                    assert!(bytes == expected.1);
+                }
+            }
+            is_over.store(true, Ordering::Relaxed);
+        });
+    }
+
+    #[test]
+    fn a_helper_that_stops_is_not_waited_for() {
+        let helping = Helping::default();
+        let mut bytes = group(640);
+        let expected = hash_alone(&bytes).root();
+        std::thread::scope(|scope| {
+            let helping = &helping;
+            let (begun, is_begun) = std::sync::mpsc::channel();
+            scope.spawn(move || {
+                // It takes a subtree and does nothing with it for a long time.
+                let offer = loop {
+                    if let Some(offer) = helping.offer.lock().clone() {
+                        break offer;
+                    }
+                };
+                let at = offer.next.fetch_add(1, Ordering::Relaxed);
+                assert!(begun.send(at).is_ok());
+                std::thread::sleep(Duration::from_millis(200));
+            });
+            let started = Instant::now();
+            while is_begun.try_recv().is_err() {
+                assert_eq!(helping.hash(&mut bytes).root(), expected);
+            }
+            assert!(started.elapsed() < Duration::from_secs(5));
+        });
+    }
+}
