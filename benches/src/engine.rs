@@ -82,15 +82,17 @@ pub enum Use {
     Durable,
 }
 
+/// How the names of those begin that are no engines but written to be compared with.
+pub const BASELINE: &str = "plain-";
+
 /// A way to use an engine.
 #[derive(Clone, Copy, Debug)]
 pub struct Kind {
-    /// Its name; `/bN` behind it says that N records are appended by one call.
+    /// Its name; `/bN` behind it says that N records are appended by one call, [`BASELINE`] before it that it is none
+    /// that a user could pick.
     pub name: &'static str,
     /// Records that are appended by one call.
     pub batch: usize,
-    /// Whether it is one that a user could pick, and not a baseline that was written to be compared with.
-    pub is_engine: bool,
     /// Whether records can be made durable one by one.
     pub is_durable: bool,
     /// What opening it again does.

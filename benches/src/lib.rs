@@ -13,6 +13,7 @@
 //! | [`pace`] | when a producer that has a rate must emit |
 //! | [`payload`] | the bytes that are written |
 //! | [`subject`] | SEMJ as it is measured: the only place that knows its interface |
+//! | [`queue`] | what is measured of queues in memory |
 //! | [`engine`], [`workload`] | what a log must offer to be measured, and what is then done to it |
 //!
 //! `unsafe` is in [`clock`] and [`allocations`] alone.
@@ -27,6 +28,7 @@ pub mod median;
 pub mod pace;
 pub mod payload;
 pub mod process;
+pub mod queue;
 pub mod subject;
 pub mod table;
 pub mod workload;

@@ -28,6 +28,7 @@ enum Command {
     Reopen(commands::reopen::Args),
     Verify(commands::verify::Args),
     Machine(commands::machine::Args),
+    Report(commands::report::Args),
     #[command(hide = true)]
     ReopenStep(commands::reopen::StepArgs),
     #[command(hide = true)]
@@ -42,6 +43,7 @@ fn main() -> Result<()> {
         Command::Reopen(args) => commands::reopen::run(&args),
         Command::Verify(args) => commands::verify::run(&args),
         Command::Machine(args) => commands::machine::run(&args),
+        Command::Report(args) => commands::report::run(&args),
         Command::ReopenStep(args) => commands::reopen::run_step(&args),
         Command::Disturb(args) => commands::disturb::run(&args),
     }

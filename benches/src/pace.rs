@@ -51,8 +51,8 @@ pub struct Produced {
     pub left_out: u64,
     /// Calls of the allocator on the producer's thread.
     pub allocations: u64,
-    /// Times that the producer's core was given to somebody else, the warm-up included: on a machine that others use,
-    /// the longest latencies are these.
+    /// Times that the producer's core was given to somebody else, the warm-up included, and those that it offered
+    /// itself: on a machine that others use, the longest latencies are these.
     pub preemptions: u64,
 }
 
@@ -81,8 +81,10 @@ pub fn produce(
     let mut last = measured_from;
     let mut allocations_before = 0;
     let mut left_out = 0;
+    // Threads that are about to start need the cores; at the beginning nobody may be behind.
+    let lead = start.saturating_sub(clock.now() + clock.ticks(Duration::from_millis(2)) as u64);
+    thread::sleep(Duration::from_nanos(clock.ns(lead)));
     let preemptions_before = process::preemptions()?;
-    wait_until(clock, start, Wait::Yield);
     loop {
         let (intended, began) = match ticks_per_event {
             Some(ticks) => {
@@ -95,6 +97,7 @@ pub fn produce(
                 (intended, clock.now_after())
             }
             None => {
+                wait_until(clock, start, Wait::Spin);
                 let now = clock.now_after();
                 (now, now)
             }

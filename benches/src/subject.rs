@@ -35,6 +35,8 @@ pub struct Figures {
     pub syncs: u64,
     /// Segments.
     pub segments: u64,
+    /// Bytes that were written to them.
+    pub bytes: u64,
 }
 
 /// What a complete verification has seen.
@@ -116,8 +118,14 @@ impl From<Stats> for Figures {
             commits: stats.commits,
             syncs: stats.syncs,
             segments: stats.segments,
+            bytes: stats.bytes_written,
         }
     }
+}
+
+/// Events that a journal holds in memory at most, with default options.
+pub fn places() -> usize {
+    Options::default().buffer_events
 }
 
 /// Verifies a journal through what `semj verify` calls.
@@ -138,7 +146,6 @@ pub fn verify(dir: &Path) -> Result<Verified> {
 pub const SEMJ: Kind = Kind {
     name: "semj",
     batch: 1,
-    is_engine: true,
     is_durable: true,
     reopen: Reopen::Verifies,
     open: |dir, _| Ok(Box::new(Subject::open(dir, &Setup::default())?)),

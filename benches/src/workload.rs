@@ -213,7 +213,7 @@ pub fn durable(
     })
 }
 
-/// Runs something on several threads at once; it gets the thread's number.
+/// Runs something on several threads at once, which are called `producer-0` and so on; it gets the thread's number.
 ///
 /// # Errors
 ///
@@ -221,12 +221,16 @@ pub fn durable(
 pub fn on_threads<T: Send>(threads: usize, work: impl Fn(usize) -> Result<T> + Sync) -> Result<Vec<T>> {
     std::thread::scope(|scope| {
         let work = &work;
-        let running: Vec<_> = (0..threads).map(|thread| scope.spawn(move || work(thread))).collect();
+        let start = |thread| {
+            let named = std::thread::Builder::new().name(format!("producer-{thread}"));
+            named.spawn_scoped(scope, move || work(thread))
+        };
+        let running = (0..threads).map(start).collect::<io::Result<Vec<_>>>()?;
         let results = running.into_iter().map(|thread| match thread.join() {
             Ok(result) => result,
             Err(_) => bail!("a thread panicked"),
         });
-        results.collect::<Result<Vec<_>>>().context("on a thread")
+        results.collect()
     })
 }
 

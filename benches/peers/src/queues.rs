@@ -12,13 +12,12 @@ use parking_lot::Mutex;
 use semj_bench::arguments;
 use semj_bench::clock::Clock;
 use semj_bench::common::Common;
-use semj_bench::latency::{Latencies, Percentiles};
+use semj_bench::latency::Latencies;
 use semj_bench::pace::{Plan, Produced, Wait, produce};
 use semj_bench::payload::Payloads;
 use semj_bench::process;
-use semj_bench::table::{Table, ns, rate};
+use semj_bench::queue::{Row, table};
 use semj_bench::workload::on_threads;
-use serde::{Deserialize, Serialize};
 
 /// Queues in memory that take 256 bytes, at the same times as events in `semj-bench emission`.
 #[derive(Debug, clap::Args)]
@@ -59,18 +58,6 @@ struct Measurement {
     queue: Queue,
     producers: usize,
     rate: f64,
-}
-
-#[derive(Debug, Serialize, Deserialize)]
-struct Row {
-    queue: String,
-    producers: u64,
-    /// 0: one after the other.
-    rate: f64,
-    records_per_s: f64,
-    preemptions: u64,
-    call: Percentiles,
-    response: Percentiles,
 }
 
 pub(crate) fn run(args: &Args) -> Result<()> {
@@ -240,34 +227,4 @@ fn look(record: Option<Record>) -> bool {
 
 fn look_at_all<'a>(records: impl Iterator<Item = &'a Record>) -> bool {
     records.fold(false, |_, record| !std::hint::black_box(record).is_empty())
-}
-
-fn table(rows: &[Row]) -> String {
-    let mut table = Table::new(&[
-        "queue, 256 B",
-        "producers × rate",
-        "records/s",
-        "call p50",
-        "p99",
-        "p99.9",
-        "p99.99",
-        "max",
-        "response p50",
-        "p99",
-        "p99.9",
-        "preempted",
-    ]);
-    for row in rows {
-        let at = if row.rate > 0.0 { format!("{}/s", rate(row.rate)) } else { "max".into() };
-        let call = [row.call.p50, row.call.p99, row.call.p999, row.call.p9999, row.call.max];
-        let response = [row.response.p50, row.response.p99, row.response.p999];
-        let cells = [row.queue.clone(), format!("{} × {at}", row.producers), rate(row.records_per_s)];
-        table.row(
-            cells
-                .into_iter()
-                .chain(call.into_iter().chain(response).map(ns))
-                .chain([row.preemptions.to_string()]),
-        );
-    }
-    table.to_string()
 }

@@ -120,6 +120,8 @@ pub(crate) struct Row {
     pub(crate) producers: u64,
     pub(crate) payload: u64,
     pub(crate) path: u64,
+    /// What else went on.
+    pub(crate) conditions: String,
     pub(crate) clock: String,
     /// What two readings of the clock cost.
     pub(crate) timer: Percentiles,
@@ -275,6 +277,7 @@ fn measure(args: &Args, measurement: &Measurement) -> Result<Row> {
         producers: producers as u64,
         payload: payload as u64,
         path: args.path as u64,
+        conditions: conditions(args),
         clock: clock.name().to_owned(),
         timer,
         call: call.percentiles(&clock),
@@ -293,6 +296,16 @@ fn measure(args: &Args, measurement: &Measurement) -> Result<Row> {
     })
 }
 
+fn conditions(args: &Args) -> String {
+    let conditions = [
+        args.sync_every.map(|ms| format!("a sync every {ms} ms")),
+        args.segment_size.map(|bytes| format!("segments of {} KiB", bytes >> 10)),
+        args.disturb.map(|rate| format!("{} MB/s beside it", rate / 1_000_000)),
+        args.pin.then(|| "pinned".to_owned()),
+    ];
+    conditions.into_iter().flatten().collect::<Vec<_>>().join(", ")
+}
+
 /// Syncs this often until everything else is over.
 pub(super) fn sync_until(subject: &Subject, interval: Duration, is_over: &AtomicBool) -> Result<()> {
     let mut next = Instant::now();
@@ -304,11 +317,13 @@ pub(super) fn sync_until(subject: &Subject, interval: Duration, is_over: &Atomic
     Ok(())
 }
 
-fn tables(rows: &[Row]) -> String {
+pub(crate) fn tables(rows: &[Row]) -> String {
     let percentiles = ["p50", "p99", "p99.9", "p99.99", "max"];
     let setting = |row: &Row| {
         let rate = row.rate.parse().map_or(row.rate.clone(), |rate: f64| format!("{}/s", self::rate(rate)));
-        format!("{} × {rate}, {} B", row.producers, row.payload)
+        let conditions =
+            if row.conditions.is_empty() { String::new() } else { format!("; {}", row.conditions) };
+        format!("{} × {rate}, {} B{conditions}", row.producers, row.payload)
     };
     let figures = |of: &Percentiles| [of.p50, of.p99, of.p999, of.p9999, of.max].map(ns);
     let headings = |first: &'static str| [&[first], &percentiles[..]].concat();

@@ -17,7 +17,7 @@ use semj_bench::latency::timer_floor;
 use semj_bench::pace::{Plan, Wait, produce};
 use semj_bench::process::{self, Scratch};
 use semj_bench::table::{Table, ns, rate};
-use semj_sha256::{digest_many, one_by_one};
+use semj_sha256::{digest_many, digest_pairs, one_by_one};
 use serde::{Deserialize, Serialize};
 
 /// What the machine itself can do: the limits that every engine has on it.
@@ -65,6 +65,12 @@ enum Unit {
 
 /// The limit that durable appends are held against.
 pub(crate) const SYNC_OF_WRITTEN_SPACE: &str = "pwrite of 512 B into written space + fdatasync";
+
+/// The limit that asynchronous appends are held against: each record is a leaf of a tree, and each leaf but one brings a
+/// node with it.
+pub(crate) const RECORDS_HASHED: &str = "records of 388 B hashed into trees of 256 leaves (semj-sha256)";
+/// A header and 256 bytes of payload.
+const RECORD_SIZE: usize = 388;
 
 const MEASURED: Duration = Duration::from_millis(200);
 const SYNCED: Duration = Duration::from_secs(1);
@@ -190,6 +196,21 @@ fn processor(limits: &mut Limits) {
             digest_many(0, black_box(&messages), &mut digests);
         });
     }
+    hashed_into_trees(limits, &source);
+}
+
+fn hashed_into_trees(limits: &mut Limits, source: &[u8]) {
+    let records: Vec<&[u8]> = source.chunks_exact(RECORD_SIZE).take(256).collect();
+    let mut digests = vec![[0u8; 32]; records.len()];
+    let trees = per_second(MEASURED, || {
+        digest_many(0, black_box(&records), &mut digests);
+        let mut level = black_box(digests.as_mut_slice());
+        while level.len() > 1 {
+            let pairs = digest_pairs(1, level);
+            level = level.get_mut(..pairs).unwrap_or_default();
+        }
+    });
+    limits.add(RECORDS_HASHED, trees * records.len() as f64, Unit::PerSecond);
 }
 
 fn sync(args: &Args, limits: &mut Limits) -> Result<()> {

@@ -99,7 +99,7 @@ pub(crate) fn run_step(args: &StepArgs) -> Result<()> {
     Ok(())
 }
 
-fn tables(rows: &[Row]) -> String {
+pub(crate) fn tables(rows: &[Row]) -> String {
     let mut table = Table::new(&[
         "reopened after SIGKILL",
         "first emission",

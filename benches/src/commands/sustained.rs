@@ -60,6 +60,19 @@ pub(crate) struct Row {
     pub(crate) resident_max: u64,
 }
 
+impl Row {
+    /// Events whose time came and that are not in the journal.
+    pub(crate) fn missing(&self) -> u64 {
+        self.left_out + self.emitted.saturating_sub(self.found)
+    }
+
+    /// By how many bytes memory has grown from a sixth of the time to the end.
+    pub(crate) fn resident_growth(&self) -> u64 {
+        let [early, _, end] = self.resident;
+        end.saturating_sub(early)
+    }
+}
+
 const SAMPLED_EVERY: Duration = Duration::from_millis(100);
 
 pub(crate) fn run(args: &Args) -> Result<()> {
@@ -151,16 +164,15 @@ fn sample_until(subject: &Subject, is_over: &AtomicBool) -> Result<Vec<Sample>> 
     Ok(samples)
 }
 
-fn tables(rows: &[Row]) -> String {
+pub(crate) fn tables(rows: &[Row]) -> String {
     let mut table = Table::new(&["sustained", ""]);
     for row in rows {
-        let dropped = row.emitted + row.left_out - row.found.min(row.emitted);
         let lines = [
             ("asked for", format!("{}/s, {} B, {} s", rate(row.rate), row.payload, row.seconds)),
             ("events/s", rate(row.events_per_s)),
             ("emitted", row.emitted.to_string()),
             ("found afterwards", row.found.to_string()),
-            ("dropped or left out", dropped.to_string()),
+            ("dropped or left out", row.missing().to_string()),
             ("waits for room", row.waits.to_string()),
             ("syncs", row.syncs.to_string()),
             ("queue, median and longest", format!("{} / {}", row.queued_p50, row.queued_max)),

@@ -75,7 +75,7 @@ fn measure(args: &Args, payload: usize) -> Result<Row> {
     let payloads = Payloads::new(payload);
     let subject = Subject::open(&dir, &Setup::default())?;
     let mut emitted = 0;
-    while process::disk_bytes(&dir)? < bytes {
+    while subject.figures().bytes < bytes {
         for _ in 0..10_000 {
             subject.emit(&[], payloads.at(emitted))?;
             emitted += 1;

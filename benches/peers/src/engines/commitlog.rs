@@ -10,14 +10,8 @@ use semj_bench::engine::{Engine, Kind, Reopen, Scanned};
 
 use super::FileSync;
 
-pub(crate) const ONE: Kind = Kind {
-    name: "commitlog",
-    batch: 1,
-    is_engine: true,
-    is_durable: true,
-    reopen: Reopen::Trusts,
-    open: |dir, _| open(dir),
-};
+pub(crate) const ONE: Kind =
+    Kind { name: "commitlog", batch: 1, is_durable: true, reopen: Reopen::Trusts, open: |dir, _| open(dir) };
 pub(crate) const BATCH: Kind = Kind { name: "commitlog/b100", batch: 100, is_durable: false, ..ONE };
 
 struct Commitlog {

@@ -9,14 +9,8 @@ use semj_bench::engine::{Engine, Kind, Reopen, Scanned};
 
 use super::key;
 
-pub(crate) const FJALL: Kind = Kind {
-    name: "fjall",
-    batch: 1,
-    is_engine: true,
-    is_durable: true,
-    reopen: Reopen::Verifies,
-    open: |dir, _| open(dir),
-};
+pub(crate) const FJALL: Kind =
+    Kind { name: "fjall", batch: 1, is_durable: true, reopen: Reopen::Verifies, open: |dir, _| open(dir) };
 
 struct Fjall {
     database: Database,

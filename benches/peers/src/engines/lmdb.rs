@@ -10,7 +10,7 @@ use parking_lot::Mutex;
 use semj_bench::engine::{Engine, Kind, Reopen, Scanned, Use};
 
 pub(crate) const LMDB: Kind =
-    Kind { name: "lmdb/b1000", batch: 1000, is_engine: true, is_durable: true, reopen: Reopen::Trusts, open };
+    Kind { name: "lmdb/b1000", batch: 1000, is_durable: true, reopen: Reopen::Trusts, open };
 
 type Records<'e> = Database<'e, U64<BigEndian>, Bytes>;
 

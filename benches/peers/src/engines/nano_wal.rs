@@ -7,14 +7,8 @@ use anyhow::Result;
 use nano_wal::{Wal, WalOptions, WriteEntry};
 use semj_bench::engine::{Engine, Kind, Reopen};
 
-pub(crate) const ONE: Kind = Kind {
-    name: "nano-wal",
-    batch: 1,
-    is_engine: true,
-    is_durable: true,
-    reopen: Reopen::Trusts,
-    open: |dir, _| open(dir),
-};
+pub(crate) const ONE: Kind =
+    Kind { name: "nano-wal", batch: 1, is_durable: true, reopen: Reopen::Trusts, open: |dir, _| open(dir) };
 pub(crate) const BATCH: Kind = Kind { name: "nano-wal/b100", batch: 100, is_durable: false, ..ONE };
 
 struct NanoWal {

@@ -11,14 +11,8 @@ use okaywal::{Entry, EntryId, EntryWriter, LogManager, SegmentReader, WriteAhead
 use parking_lot::Mutex;
 use semj_bench::engine::{Engine, Kind, Reopen};
 
-pub(crate) const OKAYWAL: Kind = Kind {
-    name: "okaywal",
-    batch: 1,
-    is_engine: true,
-    is_durable: true,
-    reopen: Reopen::Verifies,
-    open: |dir, _| open(dir),
-};
+pub(crate) const OKAYWAL: Kind =
+    Kind { name: "okaywal", batch: 1, is_durable: true, reopen: Reopen::Verifies, open: |dir, _| open(dir) };
 
 struct Okaywal {
     /// Lives as long as the process, because the open entry borrows it.

@@ -17,7 +17,6 @@ use semj_bench::engine::{Engine, Kind, Reopen, Scanned};
 pub(crate) const BUF: Kind = Kind {
     name: "plain-buf",
     batch: 1,
-    is_engine: false,
     is_durable: true,
     reopen: Reopen::Verifies,
     open: |dir, _| Ok(Box::new(Buffered::open(dir)?)),

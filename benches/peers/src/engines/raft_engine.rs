@@ -15,7 +15,6 @@ use super::FileSync;
 pub(crate) const ONE: Kind = Kind {
     name: "raft-engine",
     batch: 1,
-    is_engine: true,
     is_durable: true,
     reopen: Reopen::Verifies,
     open: |dir, _| open(dir),

@@ -10,7 +10,6 @@ use semj_bench::engine::{Engine, Kind, Reopen, Scanned};
 pub(crate) const REDB: Kind = Kind {
     name: "redb/b1000",
     batch: 1000,
-    is_engine: true,
     is_durable: true,
     reopen: Reopen::Verifies,
     open: |dir, _| open(dir),

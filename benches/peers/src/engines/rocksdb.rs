@@ -9,14 +9,8 @@ use semj_bench::engine::{Engine, Kind, Reopen, Scanned};
 
 use super::key;
 
-pub(crate) const ONE: Kind = Kind {
-    name: "rocksdb",
-    batch: 1,
-    is_engine: true,
-    is_durable: true,
-    reopen: Reopen::Verifies,
-    open: |dir, _| open(dir),
-};
+pub(crate) const ONE: Kind =
+    Kind { name: "rocksdb", batch: 1, is_durable: true, reopen: Reopen::Verifies, open: |dir, _| open(dir) };
 pub(crate) const BATCH: Kind = Kind { name: "rocksdb/b100", batch: 100, is_durable: false, ..ONE };
 
 struct Rocks {

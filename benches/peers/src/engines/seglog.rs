@@ -8,14 +8,8 @@ use seglog::read::{ReadHint, Reader};
 use seglog::write::Writer;
 use semj_bench::engine::{Engine, Kind, Reopen, Scanned};
 
-pub(crate) const SEGLOG: Kind = Kind {
-    name: "seglog",
-    batch: 1,
-    is_engine: true,
-    is_durable: true,
-    reopen: Reopen::Verifies,
-    open: |dir, _| open(dir),
-};
+pub(crate) const SEGLOG: Kind =
+    Kind { name: "seglog", batch: 1, is_durable: true, reopen: Reopen::Verifies, open: |dir, _| open(dir) };
 
 /// Room for every workload: it has no way to go on in another segment by itself.
 const SEGMENT_SIZE: usize = 384 << 20;

@@ -13,7 +13,6 @@ use super::{FileSync, key};
 pub(crate) const SIMD_R_DRIVE: Kind = Kind {
     name: "simd-r-drive/b100",
     batch: 100,
-    is_engine: true,
     is_durable: true,
     reopen: Reopen::Trusts,
     open: |dir, _| open(dir),

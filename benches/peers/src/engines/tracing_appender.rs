@@ -14,7 +14,6 @@ use super::FileSync;
 pub(crate) const TRACING_APPENDER: Kind = Kind {
     name: "tracing-appender",
     batch: 1,
-    is_engine: true,
     is_durable: false,
     reopen: Reopen::Never,
     open: |dir, _| open(dir),

@@ -6,14 +6,8 @@ use anyhow::Result;
 use semj_bench::engine::{Engine, Kind, Reopen, Scanned};
 use wal_db::{Lsn, Wal};
 
-pub(crate) const WAL_DB: Kind = Kind {
-    name: "wal-db",
-    batch: 1,
-    is_engine: true,
-    is_durable: true,
-    reopen: Reopen::Verifies,
-    open: |dir, _| open(dir),
-};
+pub(crate) const WAL_DB: Kind =
+    Kind { name: "wal-db", batch: 1, is_durable: true, reopen: Reopen::Verifies, open: |dir, _| open(dir) };
 
 struct WalDb {
     wal: Wal,

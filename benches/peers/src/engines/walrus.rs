@@ -12,7 +12,6 @@ use super::FileSync;
 pub(crate) const FD: Kind = Kind {
     name: "walrus-fd",
     batch: 1,
-    is_engine: true,
     is_durable: true,
     reopen: Reopen::Verifies,
     open: |dir, usage| {
