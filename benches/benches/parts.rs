@@ -21,12 +21,8 @@ fn emission(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("emit");
     for size in PAYLOADS {
         let scratch = Scratch::new(None, 4 << 30).unwrap();
-        let options = Options {
-            commit_interval: Duration::from_secs(3600),
-            sync_interval: None,
-            buffer_events: 64 << 10,
-            ..Options::default()
-        };
+        let options =
+            Options { commit_interval: Duration::from_secs(3600), sync_interval: None, ..Options::default() };
         let journal = Journal::open(scratch.join("journal"), options).unwrap();
         let payloads = Payloads::new(size);
         // A stretch that stays in the processor's cache.
