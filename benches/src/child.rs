@@ -37,6 +37,7 @@ pub fn medians<T: DeserializeOwned>(command_lines: &[Vec<String>], runs: usize) 
     for run in 1..=runs {
         for (arguments, rows) in command_lines.iter().zip(&mut rows) {
             eprintln!("run {run} of {runs}: {}", arguments.join(" "));
+            warm_memory();
             match json(Command::new(&program).args(arguments).arg("--json"))? {
                 Value::Array(mut printed) if printed.len() == 1 => rows.append(&mut printed),
                 other => bail!("{arguments:?}: one row was expected, this came: {other}"),
@@ -44,4 +45,18 @@ pub fn medians<T: DeserializeOwned>(command_lines: &[Vec<String>], runs: usize) 
         }
     }
     rows.into_iter().map(|rows| Ok(serde_json::from_value(median::of(rows))?)).collect()
+}
+
+/// Bytes that a measurement fills at most with files in memory, in a few seconds.
+const WARM_BYTES: usize = 3 << 30;
+
+/// Uses memory and gives it back. The free memory of a virtual machine may be its host's: what is used of it for the first
+/// time then costs a thousand times as much, and which measurement would pay for it is chance.
+fn warm_memory() {
+    let mut bytes = vec![0u8; WARM_BYTES];
+    for page in bytes.chunks_mut(4096) {
+        if let Some(byte) = page.first_mut() {
+            *std::hint::black_box(byte) = 1;
+        }
+    }
 }
