@@ -16,7 +16,8 @@ use tempfile::TempDir;
 ///
 /// The kernel doesn't say.
 pub fn resident_bytes() -> Result<u64> {
-    Ok(field("/proc/self/status", "RssAnon:")? * 1024)
+    let kib = field("/proc/self/status", "RssAnon:")? + field("/proc/self/status", "RssShmem:")?;
+    Ok(kib * 1024)
 }
 
 /// The most memory that this process has had resident, maps of files included, in bytes.

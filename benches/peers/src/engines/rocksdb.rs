@@ -38,7 +38,7 @@ impl Engine for Rocks {
         let first = self.next.fetch_add(records.len() as u64, Ordering::Relaxed);
         let mut batch = WriteBatch::default();
         (first..).zip(records).for_each(|(index, record)| batch.put(key(index), record));
-        self.database.write(&batch)?;
+        self.database.write(batch)?;
         Ok(first + records.len() as u64 - 1)
     }
 
