@@ -44,6 +44,11 @@ pub trait Engine: Send + Sync {
         Ok(position)
     }
 
+    /// What opening it has read, where an engine hands over all records then and can't be scanned later.
+    fn recovered(&self) -> Option<Scanned> {
+        None
+    }
+
     /// Reads all records in their order; `None` where the engine can't.
     ///
     /// # Errors

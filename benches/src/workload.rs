@@ -334,9 +334,13 @@ pub fn reopen(kind: &Kind, scratch: &Path) -> Result<Reopened> {
     let began = Instant::now();
     let scanned = engine.scan()?;
     let scan = began.elapsed();
+    let mut expected = Scanned::default();
+    (0..notes.records).for_each(|index| expected.see(payloads.at(index)));
+    if let Some(recovered) = engine.recovered() {
+        ensure!(recovered == expected, "{}: {expected:?} was durable, {recovered:?} came back", kind.name);
+    }
+    expected.see(payloads.at(notes.records));
     if let Some(scanned) = scanned {
-        let mut expected = Scanned::default();
-        (0..=notes.records).for_each(|index| expected.see(payloads.at(index)));
         ensure!(scanned == expected, "{}: {expected:?} was appended, {scanned:?} is there", kind.name);
     }
     let mut get = Latencies::new()?;
@@ -350,8 +354,10 @@ pub fn reopen(kind: &Kind, scratch: &Path) -> Result<Reopened> {
         get.record(clock.now_after() - start);
         ensure!(size == notes.payload, "{}: a record of {size} bytes is at {position}", kind.name);
     }
-    engine.close()?;
     let get = get.percentiles(&clock);
+    let is_shown = engine.recovered().is_some() || scanned.is_some() || get.count > 0;
+    ensure!(is_shown, "{}: nothing shows that the records are there", kind.name);
+    engine.close()?;
     Ok(Reopened {
         engine: kind.name.to_owned(),
         records: notes.records,
