@@ -20,10 +20,10 @@ fuzz_target!(|data: &[u8]| {
     damage(&mut files, damages);
     let [mut bytes] = files;
     let number = (flags & MARKED != 0).then_some(1);
-    check_journal(&[SegmentInput { name: "segment", number, bytes: &bytes }], WatermarkFile::default());
+    check_journal(&[SegmentInput::new("segment", number, &bytes)], WatermarkFile::default());
 
     let look = |bytes: &[u8]| {
-        let input = SegmentInput { name: "segment", number, bytes };
+        let input = SegmentInput::new("segment", number, bytes);
         examine(&[input], WatermarkFile::default(), OpenMode::Strict).segments.remove(0)
     };
     let segment = look(&bytes);
