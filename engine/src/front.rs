@@ -31,6 +31,8 @@ use slab::{EXTERNAL, Slab, SlotHeader};
 pub(crate) const GROUP_SIZE: usize = 1 << 20;
 /// Events of a batch that go through the slab. A larger batch is encoded in memory of its own.
 const SLAB_BATCH_MAX: usize = 32;
+/// How long the committer sleeps at least while events come in.
+const DOZE_MIN: Duration = Duration::from_micros(500);
 /// For how long after an event the committer wakes by the clock alone, so that no emission has to wake it.
 const LINGER: Duration = Duration::from_millis(50);
 /// How long a waiting producer sleeps until it looks again by itself.
@@ -102,6 +104,9 @@ enum Sleep {
 struct State {
     /// When the committer saw first that events wait.
     waiting_since: Option<Instant>,
+    /// How long the committer leaves events to gather: the commit interval, or less, so that the ring does not fill up
+    /// before and no emission has to wake it.
+    doze: Duration,
     last_work: Instant,
     closing: bool,
     failure: Option<Arc<Error>>,
@@ -146,7 +151,13 @@ impl Front {
     pub(crate) fn new(next_event_id: u64, setup: Setup) -> std::io::Result<Self> {
         let slab = Slab::new(setup.places)?;
         slab.touch();
-        let state = State { waiting_since: None, last_work: Instant::now(), closing: false, failure: None };
+        let state = State {
+            waiting_since: None,
+            doze: setup.commit_interval,
+            last_work: Instant::now(),
+            closing: false,
+            failure: None,
+        };
         Ok(Self {
             ring: Ring::new(setup.places, next_event_id),
             slab,
@@ -491,7 +502,12 @@ impl Front {
         if sleep != Sleep::Awake as u8 {
             let quarter = self.ring.capacity() / 4;
             let is_urgent = self.setup.heeds_priority && priority <= Priority::HIGH.0;
-            if sleep == Sleep::Asleep as u8 || is_urgent || (place + 1).is_multiple_of(quarter) {
+            // Looked at now and then only: where the committer is on this cache line, it costs as much as an emission.
+            let is_filling = |place: u64| place.saturating_sub(self.ring.drained()) >= quarter;
+            if sleep == Sleep::Asleep as u8
+                || is_urgent
+                || (place + 1).is_multiple_of(quarter / 4) && is_filling(place + 1)
+            {
                 self.wake();
             }
         }
@@ -572,6 +588,18 @@ impl Front {
         self.slab.pool(self.pending(), self.ring.tail())
     }
 
+    /// How long to doze next, if so many events have gathered this time.
+    fn next_doze(&self, doze: Duration, pending: u64) -> Duration {
+        let capacity = self.ring.capacity();
+        if pending > capacity / 16 * 3 {
+            (doze / 2).max(DOZE_MIN)
+        } else if pending < capacity / 16 {
+            (doze * 2).min(self.setup.commit_interval)
+        } else {
+            doze
+        }
+    }
+
     /// For the committer's thread: waits until there is something to do.
     pub(crate) fn next_work(&self) -> Work {
         let mut state = self.state.lock();
@@ -587,12 +615,12 @@ impl Front {
                 return Work::Close;
             }
             let is_urgent = pending > 0 && self.is_urgent.swap(false, Ordering::SeqCst);
-            let commit_at =
-                state.waiting_since.and_then(|since| since.checked_add(self.setup.commit_interval));
+            let commit_at = state.waiting_since.and_then(|since| since.checked_add(state.doze));
             let is_enough =
                 pending >= self.ring.capacity() / 4 || self.room_waiters.load(Ordering::SeqCst) > 0;
             if is_urgent || is_enough && pending > 0 || commit_at.is_some_and(|at| now >= at) {
                 state.waiting_since = None;
+                state.doze = self.next_doze(state.doze, pending);
                 return if is_urgent { Work::CommitUrgent } else { Work::Commit };
             }
             let lingers = now.duration_since(state.last_work) < LINGER;
@@ -602,8 +630,7 @@ impl Front {
             if self.is_urgent.load(Ordering::SeqCst) && pending > 0 {
                 // Looked at again above.
             } else if sleep == Sleep::Dozing || self.ring.tail() == tail {
-                let linger =
-                    (sleep == Sleep::Dozing).then(|| now.checked_add(self.setup.commit_interval)).flatten();
+                let linger = (sleep == Sleep::Dozing).then(|| now.checked_add(state.doze)).flatten();
                 match [commit_at, linger].into_iter().flatten().min() {
                     Some(at) => drop(self.work.wait_until(&mut state, at)),
                     None => self.work.wait(&mut state),

@@ -11,7 +11,9 @@ use std::sync::Arc;
 
 use libfuzzer_sys::fuzz_target;
 use semj::medium::Medium;
-use semj::{CommitOn, Error, Event, EventType, Journal, OpenMode, Options, Reader, Report, SegmentReport};
+use semj::{
+    CommitOn, Error, Event, EventType, Journal, OpenMode, Options, Proof, Reader, Report, SegmentReport,
+};
 use semj_format::JournalHeader;
 use semj_format::control::PreviousEnd;
 use semj_fuzz::journal;
@@ -92,7 +94,7 @@ fn can_be_recorded(report: &Report) -> bool {
 fn check(disk: &SimulatedDisk, mode: OpenMode) {
     let dir = Path::new(DIR);
     let before = disk.files(dir);
-    let seen = Reader::open_on(disk, dir, mode).map(|reader| events(&reader));
+    let seen = Reader::open_on(disk, dir, mode, Proof::Everything).map(|reader| events(&reader));
     assert!(disk.files(dir) == before, "a reader changed something");
     let options =
         Options { mode, segment_size: 256 << 10, commit_on: CommitOn::CallersThread, ..Options::default() };
@@ -121,7 +123,7 @@ fn check(disk: &SimulatedDisk, mode: OpenMode) {
     journal.close().expect("a disk without faults");
 
     let next_mode = if mode == OpenMode::Salvage && !is_recorded { mode } else { OpenMode::Strict };
-    let reader = match Reader::open_on(disk, dir, next_mode) {
+    let reader = match Reader::open_on(disk, dir, next_mode, Proof::Everything) {
         Ok(reader) => reader,
         Err(error) => panic!("what {mode:?} left is refused: {error}"),
     };
