@@ -7,7 +7,7 @@ use std::sync::{Arc, OnceLock};
 
 use parking_lot::RwLock;
 use semj_format::{JournalHeader, Record, RecordError, Records, SegmentOpen};
-use semj_index::SparseIndex;
+use semj_index::{Places, Sought};
 use semj_recovery::Extent;
 
 use crate::error::Error;
@@ -36,9 +36,9 @@ pub(crate) struct Segment {
 #[derive(Debug)]
 enum Index {
     /// Of a segment that is written.
-    Growing(RwLock<SparseIndex>),
+    Growing(RwLock<Places>),
     /// Of one that was found, made when it is asked for.
-    Found(OnceLock<SparseIndex>),
+    Found(OnceLock<Places>),
 }
 
 impl Segment {
@@ -51,7 +51,7 @@ impl Segment {
             map,
             extents,
             end: AtomicUsize::new(end),
-            index: Index::Growing(RwLock::new(SparseIndex::new())),
+            index: Index::Growing(RwLock::new(Places::new())),
             is_verified: AtomicBool::new(true),
             is_changed: AtomicBool::new(false),
         }
@@ -89,8 +89,8 @@ impl Segment {
     }
 
     /// Reads the whole segment and gives where its events stand.
-    fn make_index(&self) -> Result<SparseIndex, Error> {
-        let mut index = SparseIndex::new();
+    fn make_index(&self) -> Result<Places, Error> {
+        let mut index = Places::new();
         for found in self.walk(0, self.end()) {
             let (offset, record) = found?;
             if !record.is_control() {
@@ -107,16 +107,21 @@ impl Segment {
 
     /// Offset of an event at or before the first one whose id is at least `event_id`; `None` if there is none.
     fn seek(&self, event_id: u64) -> Result<Option<usize>, Error> {
-        match &self.index {
-            Index::Growing(index) => Ok(index.read().seek(event_id)),
+        let sought = match &self.index {
+            Index::Growing(index) => index.read().view().seek(event_id),
             Index::Found(index) => match index.get() {
-                Some(index) => Ok(index.seek(event_id)),
+                Some(index) => index.view().seek(event_id),
                 None => {
                     let made = self.make_index()?;
-                    Ok(index.get_or_init(|| made).seek(event_id))
+                    index.get_or_init(|| made).view().seek(event_id)
                 }
             },
-        }
+        };
+        Ok(match sought {
+            Sought::Behind => None,
+            Sought::From { offset, .. } => Some(offset),
+            Sought::Anywhere => Some(0),
+        })
     }
 
     /// Makes a group visible that the committer has written before `end`: first its events in the index, then

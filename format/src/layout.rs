@@ -5,7 +5,7 @@
 //! declaration can be held against SPEC.md by eye. All integers are little-endian; nothing is aligned.
 
 /// A field type that has a fixed form on disk.
-pub(crate) trait Field: Sized {
+pub trait Field: Sized {
     /// Bytes on disk.
     const SIZE: usize;
     /// Reads the field at `at`. The callers are [`on_disk!`] structures, whose offsets are constants that
@@ -44,9 +44,10 @@ macro_rules! integer_field {
         }
     )*};
 }
-integer_field!(u32, u64, i64);
+integer_field!(u8, u32, u64, i64);
 
 /// Declares a packed little-endian structure: `pub struct Name [size] { offset field: type, … }`.
+#[macro_export]
 macro_rules! on_disk {
     (
         $(#[$meta:meta])*

@@ -13,6 +13,7 @@
 //! | [`context`] | the 21 context fields, in the kernel's fixed form and in the compact one |
 //! | [`control`] | the journal's own records: SegmentOpen, Commit, SegmentSeal, Recovered, Gap |
 //! | [`event_type`] | the 72 event types and their names |
+//! | [`layout`] | how structures are declared, here and by whoever adds a file of their own |
 //! | [`watermark`] | how far the journal was durable, kept outside of the segments |
 //! | [`checksum`], [`digest`] | the kernel's CRC-32; SHA-256 leaves, trees and the commit chain |
 #![no_std]
@@ -31,7 +32,7 @@ pub mod draft;
 pub mod event_header;
 pub mod event_type;
 pub mod journal_header;
-mod layout;
+pub mod layout;
 pub mod limits;
 pub mod record;
 pub mod watermark;

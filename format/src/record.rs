@@ -187,6 +187,12 @@ impl<'a> Record<'a> {
         event_priority: u32 = 60;
         /// The stored checksum.
         checksum: u32 = 84;
+        /// The event that led to this one, 0 where there is none.
+        parent_event_id: u64 = 100;
+        /// The first event of the causal chain.
+        root_cause_event_id: u64 = 108;
+        /// A bit for each agent that may see the event.
+        agent_visibility_mask: u64 = 116;
     }
 
     /// The event's type.

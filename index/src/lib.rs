@@ -1,92 +1,54 @@
-//! The sparse index: from an event id to the place from which its record is found by a short walk.
+//! The sparse index of a segment, and queries that skip what it shows to be irrelevant.
 //!
-//! One entry stands for some KiB of records. The index is derived from the segment alone and holds offsets,
-//! never content: what a reader returns it has read from the segment.
+//! # The plan
+//!
+//! A question to a journal is answered by what stands in its segments and by nothing else. The index only says where
+//! *not* to look. It is derived from the segment alone, so it can be thrown away, and it holds no content: what a reader
+//! returns it has read from the segment, and has held against the question once more.
+//!
+//! ```text
+//! segment    header │ records … │ records … │ records … │ …         64 MiB
+//! blocks            │ entry     │ entry     │ entry     │ …         64 bytes for each 32 KiB, and a small filter
+//! places            ·  ·  ·  ·  ·  ·  ·  ·  ·  ·  ·  ·  ·           8 bytes for each 8 KiB
+//! ```
+//!
+//! * A **block** is a run of records of 32 KiB or a little more. Its entry has the range of its events' ids and times,
+//!   which types and which agents' bits occur, and the most urgent priority. Its **filter** is a split-block Bloom filter
+//!   over *keys*: hashes of the paths, agents, transactions, inodes, processes and causes that its events speak of. What
+//!   is not in the filter is not in the block.
+//! * Of a path come two kinds of keys. Each of its **prefixes** (`/a`, `/a/b`, `/a/b/c`) answers "everything under
+//!   `/a/b`" with one exact look-up, however common the names in it are. Each of its **components** (`a`, `b`, `c`) answers
+//!   patterns that do not begin at the root (`**/Makefile`, `/a/*/target/x`). Directories repeat within a block, so the
+//!   two together cost little more than either.
+//! * A **place** is an event's id with its offset: from it, `get(id)` needs to walk 8 KiB at most.
+//! * The **summary** has the same as an entry for the whole segment.
+//!
+//! A query asks the summary first, then each block, and then each record that is left, the cheap questions before
+//! those for which a context has to be decoded.
+//!
+//! One structure serves while a segment grows and when it stands on the disk: [`Places`] and [`Blocks`] hold their
+//! entries as they are encoded, and what looks things up ([`PlacesView`], [`BlocksView`]) borrows them from there or from
+//! a [`Sidecar`] alike. The sidecar's layout is SPEC.md, "Sidecars".
+//!
+//! | module | what lives there |
+//! | --- | --- |
+//! | [`sidecar`] | the bytes of a sidecar file, out and in |
+//! | [`builder`] | makes the index from records, one by one |
+//! | [`key`], [`filter`], [`types`] | what is looked for, and the sets it is looked for in |
+//! | [`glob`] | patterns of paths |
+//! | [`query`] | questions, and what they skip |
 #![forbid(unsafe_code)]
 
-/// Bytes of records that one entry stands for, at least. A walk over so many bytes costs about as much as the
-/// binary search before it.
-const BLOCK_SIZE: usize = 4096;
+pub mod builder;
+pub mod filter;
+pub mod glob;
+pub mod key;
+pub mod query;
+pub mod sidecar;
+pub mod types;
 
-/// Where the records of one extent's block begin.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Entry {
-    event_id: u64,
-    offset: usize,
-}
-
-/// The sparse index of one segment. It is fed the events in the order in which they stand.
-#[derive(Clone, Debug, Default)]
-pub struct SparseIndex {
-    entries: Vec<Entry>,
-    last: Option<Entry>,
-}
-
-impl SparseIndex {
-    /// An index without entries.
-    pub const fn new() -> Self {
-        Self { entries: Vec::new(), last: None }
-    }
-
-    /// Takes note of the event with this id at this offset. Ids and offsets grow from call to call.
-    #[inline]
-    pub fn push(&mut self, event_id: u64, offset: usize) {
-        let entry = Entry { event_id, offset };
-        if self.entries.last().is_none_or(|last| offset - last.offset >= BLOCK_SIZE) {
-            self.entries.push(entry);
-        }
-        self.last = Some(entry);
-    }
-
-    /// The offset of a record at or before the first event whose id is at least `event_id`, close to it.
-    /// `None` if all ids are smaller.
-    pub fn seek(&self, event_id: u64) -> Option<usize> {
-        if self.last.is_none_or(|last| last.event_id < event_id) {
-            return None;
-        }
-        let behind = self.entries.partition_point(|entry| entry.event_id <= event_id);
-        self.entries.get(behind.saturating_sub(1)).map(|entry| entry.offset)
-    }
-
-    /// The highest id, `None` where there is no event.
-    pub fn last_event_id(&self) -> Option<u64> {
-        self.last.map(|last| last.event_id)
-    }
-
-    /// The lowest id, `None` where there is no event.
-    pub fn first_event_id(&self) -> Option<u64> {
-        self.entries.first().map(|entry| entry.event_id)
-    }
-
-    /// Entries, for statistics.
-    pub fn entry_count(&self) -> usize {
-        self.entries.len()
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use quickcheck::quickcheck;
-
-    use super::*;
-
-    quickcheck! {
-        fn seek_gives_a_place_at_or_before_the_event_and_close_to_it(steps: Vec<(u8, u16)>) -> bool {
-            let mut index = SparseIndex::new();
-            let mut events = Vec::new();
-            let (mut id, mut offset) = (0u64, 52usize);
-            for (id_step, size) in steps {
-                id += u64::from(id_step) + 1;
-                index.push(id, offset);
-                events.push((id, offset));
-                offset += usize::from(size) + 132;
-            }
-            (0..id + 2).all(|wanted| match events.iter().find(|(id, _)| *id >= wanted) {
-                None => index.seek(wanted).is_none(),
-                Some(&(_, at)) => index.seek(wanted).is_some_and(|from| {
-                    from <= at && events.iter().filter(|(_, o)| (from..at).contains(o)).count() <= BLOCK_SIZE / 132 + 1
-                }),
-            })
-        }
-    }
-}
+pub use builder::{Blocks, Builder, Places};
+pub use glob::{Glob, GlobError};
+pub use query::{Criterion, Explain, Plan, Query, Tally};
+pub use sidecar::{Block, BlocksView, Header, Origin, PlacesView, Sidecar, SidecarError, Sought, Summary};
+pub use types::TypeSet;

@@ -10,9 +10,10 @@ use std::error::Error;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use semj_format::{JournalHeader, Records};
+use semj_format::{JournalHeader, Records, control};
 use semj_fuzz::journal::{DAMAGED, OWN_NUMBERS};
 use semj_fuzz::repair::ALL;
+use semj_index::{Builder, Origin};
 use semj_interchange::json::JsonEvent;
 use semj_interchange::kernel;
 
@@ -35,6 +36,19 @@ impl Corpus {
 fn used(bytes: &[u8]) -> &[u8] {
     let zeros = bytes.iter().rev().take_while(|byte| **byte == 0).count();
     &bytes[..(bytes.len() - zeros + 64).min(bytes.len())]
+}
+
+/// The sidecar of a segment's records, up to the first that is none.
+fn sidecar(segment: &[u8]) -> Option<Vec<u8>> {
+    let mut builder = Builder::new(segment.len());
+    let mut end = JournalHeader::SIZE;
+    let mut opening = None;
+    for (offset, record) in Records::new(segment, end).map_while(Result::ok) {
+        opening = opening.or(control::parse(&record).ok().flatten());
+        builder.push(offset, &record);
+        end = offset + record.len();
+    }
+    Some(builder.finish(&Origin::new(&opening?, end, segment)?))
 }
 
 fn files(dir: &Path, found: &mut Vec<PathBuf>) -> std::io::Result<()> {
@@ -69,6 +83,14 @@ fn main() -> Result<(), Box<dyn Error>> {
                 corpus.add("segment_scan", &format!("{name}-flipped"), &input)?;
             }
             corpus.add("kernel_journal", &name, &[&[0], bytes].concat())?;
+            corpus.add(
+                "index_sidecar",
+                &format!("{name}-records"),
+                bytes.get(JournalHeader::SIZE..).unwrap_or_default(),
+            )?;
+            if let Some(sidecar) = sidecar(bytes) {
+                corpus.add("index_sidecar", &name, &sidecar)?;
+            }
         }
         for (i, (_, record)) in
             Records::new(bytes, JournalHeader::SIZE).map_while(Result::ok).enumerate().step_by(5)
