@@ -12,6 +12,10 @@ pub(crate) const WATERMARK_UNFINISHED: &str = "WATERMARK.tmp";
 pub(crate) const QUARANTINE: &str = "quarantine";
 /// Ends the name of a segment's file.
 const SUFFIX: &str = ".semj";
+/// Ends the name of a segment's sidecar.
+const SIDECAR: &str = ".idx";
+/// Ends the name of a sidecar that is being made.
+const SIDECAR_UNFINISHED: &str = ".idx.tmp";
 /// Ends the name of a segment that is being made.
 const UNFINISHED: &str = ".semj.tmp";
 
@@ -37,9 +41,27 @@ pub(crate) fn spare(number: u64) -> String {
     format!("{number:010}{UNFINISHED}")
 }
 
-/// Whether a file is a segment that was never finished.
+/// The sidecar of a segment, by the segment's path.
+pub(crate) fn sidecar(segment: &Path) -> PathBuf {
+    segment.with_extension("idx")
+}
+
+/// The name under which a sidecar is made.
+pub(crate) fn unfinished_sidecar(segment: &Path) -> PathBuf {
+    segment.with_extension("idx.tmp")
+}
+
+/// Whether a file is a sidecar, by its name, of a segment that is not among `segments`.
+pub(crate) fn is_orphan(name: &str, segments: &[(u64, String)]) -> bool {
+    name.strip_suffix(SIDECAR).is_some_and(|stem| {
+        let segment = format!("{stem}{SUFFIX}");
+        segment_number(&segment).is_some() && !segments.iter().any(|(_, name)| *name == segment)
+    })
+}
+
+/// Whether a file is a segment or a sidecar that was never finished.
 pub(crate) fn is_unfinished(name: &str) -> bool {
-    name.ends_with(UNFINISHED)
+    name.ends_with(UNFINISHED) || name.ends_with(SIDECAR_UNFINISHED)
 }
 
 /// Segment files among `names`, in the order of their numbers.

@@ -169,6 +169,7 @@ impl Journal {
             // If the second one can't be started, dropping the journal ends the first.
             journal.start("semj-appending", Committer::run_appending)?;
             journal.start("semj-syncing", Committer::run_syncing)?;
+            journal.segments.start_indexing(Arc::clone(&journal.medium), dir.to_owned())?;
         }
         Ok(journal)
     }
@@ -394,7 +395,9 @@ impl Journal {
             // A panic has been told to the committer already.
             drop::<Result<(), Box<dyn Any + Send>>>(thread.join());
         }
-        self.committer.close()
+        let closed = self.committer.close();
+        self.segments.end_indexing();
+        closed
     }
 }
 

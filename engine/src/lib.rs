@@ -25,7 +25,7 @@
 //! | module | what lives there |
 //! | --- | --- |
 //! | [`Journal`] | open, emit, sync, rotate, close |
-//! | [`Reader`] | get, iterate; also without a writer |
+//! | [`Reader`] | get, iterate, [`Query`]; also without a writer |
 //! | [`examine_journal`] | verify |
 //! | [`Event`], [`Ticket`], [`Options`], [`Error`], [`Stats`], [`Metrics`] | what goes in and what comes out |
 //! | [`medium`] | the seam to files, maps, syncs and clocks |
@@ -58,8 +58,11 @@ pub mod medium;
 mod metrics;
 mod open;
 mod options;
+mod query;
 pub mod reader;
 mod segment;
+mod segment_index;
+mod sidecar;
 mod stats;
 mod sync;
 mod ticket;
@@ -73,10 +76,14 @@ pub use journal::Journal;
 pub use metrics::{Metrics, PoolClass};
 pub use open::examine_journal;
 pub use options::{Backpressure, CommitOn, Options, SyncPolicy, SyncStrategy};
+pub use query::{Chain, Effect, Matches};
 pub use reader::{Events, Located, Reader, Records};
 pub use semj_format as format;
 pub use semj_format::{Context, Draft, EventFlags, EventType, Priority, Record};
+pub use semj_index as index;
+pub use semj_index::{Explain, Glob, GlobError, Query};
 pub use semj_recovery as recovery;
 pub use semj_recovery::{OpenMode, Proof, Report, SegmentReport, Verdict};
+pub use sidecar::{SidecarReport, SidecarState, rebuild_sidecars, verify_sidecars};
 pub use stats::Stats;
 pub use ticket::Ticket;

@@ -13,6 +13,7 @@ use crate::directory;
 use crate::error::Error;
 use crate::medium::{Disk, Map, Medium};
 use crate::segment::Segment;
+use crate::sidecar;
 use crate::watermark::{self, WatermarkWriter};
 use crate::writer::{Chain, NewSegment, Previous, SegmentWriter, finish_header};
 
@@ -126,13 +127,14 @@ impl Found {
     }
 
     /// The segments that are kept, for reading.
-    pub(crate) fn into_segments(self, dir: &Path) -> Result<Vec<Arc<Segment>>, Error> {
+    pub(crate) fn into_segments(self, medium: &dyn Medium, dir: &Path) -> Result<Vec<Arc<Segment>>, Error> {
         let kept = self.report.kept_segments().iter().zip(self.maps);
         kept.filter_map(|(report, map)| {
             let path = dir.join(&report.name);
             let opening = report.opening?;
             let extents = report.extents.clone();
-            Some(Segment::found(opening, path, map, extents, report.is_verified).map(Arc::new))
+            let sidecar = sidecar::map(medium, &path);
+            Some(Segment::found(opening, path, map, extents, report.is_verified, sidecar).map(Arc::new))
         })
         .collect()
     }
@@ -220,7 +222,7 @@ pub(crate) fn open_for_writing(
     let mark = writer.mark(&chain, next_event_id - 1);
     let watermark = WatermarkWriter::open(medium, dir, &report.watermark, &mark)?;
 
-    let mut segments = found.into_segments(dir)?;
+    let mut segments = found.into_segments(medium, dir)?;
     segments.push(Arc::clone(writer.segment()));
     Ok(Opened { report, segments, writer, watermark, chain, next_event_id })
 }

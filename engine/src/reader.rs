@@ -6,11 +6,13 @@ use std::path::Path;
 use std::sync::Arc;
 
 use semj_format::{Record, SegmentOpen};
+use semj_index::{Explain, Query};
 use semj_recovery::{Effort, OpenMode, Proof, Report};
 
 use crate::error::Error;
 use crate::medium::{Disk, Medium};
 use crate::open;
+use crate::query::{self, Chain, Matches};
 use crate::segment::{Segment, Walk};
 
 /// A view of a journal as it was at one moment.
@@ -60,7 +62,7 @@ impl Reader {
         let found = open::examine_dir(medium, dir, mode, effort)?;
         let found = found.accepted(dir)?.of_some(dir)?;
         let report = Arc::new(found.report.clone());
-        Ok(Self::new(Arc::new(found.into_segments(dir)?), report))
+        Ok(Self::new(Arc::new(found.into_segments(medium, dir)?), report))
     }
 
     pub(crate) fn new(segments: Arc<Vec<Arc<Segment>>>, report: Arc<Report>) -> Self {
@@ -79,7 +81,51 @@ impl Reader {
     ///
     /// [`Error::Changed`], [`Error::Rotten`].
     pub fn get(&self, event_id: u64) -> Result<Option<Record<'_>>, Error> {
-        self.iter(event_id..=event_id).next().transpose()
+        // Ids of the journal's own records are 0.
+        if event_id == 0 {
+            return Ok(None);
+        }
+        let behind = self.segments.partition_point(|segment| segment.opening.next_event_id <= event_id);
+        let Some(place) = behind.checked_sub(1) else { return Ok(None) };
+        match self.segments.get(place) {
+            Some(segment) => segment.get(event_id, self.end_of(place)),
+            None => Ok(None),
+        }
+    }
+
+    /// Events that match a question, in their order, or the last one first if that is asked. What the index shows to be
+    /// irrelevant is not looked at, and contexts are decoded only where everything else is right.
+    ///
+    /// Errors come as from [`Reader::iter`].
+    pub fn query<'r, 'q>(&'r self, query: &'q Query) -> Matches<'r, 'q> {
+        Matches::new(self, query)
+    }
+
+    /// Answers a question and throws the answers away: what it took.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Changed`], [`Error::Rotten`].
+    pub fn explain(&self, query: &Query) -> Result<Explain, Error> {
+        let mut matches = self.query(query);
+        for found in matches.by_ref() {
+            found?;
+        }
+        Ok(*matches.explain())
+    }
+
+    /// Why an event happened, back to the root cause, and what came of it, over all parents and causality links; no more
+    /// than `effects_max` of these. `None` if there is no such event.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Changed`], [`Error::Rotten`].
+    pub fn chain(&self, event_id: u64, effects_max: usize) -> Result<Option<Chain<'_>>, Error> {
+        query::chain(self, event_id, effects_max)
+    }
+
+    pub(crate) fn segments(&self) -> &[Arc<Segment>] {
+        &self.segments
     }
 
     /// The events whose ids lie in this range, in their order. Behind an error there are no more.
@@ -130,7 +176,7 @@ impl Reader {
     }
 
     /// Where a segment ends for this reader.
-    fn end_of(&self, segment: usize) -> usize {
+    pub(crate) fn end_of(&self, segment: usize) -> usize {
         match self.segments.get(segment) {
             Some(_) if segment + 1 == self.segments.len() => self.end,
             Some(segment) => segment.end(),
@@ -165,6 +211,14 @@ pub struct Records<'r> {
     reader: &'r Reader,
     segment: usize,
     walk: Option<Walk<'r>>,
+}
+
+impl Records<'_> {
+    /// Whether behind the event that was given last, in its segment, all ids are higher.
+    #[cold]
+    fn is_ascending(&self) -> bool {
+        self.reader.segments.get(self.segment).is_none_or(|segment| segment.is_ascending())
+    }
 }
 
 impl<'r> Iterator for Records<'r> {
@@ -216,8 +270,11 @@ impl<'r> Events<'r> {
                 continue;
             }
             if located.record.event_id() > self.last {
-                self.records.walk = None;
-                return None;
+                if self.records.is_ascending() {
+                    self.records.walk = None;
+                    return None;
+                }
+                continue;
             }
             return Some(Ok(located));
         }

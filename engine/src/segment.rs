@@ -1,17 +1,19 @@
 //! A segment as readers see it: mapped, with an end up to which it is committed, and an index.
 
 use std::hint::black_box;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Arc, OnceLock};
 
-use parking_lot::RwLock;
+use parking_lot::{Mutex, RwLock};
 use semj_format::{JournalHeader, Record, RecordError, Records, SegmentOpen};
-use semj_index::{Places, Sought};
+use semj_index::{Origin, Sought};
 use semj_recovery::Extent;
 
 use crate::error::Error;
-use crate::medium::Map;
+use crate::medium::{Map, Medium};
+use crate::segment_index::SegmentIndex;
+use crate::sidecar::Indexer;
 
 /// A segment as readers see it. Shared by the committer, which moves its end, and any number of readers.
 #[derive(Debug)]
@@ -25,114 +27,124 @@ pub(crate) struct Segment {
     /// Everything before it is committed and is never written again. Stored with `Release` when the bytes
     /// and the index are in place, loaded with `Acquire` by readers.
     end: AtomicUsize,
-    index: Index,
+    index: SegmentIndex,
     /// Whether every record was held against its checksum since the file was mapped.
     is_verified: AtomicBool,
     /// A read has found that the file is not what it was.
     is_changed: AtomicBool,
 }
 
-/// Where events stand.
-#[derive(Debug)]
-enum Index {
-    /// Of a segment that is written.
-    Growing(RwLock<Places>),
-    /// Of one that was found, made when it is asked for.
-    Found(OnceLock<Places>),
-}
-
 impl Segment {
     /// A segment that has just been created and whose records end at `end`.
     pub(crate) fn active(opening: SegmentOpen, path: PathBuf, map: Box<dyn Map>, end: usize) -> Self {
         let extents = vec![Extent { start: JournalHeader::SIZE, end: map.size() }];
+        let index = SegmentIndex::growing(map.size());
         Self {
             opening,
             path,
             map,
             extents,
             end: AtomicUsize::new(end),
-            index: Index::Growing(RwLock::new(Places::new())),
+            index,
             is_verified: AtomicBool::new(true),
             is_changed: AtomicBool::new(false),
         }
     }
 
-    /// A segment that was found, with its records standing in `extents`. If it is not verified, its records are checked
-    /// when they are read.
+    /// A segment that was found, with its records standing in `extents`, and the map of its sidecar. If it is not
+    /// verified, its records are checked when they are read.
     ///
     /// # Errors
     ///
-    /// [`Error::Changed`] since they were.
+    /// [`Error::Changed`] since they were verified.
     pub(crate) fn found(
         opening: SegmentOpen,
         path: PathBuf,
         map: Box<dyn Map>,
         extents: Vec<Extent>,
         is_verified: bool,
+        sidecar: Option<Box<dyn Map>>,
     ) -> Result<Self, Error> {
         let end = extents.last().map_or(0, |extent| extent.end);
+        // One of a damaged segment would be of what it was before.
+        let sidecar = sidecar.filter(|_| is_back_to_back(&extents));
+        let has_sidecar = sidecar.is_some();
         let segment = Self {
             opening,
             path,
             map,
             extents,
             end: AtomicUsize::new(end),
-            index: Index::Found(OnceLock::new()),
+            index: SegmentIndex::found(sidecar),
             is_verified: AtomicBool::new(is_verified),
             is_changed: AtomicBool::new(false),
         };
-        if is_verified {
+        if is_verified && !has_sidecar {
             // All of it has just been read.
-            segment.seek(0)?;
+            segment.index.seek(&segment, 0)?;
         }
         Ok(segment)
     }
 
-    /// Reads the whole segment and gives where its events stand.
-    fn make_index(&self) -> Result<Places, Error> {
-        let mut index = Places::new();
+    /// Offset of its first record.
+    pub(crate) const fn start(&self) -> usize {
+        JournalHeader::SIZE
+    }
+
+    /// The segment's number.
+    pub(crate) const fn number(&self) -> u64 {
+        self.opening.segment_number
+    }
+
+    /// Its file.
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Bytes of its file.
+    pub(crate) fn size(&self) -> usize {
+        self.map.size()
+    }
+
+    /// What its events are found by.
+    pub(crate) const fn index(&self) -> &SegmentIndex {
+        &self.index
+    }
+
+    /// What its sidecar says that it is of, when it has reached its end.
+    pub(crate) fn origin(&self) -> Option<Origin> {
+        let end = self.end();
+        let end_bytes = self.map.bytes(end.checked_sub(32)?..end);
+        Origin::new(&self.opening, end as u64, end_bytes)
+    }
+
+    /// Whether all its records stand back to back, from the beginning on.
+    pub(crate) fn is_whole(&self) -> bool {
+        is_back_to_back(&self.extents)
+    }
+
+    /// Gives every record, and has checked them all then.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Changed`], [`Error::Rotten`].
+    pub(crate) fn read_all(&self, mut give: impl FnMut(usize, &Record<'_>)) -> Result<(), Error> {
         for found in self.walk(0, self.end()) {
             let (offset, record) = found?;
-            if !record.is_control() {
-                index.push(record.event_id(), offset);
-            }
+            give(offset, &record);
         }
         // An index that lacks events would deny that they are there.
         if !self.map.is_intact() {
             return Err(self.changed());
         }
         self.is_verified.store(true, Ordering::Relaxed);
-        Ok(index)
-    }
-
-    /// Offset of an event at or before the first one whose id is at least `event_id`; `None` if there is none.
-    fn seek(&self, event_id: u64) -> Result<Option<usize>, Error> {
-        let sought = match &self.index {
-            Index::Growing(index) => index.read().view().seek(event_id),
-            Index::Found(index) => match index.get() {
-                Some(index) => index.view().seek(event_id),
-                None => {
-                    let made = self.make_index()?;
-                    index.get_or_init(|| made).view().seek(event_id)
-                }
-            },
-        };
-        Ok(match sought {
-            Sought::Behind => None,
-            Sought::From { offset, .. } => Some(offset),
-            Sought::Anywhere => Some(0),
-        })
+        Ok(())
     }
 
     /// Makes a group visible that the committer has written before `end`: first its events in the index, then
     /// the end.
     pub(crate) fn publish(&self, events: impl Iterator<Item = (u64, usize)>, end: usize) {
-        if let Index::Growing(index) = &self.index {
-            let mut index = index.write();
-            for (event_id, offset) in events {
-                index.push(event_id, offset);
-            }
-        }
+        self.index.push(events);
         self.end.store(end, Ordering::Release);
     }
 
@@ -155,7 +167,7 @@ impl Segment {
 
     /// Notes that the file is not what it was.
     #[cold]
-    fn changed(&self) -> Error {
+    pub(crate) fn changed(&self) -> Error {
         self.is_changed.store(true, Ordering::Relaxed);
         Error::changed(&self.path, &*self.map)
     }
@@ -172,12 +184,84 @@ impl Segment {
     /// A walk over the records before `end`, from the first event on whose id is at least `event_id`, or a
     /// little before it.
     pub(crate) fn walk_from(&self, event_id: u64, end: usize) -> Walk<'_> {
-        match self.seek(event_id) {
-            Ok(Some(offset)) => self.walk(offset, end),
-            Ok(None) => self.walk(end, end),
+        match self.index.seek(self, event_id) {
+            Ok(Sought::From { offset, event_id }) if self.is_event(offset, event_id) => {
+                self.walk(offset, end)
+            }
+            Ok(Sought::Behind) => self.walk(end, end),
             // A walk from the beginning comes to what is wrong, and says so.
-            Err(_) => self.walk(0, end),
+            Ok(Sought::From { .. } | Sought::Anywhere) | Err(_) => self.walk(0, end),
         }
+    }
+
+    /// The event with this id, if it is before `end`.
+    pub(crate) fn get(&self, event_id: u64, end: usize) -> Result<Option<Record<'_>>, Error> {
+        if let Ok(Sought::From { offset, event_id: there }) = self.index.seek(self, event_id)
+            && self.is_event(offset, there)
+            && let Some(found) = self.hop(offset, event_id, end)
+        {
+            return Ok(Some(found));
+        }
+        // It is not there, or something is wrong, which a walk that checks each record finds.
+        for found in self.walk_from(event_id, end) {
+            let (_, record) = found?;
+            if record.event_id() == event_id && !record.is_control() {
+                return Ok(Some(record));
+            }
+            if record.event_id() > event_id && self.is_ascending() {
+                break;
+            }
+        }
+        Ok(None)
+    }
+
+    /// Whether the ids grow from event to event.
+    pub(crate) fn is_ascending(&self) -> bool {
+        !matches!(self.index.seek(self, 0), Ok(Sought::Anywhere))
+    }
+
+    /// Whether the event with this id stands at an offset, as the index has it.
+    #[inline]
+    fn is_event(&self, offset: usize, event_id: u64) -> bool {
+        let is_there = !self.index.is_read()
+            || self.record_at(offset).is_some_and(|record| {
+                record.event_id() == event_id && self.holds(&record) && record.verify_checksum().is_ok()
+            });
+        if !is_there && self.map.is_intact() {
+            self.index.distrust(self, offset);
+        }
+        is_there
+    }
+
+    /// The record at an offset, its frame checked and no more.
+    #[inline]
+    pub(crate) fn record_at(&self, offset: usize) -> Option<Record<'_>> {
+        let place = self.extents.partition_point(|extent| extent.end <= offset);
+        let extent = self.extents.get(place).filter(|extent| extent.start <= offset)?;
+        Record::parse(self.map.bytes(offset..extent.end.min(self.end()))).ok()
+    }
+
+    /// Whether a record stands at an offset, checksum and all.
+    pub(crate) fn is_record(&self, offset: usize) -> bool {
+        self.record_at(offset).is_some_and(|record| self.holds(&record) && record.verify_checksum().is_ok())
+    }
+
+    /// Goes from frame to frame to an event, and checks that one. `None` if it does not come there.
+    #[inline]
+    fn hop(&self, from: usize, event_id: u64, end: usize) -> Option<Record<'_>> {
+        let place = self.extents.partition_point(|extent| extent.end <= from);
+        let extent = self.extents.get(place).filter(|extent| extent.start <= from)?;
+        for found in Records::new(self.map.bytes(from..extent.end.min(end)), 0) {
+            let (offset, record) = found.ok()?;
+            if record.event_id() == event_id {
+                let is_good = self.holds(&record) && self.check_record(from + offset, &record).is_ok();
+                return is_good.then_some(record);
+            }
+            if record.event_id() > event_id {
+                return None;
+            }
+        }
+        None
     }
 
     /// What is wrong with a record, where it was not looked at before.
@@ -202,6 +286,10 @@ impl Segment {
         let extents = self.extents.get(first..).unwrap_or_default();
         Walk { segment: self, extents, base: 0, records: Records::new(&[], 0), from, end }
     }
+}
+
+fn is_back_to_back(extents: &[Extent]) -> bool {
+    matches!(extents, [Extent { start: JournalHeader::SIZE, .. }])
 }
 
 /// Records of one segment, control records included, each with its offset.
@@ -255,16 +343,40 @@ impl<'s> Iterator for Walk<'s> {
 #[derive(Debug)]
 pub(crate) struct Segments {
     list: RwLock<Arc<Vec<Arc<Segment>>>>,
+    /// Makes sidecars of those that have reached their ends.
+    indexer: Mutex<Option<Indexer>>,
 }
 
 impl Segments {
     pub(crate) fn new(list: Vec<Arc<Segment>>) -> Self {
-        Self { list: RwLock::new(Arc::new(list)) }
+        Self { list: RwLock::new(Arc::new(list)), indexer: Mutex::new(None) }
     }
 
+    /// Takes in the next segment. The one before it is sealed.
     pub(crate) fn push(&self, segment: Arc<Segment>) {
         let mut list = self.list.write();
+        let sealed = list.last().cloned();
         *list = Arc::new(list.iter().cloned().chain([segment]).collect());
+        drop(list);
+        if let (Some(indexer), Some(sealed)) = (&*self.indexer.lock(), sealed) {
+            indexer.push(sealed);
+        }
+    }
+
+    /// Has sidecars written on a thread of their own: now for all but the last segment, and later as segments are sealed.
+    pub(crate) fn start_indexing(&self, medium: Arc<dyn Medium>, dir: PathBuf) -> Result<(), Error> {
+        let sealed = self.snapshot();
+        let sealed = sealed.iter().take(sealed.len().saturating_sub(1)).cloned();
+        *self.indexer.lock() = Some(Indexer::start(medium, dir, sealed)?);
+        Ok(())
+    }
+
+    /// Ends that. What is not done is done after the next open.
+    pub(crate) fn end_indexing(&self) {
+        let indexer = self.indexer.lock().take();
+        if let Some(indexer) = indexer {
+            indexer.end();
+        }
     }
 
     pub(crate) fn snapshot(&self) -> Arc<Vec<Arc<Segment>>> {

@@ -43,7 +43,7 @@ fn queries(data: &[u8]) -> [Query; 7] {
         Query::new().ktime(number as i64 * 1000..),
         Query::new().inode(number),
         Query::new().pid(number as u32).priority(number as u32 % 6),
-        Query::new().caused_by(number).visible_to(number),
+        Query::new().caused_by([number]).visible_to(number),
         path.map_or(Query::new().control(), |path| Query::new().path_glob(path)),
     ]
 }
@@ -82,8 +82,6 @@ fuzz_target!(|data: &[u8]| {
             if let Ok(sidecar) = Sidecar::parse(&bytes, &origin) {
                 assert!(head.is_ok());
                 look_up(&sidecar, &opening, &queries);
-                let again = Sidecar::parsed(sidecar.header, &bytes);
-                assert_eq!(again.blocks.len(), sidecar.blocks.len());
             }
         });
     }
@@ -92,11 +90,11 @@ fuzz_target!(|data: &[u8]| {
     let records: Vec<_> = Records::new(data, 0).map_while(Result::ok).collect();
     let Some((last, record)) = records.last() else { return };
     let end = last + record.len();
-    let Some(origin) = Origin::new(&opening, end, data) else { return };
+    let Some(origin) = Origin::new(&opening, end as u64, &data[..end]) else { return };
     let bytes = within(96 * data.len() + MEMORY_BASE, || {
         let mut builder = Builder::new(data.len());
         records.iter().for_each(|(offset, record)| builder.push(*offset, record));
-        builder.finish(&origin)
+        builder.finish(&origin).as_bytes().to_vec()
     });
     let sidecar = Sidecar::parse(&bytes, &origin).expect("what was encoded can be read");
     look_up(&sidecar, &opening, &queries);

@@ -8,7 +8,7 @@ use semj_format::Record;
 
 use crate::filter::{self, UNIT_SIZE, Unit};
 use crate::key::Key;
-use crate::sidecar::{Block, BlocksView, Header, Origin, Place, PlacesView, Sidecar, Summary, keys_of};
+use crate::sidecar::{Block, BlocksView, Header, Origin, OwnedSidecar, Place, PlacesView, Summary, keys_of};
 
 /// A record that stands so far behind the offset of a block, or farther, begins the next one.
 pub const BLOCK_SIZE: usize = 32 << 10;
@@ -227,14 +227,14 @@ impl Builder {
         self.blocks.push(offset, record);
     }
 
-    /// The bytes of the sidecar.
-    pub fn finish(self, origin: &Origin) -> Vec<u8> {
+    /// The sidecar.
+    pub fn finish(self, origin: &Origin) -> OwnedSidecar {
         finish(&self.places, self.blocks, origin)
     }
 }
 
-/// The bytes of the sidecar that these places and blocks make.
-pub fn finish(places: &Places, mut blocks: Blocks, origin: &Origin) -> Vec<u8> {
+/// The sidecar that these places and blocks make.
+pub fn finish(places: &Places, mut blocks: Blocks, origin: &Origin) -> OwnedSidecar {
     blocks.close_block();
     let Blocks { mut filter, summary, entries, filters, .. } = blocks;
     let units_max = usize::try_from(origin.end).unwrap_or(0) / BYTES_PER_SEGMENT_UNIT;
@@ -269,7 +269,7 @@ pub fn finish(places: &Places, mut blocks: Blocks, origin: &Origin) -> Vec<u8> {
         body_checksum: 0,
         checksum: 0,
     };
-    Sidecar::encode(header, &filter, BlocksView { entries: &entries, filters: &filters }, places.view())
+    OwnedSidecar::encode(header, &filter, BlocksView { entries: &entries, filters: &filters }, places.view())
 }
 
 /// The different keys of a block, in the order of their first occurrence.

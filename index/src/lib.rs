@@ -50,5 +50,7 @@ pub mod types;
 pub use builder::{Blocks, Builder, Places};
 pub use glob::{Glob, GlobError};
 pub use query::{Criterion, Explain, Plan, Query, Tally};
-pub use sidecar::{Block, BlocksView, Header, Origin, PlacesView, Sidecar, SidecarError, Sought, Summary};
+pub use sidecar::{
+    Block, BlocksView, Header, Origin, OwnedSidecar, PlacesView, Sidecar, SidecarError, Sought, Summary,
+};
 pub use types::TypeSet;

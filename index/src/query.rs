@@ -36,12 +36,14 @@ pub struct Query {
     process: Option<u32>,
     priority: Option<u32>,
     visible_to: Option<u64>,
-    caused_by: Option<u64>,
+    causes: Option<Vec<u64>>,
     has_own: bool,
     limit: Option<u64>,
     is_reverse: bool,
     /// What a segment or block without all of these has no match of.
     keys: Vec<(Criterion, Key)>,
+    /// What one without any of these has no match of; not asked where it is empty.
+    cause_keys: Vec<Key>,
 }
 
 #[derive(Clone, Debug)]
@@ -286,13 +288,18 @@ impl Query {
         self
     }
 
-    /// Events whose parent is this one, or that have a causality link in which it is the cause.
+    /// Events whose parent is one of these, or that have a causality link in which one of these is the cause.
     #[must_use]
-    pub fn caused_by(mut self, event_id: u64) -> Self {
+    pub fn caused_by(mut self, event_ids: impl IntoIterator<Item = u64>) -> Self {
+        let mut causes: Vec<_> = event_ids.into_iter().collect();
+        causes.sort_unstable();
+        causes.dedup();
         // Without a parent there is no key.
-        let key = (event_id != 0).then(|| Key::number(Kind::Cause, event_id));
-        self.set_keys(Criterion::Cause, key);
-        self.caused_by = Some(event_id);
+        self.cause_keys = match causes.first() {
+            Some(0) | None => Vec::new(),
+            Some(_) => causes.iter().map(|id| Key::number(Kind::Cause, *id)).collect(),
+        };
+        self.causes = Some(causes);
         self
     }
 
@@ -338,15 +345,25 @@ impl Query {
         self.ids.unwrap_or((0, u64::MAX))
     }
 
+    /// Whether anything is asked for that an index can help with.
+    pub fn is_selective(&self) -> bool {
+        let any = self.types.is_some() || self.wall_clock_ns.is_some() || self.ktime_ns.is_some();
+        any || self.ids.is_some()
+            || self.priority.is_some()
+            || self.visible_to.is_some()
+            || !self.keys.is_empty()
+            || !self.cause_keys.is_empty()
+    }
+
     /// Whether records of the journal's own can match, whatever the ids are.
-    fn may_match_own(&self) -> bool {
+    pub fn may_match_own(&self) -> bool {
         let only_events = self.ids.is_some()
             || self.path.is_some()
             || self.agent.is_some()
             || self.transaction.is_some()
             || self.inode.is_some()
             || self.visible_to.is_some()
-            || self.caused_by.is_some();
+            || self.causes.is_some();
         self.has_own && !only_events
     }
 
@@ -434,7 +451,12 @@ impl Plan<'_> {
         if query.visible_to.is_some_and(|agents| agents & summary.agent_visibility == 0) {
             return Some(Criterion::Visibility);
         }
-        query.keys.iter().find(|(_, key)| !may_contain(*key)).map(|(criterion, _)| *criterion)
+        if let Some((criterion, _)) = query.keys.iter().find(|(_, key)| !may_contain(*key)) {
+            return Some(*criterion);
+        }
+        let has_no_cause =
+            !query.cause_keys.is_empty() && !query.cause_keys.iter().any(|key| may_contain(*key));
+        has_no_cause.then_some(Criterion::Cause)
     }
 
     /// Whether a record is one that is asked for. Its context is decoded only if everything else is right, which
@@ -466,11 +488,13 @@ impl Plan<'_> {
         {
             return false;
         }
-        if let Some(cause) = query.caused_by
-            && record.parent_event_id() != cause
-            && !record.links().any(|link| link.cause_event_id == cause)
-        {
-            return false;
+        if let Some(causes) = &query.causes {
+            let is_cause = |id: u64| causes.binary_search(&id).is_ok();
+            if !is_cause(record.parent_event_id())
+                && !record.links().any(|link| is_cause(link.cause_event_id))
+            {
+                return false;
+            }
         }
         let asks_context = query.path.is_some()
             || query.inode.is_some()

@@ -179,14 +179,14 @@ pub struct Origin {
 }
 
 impl Origin {
-    /// Of the segment that was opened so, up to `end`; `None` where the bytes before it are too few.
-    pub fn new(opening: &SegmentOpen, end: usize, segment: &[u8]) -> Option<Self> {
+    /// Of the segment that was opened so, up to `end`, before which `bytes` stand; `None` where they are too few.
+    pub fn new(opening: &SegmentOpen, end: u64, bytes: &[u8]) -> Option<Self> {
         Some(Self {
             journal_uuid: opening.journal_uuid,
             segment_number: opening.segment_number,
             epoch: opening.epoch,
-            end: end as u64,
-            end_bytes: *segment.get(..end)?.last_chunk()?,
+            end,
+            end_bytes: *bytes.last_chunk()?,
         })
     }
 }
@@ -270,13 +270,13 @@ impl Header {
     }
 
     /// Bytes of the header and the segment's filter.
-    fn head_size(&self) -> u64 {
-        Self::SIZE as u64 + u64::from(self.filter_units) * UNIT_SIZE as u64
+    pub const fn head_size(&self) -> usize {
+        Self::SIZE + self.filter_units as usize * UNIT_SIZE
     }
 
     /// Bytes of the whole sidecar.
     fn sidecar_size(&self) -> u64 {
-        self.head_size()
+        self.head_size() as u64
             + u64::from(self.block_count) * Block::SIZE as u64
             + u64::from(self.place_count) * Place::SIZE as u64
             + u64::from(self.block_filter_units) * UNIT_SIZE as u64
@@ -312,8 +312,7 @@ impl Header {
             return Err(SidecarError::Origin { segment_number, epoch, end });
         }
         let head_size = header.head_size();
-        let filter = usize::try_from(head_size).ok().and_then(|end| bytes.get(Self::SIZE..end));
-        let filter = filter.ok_or(size(head_size))?;
+        let filter = bytes.get(Self::SIZE..head_size).ok_or(size(head_size as u64))?;
         let computed = kernel_crc32([filter]);
         if header.filter_checksum != computed {
             return Err(SidecarError::Checksum { part: "filter", found: header.filter_checksum, computed });
@@ -439,6 +438,13 @@ impl PlacesView<'_> {
         }
     }
 
+    /// The offsets of the places behind this one, in their order.
+    pub fn offsets_behind(&self, offset: usize) -> impl DoubleEndedIterator<Item = usize> {
+        let first = self.entries.partition_point(|entry| Place::decode(entry).offset as usize <= offset);
+        let behind = self.entries.get(first..).unwrap_or_default();
+        behind.iter().map(|entry| Place::decode(entry).offset as usize)
+    }
+
     /// Whether the ids grow from event to event.
     pub const fn is_ascending(&self) -> bool {
         self.is_ascending
@@ -479,16 +485,6 @@ impl<'a> Sidecar<'a> {
         let sidecar = Self::split(header, filter, body);
         sidecar.check()?;
         Ok(sidecar)
-    }
-
-    /// Reads a sidecar that was parsed before from the same bytes.
-    #[inline]
-    pub fn parsed(header: Header, bytes: &'a [u8]) -> Self {
-        let (filter, body) = bytes
-            .get(Header::SIZE..)
-            .and_then(|rest| rest.split_at_checked(header.filter_units as usize * UNIT_SIZE))
-            .unwrap_or_default();
-        Self::split(header, filter.as_chunks().0, body)
     }
 
     #[inline]
@@ -532,14 +528,54 @@ impl<'a> Sidecar<'a> {
         }
         Ok(())
     }
+}
 
-    /// The keys' and entries' bytes as a sidecar file. See [`crate::Builder::finish`].
+/// A whole sidecar with its bytes.
+#[derive(Clone, Debug)]
+pub struct OwnedSidecar {
+    header: Header,
+    bytes: Vec<u8>,
+}
+
+impl OwnedSidecar {
+    /// Takes the bytes of a sidecar, if it is of the segment that is meant.
+    ///
+    /// # Errors
+    ///
+    /// As [`Sidecar::parse`].
+    pub fn parse(bytes: Vec<u8>, origin: &Origin) -> Result<Self, SidecarError> {
+        let header = Sidecar::parse(&bytes, origin)?.header;
+        Ok(Self { header, bytes })
+    }
+
+    /// What is in it.
+    #[inline]
+    pub fn sidecar(&self) -> Sidecar<'_> {
+        let (filter, body) = self
+            .bytes
+            .get(Header::SIZE..)
+            .and_then(|rest| rest.split_at_checked(self.header.filter_units as usize * UNIT_SIZE))
+            .unwrap_or_default();
+        Sidecar::split(self.header, filter.as_chunks().0, body)
+    }
+
+    /// The header.
+    pub const fn header(&self) -> &Header {
+        &self.header
+    }
+
+    /// The bytes.
+    pub fn as_bytes(&self) -> &[u8] {
+        &self.bytes
+    }
+
+    /// The bytes that these entries make.
     pub(crate) fn encode(
         mut header: Header,
         filter: &[Unit],
         blocks: BlocksView<'_>,
         places: PlacesView<'_>,
-    ) -> Vec<u8> {
+    ) -> Self {
         header.magic = MAGIC;
         header.version = VERSION;
         header.flags = if places.is_ascending { FLAG_ASCENDING } else { 0 };
@@ -558,7 +594,7 @@ impl<'a> Sidecar<'a> {
         bytes.extend_from_slice(&header.encode());
         bytes.extend_from_slice(filter);
         body.into_iter().for_each(|part| bytes.extend_from_slice(part));
-        bytes
+        Self { header, bytes }
     }
 }
 

@@ -126,6 +126,13 @@ impl Medium for Disk {
         std::thread::available_parallelism().unwrap_or(NonZeroUsize::MIN)
     }
 
+    fn give_way(&self) {
+        // On Linux this is about the calling thread alone.
+        if let Err(error) = rustix::process::nice(19) {
+            tracing::debug!(%error, "a thread that should give way keeps its priority");
+        }
+    }
+
     fn random(&self) -> io::Result<[u8; 16]> {
         let mut bytes = [0; 16];
         // Up to 256 bytes come at once or not at all, says getrandom(2).

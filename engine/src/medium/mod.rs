@@ -81,6 +81,8 @@ pub trait Medium: Debug + Send + Sync {
     fn boot_id(&self) -> [u8; 16];
     /// The processor that the caller runs on.
     fn cpu_id(&self) -> u32;
+    /// Called by a thread whose work nobody waits for.
+    fn give_way(&self) {}
     /// How many threads may read at the same time.
     fn threads(&self) -> NonZeroUsize {
         NonZeroUsize::MIN

@@ -48,7 +48,7 @@ fn sidecar(segment: &[u8]) -> Option<Vec<u8>> {
         builder.push(offset, &record);
         end = offset + record.len();
     }
-    Some(builder.finish(&Origin::new(&opening?, end, segment)?))
+    Some(builder.finish(&Origin::new(&opening?, end as u64, &segment[..end])?).as_bytes().to_vec())
 }
 
 fn files(dir: &Path, found: &mut Vec<PathBuf>) -> std::io::Result<()> {

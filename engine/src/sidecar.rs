@@ -1,0 +1,213 @@
+//! Sidecar files: written when a segment has reached its end, and when one is found without.
+//!
+//! They are derived, so nothing waits for them and no failure to write one matters: a thread with the lowest priority does
+//! it, and what it does not come to is done after the next open. Where a journal has no threads of its own
+//! ([`crate::CommitOn::CallersThread`]), [`rebuild_sidecars`] is left to whoever wants them.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc;
+use std::thread::{self, JoinHandle};
+
+use semj_index::OwnedSidecar;
+use semj_recovery::{Effort, OpenMode, Proof};
+
+use crate::directory;
+use crate::error::Error;
+use crate::medium::{Disk, Map, Medium};
+use crate::open;
+use crate::segment::Segment;
+use crate::segment_index;
+
+/// The map of a segment's sidecar. Without one things only take longer.
+pub(crate) fn map(medium: &dyn Medium, segment: &Path) -> Option<Box<dyn Map>> {
+    medium.open(&directory::sidecar(segment), false).and_then(|file| file.map()).ok()
+}
+
+/// Writes a sidecar, in place of one that is there. It need not be durable: a torn one is not taken for a whole one.
+fn write(medium: &dyn Medium, segment: &Path, sidecar: &OwnedSidecar) -> Result<PathBuf, Error> {
+    let (path, unfinished) = (directory::sidecar(segment), directory::unfinished_sidecar(segment));
+    let bytes = sidecar.as_bytes();
+    let file = medium.create(&unfinished, bytes.len() as u64).map_err(Error::io("create", &unfinished))?;
+    let written = file.write_at(0, bytes).map_err(Error::io("write", &unfinished));
+    let named =
+        written.and_then(|()| medium.rename(&unfinished, &path).map_err(Error::io("rename", &unfinished)));
+    match named {
+        Ok(()) => Ok(path),
+        Err(error) => {
+            // What can't be removed is removed by the next open.
+            drop(medium.remove(&unfinished));
+            Err(error)
+        }
+    }
+}
+
+/// Writes the sidecar of a segment that has reached its end, unless there is one.
+fn write_missing(medium: &dyn Medium, segment: &Segment) -> Result<(), Error> {
+    if !segment.is_whole() || segment.index().has_file(segment) {
+        return Ok(());
+    }
+    let sidecar = segment.index().finish(segment)?;
+    write(medium, segment.path(), &sidecar)?;
+    if let Some(map) = map(medium, segment.path()) {
+        segment.index().written(map);
+    }
+    tracing::debug!(segment = segment.number(), bytes = sidecar.as_bytes().len(), "sidecar written");
+    Ok(())
+}
+
+/// Removes sidecars whose segments are gone.
+fn remove_orphans(medium: &dyn Medium, dir: &Path) -> Result<(), Error> {
+    let names = medium.list(dir).map_err(Error::io("list", dir))?;
+    let segments = directory::segments(names.clone());
+    for name in names.iter().filter(|name| directory::is_orphan(name, &segments)) {
+        let path = dir.join(name);
+        medium.remove(&path).map_err(Error::io("remove", &path))?;
+    }
+    Ok(())
+}
+
+/// Writes sidecars on a thread of its own.
+#[derive(Debug)]
+pub(crate) struct Indexer {
+    thread: JoinHandle<()>,
+    queue: mpsc::Sender<Arc<Segment>>,
+    is_ending: Arc<AtomicBool>,
+}
+
+impl Indexer {
+    /// Begins with these segments, which have reached their ends.
+    pub(crate) fn start(
+        medium: Arc<dyn Medium>,
+        dir: PathBuf,
+        segments: impl IntoIterator<Item = Arc<Segment>>,
+    ) -> Result<Self, Error> {
+        let (queue, wanted) = mpsc::channel();
+        for segment in segments {
+            // The other end is in this function.
+            drop(queue.send(segment));
+        }
+        let is_ending = Arc::new(AtomicBool::new(false));
+        let ends = Arc::clone(&is_ending);
+        let of = dir.clone();
+        let run = move || {
+            medium.give_way();
+            if let Err(error) = remove_orphans(&*medium, &of) {
+                tracing::warn!(%error, "sidecars of segments that are gone were not removed");
+            }
+            for segment in wanted {
+                if ends.load(Ordering::Relaxed) {
+                    break;
+                }
+                if let Err(error) = write_missing(&*medium, &segment) {
+                    tracing::warn!(segment = segment.number(), %error, "sidecar not written");
+                }
+            }
+        };
+        let thread = thread::Builder::new().name("semj-indexing".to_owned()).spawn(run);
+        let thread = thread.map_err(Error::io("start a thread for", &dir))?;
+        Ok(Self { thread, queue, is_ending })
+    }
+
+    /// A segment has reached its end.
+    pub(crate) fn push(&self, segment: Arc<Segment>) {
+        // If the thread has ended in a panic, there are no sidecars.
+        drop(self.queue.send(segment));
+    }
+
+    /// Ends when the segment is done that is worked on.
+    pub(crate) fn end(self) {
+        self.is_ending.store(true, Ordering::Relaxed);
+        drop(self.queue);
+        drop(self.thread.join());
+    }
+}
+
+/// What became of a segment's sidecar.
+#[derive(Debug)]
+#[non_exhaustive]
+pub struct SidecarReport {
+    /// The segment's file.
+    pub segment: PathBuf,
+    /// Bytes of the segment up to its end.
+    pub segment_size: u64,
+    /// Bytes of the sidecar; 0 where there is none.
+    pub sidecar_size: u64,
+    /// What it is.
+    pub state: SidecarState,
+}
+
+/// What a segment's sidecar is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum SidecarState {
+    /// Made from the segment and written.
+    Written,
+    /// What the segment makes.
+    Right,
+    /// Not there.
+    Missing,
+    /// Damaged, of another state of the segment, or not what the segment makes.
+    Wrong,
+    /// The segment has not reached its end, or is damaged: there has to be none.
+    None,
+}
+
+/// Makes the sidecars of a journal's segments anew, whatever there is. The journal may be in use: the segment that is
+/// written has none until it is full.
+///
+/// # Errors
+///
+/// No journal there, damage, an I/O error.
+pub fn rebuild_sidecars(dir: impl AsRef<Path>) -> Result<Vec<SidecarReport>, Error> {
+    each(&Disk, dir.as_ref(), |medium, path, sidecar| {
+        write(medium, path, sidecar)?;
+        Ok(SidecarState::Written)
+    })
+}
+
+/// Holds the sidecars of a journal's segments against the segments. Changes nothing.
+///
+/// # Errors
+///
+/// No journal there, damage, an I/O error.
+pub fn verify_sidecars(dir: impl AsRef<Path>) -> Result<Vec<SidecarReport>, Error> {
+    each(&Disk, dir.as_ref(), |medium, path, sidecar| {
+        Ok(match map(medium, path) {
+            None => SidecarState::Missing,
+            Some(found) if found.bytes(0..found.size()) == sidecar.as_bytes() => SidecarState::Right,
+            Some(_) => SidecarState::Wrong,
+        })
+    })
+}
+
+fn each(
+    medium: &dyn Medium,
+    dir: &Path,
+    mut act: impl FnMut(&dyn Medium, &Path, &OwnedSidecar) -> Result<SidecarState, Error>,
+) -> Result<Vec<SidecarReport>, Error> {
+    let effort = Effort { proof: Proof::Newest, threads: medium.threads() };
+    let found = open::examine_dir(medium, dir, OpenMode::Strict, effort)?.accepted(dir)?.of_some(dir)?;
+    let newest_is_final = found.report.segments.last().is_some_and(|segment| segment.is_sealed);
+    let segments = found.into_segments(medium, dir)?;
+    let finals = if newest_is_final { segments.len() } else { segments.len().saturating_sub(1) };
+    let mut reports = Vec::with_capacity(segments.len());
+    for (place, segment) in segments.iter().enumerate() {
+        let mut report = SidecarReport {
+            segment: segment.path().to_owned(),
+            segment_size: segment.end() as u64,
+            sidecar_size: 0,
+            state: SidecarState::None,
+        };
+        if place < finals && segment.is_whole() {
+            let sidecar = segment_index::make(segment)?;
+            report.state = act(medium, segment.path(), &sidecar)?;
+            if report.state != SidecarState::Missing {
+                report.sidecar_size = sidecar.as_bytes().len() as u64;
+            }
+        }
+        reports.push(report);
+    }
+    Ok(reports)
+}
