@@ -8,7 +8,7 @@ use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_m
 use semj::format::checksum::kernel_crc32;
 use semj::format::{Context, Draft, DraftContext, EventHeader};
 use semj::medium::{Disk, Medium};
-use semj::{Event, EventType, Journal, Options};
+use semj::{Event, EventType, Journal, Options, SyncPolicy};
 use semj_bench::payload::Payloads;
 use semj_bench::process::Scratch;
 use semj_sha256::{digest_many, one_by_one};
@@ -21,8 +21,11 @@ fn emission(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("emit");
     for size in PAYLOADS {
         let scratch = Scratch::new(None, 4 << 30).unwrap();
-        let options =
-            Options { commit_interval: Duration::from_secs(3600), sync_interval: None, ..Options::default() };
+        let options = Options {
+            commit_interval: Duration::from_secs(3600),
+            sync_policy: SyncPolicy::None,
+            ..Options::default()
+        };
         let journal = Journal::open(scratch.join("journal"), options).unwrap();
         let payloads = Payloads::new(size);
         // A stretch that stays in the processor's cache.
