@@ -265,6 +265,18 @@ fn sync(args: &Args, limits: &mut Limits) -> Result<()> {
         file.write_all_at(&page, at * 4096 % WRITTEN_SPACE as u64)?;
         file.sync_data()
     })?;
+    for (name, syncs_map) in [("msync", true), ("fdatasync", false)] {
+        let file = written(&format!("mapped-{name}"))?;
+        // SAFETY: the file is this function's, and nobody makes it shorter.
+        let mut map = unsafe { memmap2::MmapMut::map_mut(&file)? };
+        measure(&format!("512 B stored into a map of written space + {name}"), &mut |at| {
+            let start = (at * 512) as usize % WRITTEN_SPACE;
+            if let Some(bytes) = map.get_mut(start..start + 512) {
+                bytes.copy_from_slice(&small);
+            }
+            if syncs_map { map.flush_range(start, 512) } else { file.sync_data() }
+        })?;
+    }
     drop(written("direct")?);
     let file = open("direct", OFlags::DIRECT | OFlags::DSYNC)?;
     let memory = vec![0x5A; 2 * 4096];
