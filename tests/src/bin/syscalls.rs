@@ -5,46 +5,69 @@
 //! cargo run -p semj-tests --release --bin syscalls [-- --short]
 //! ```
 //!
-//! Two lives: a new journal (events, batches, syncs, a rotation, a close), and one that recovers a torn tail first.
-//! For each call that touches the disk, for every n: the process is killed at the n-th call; the n-th call fails with EIO,
-//! or with ENOSPC; all calls from the n-th on fail so. A life that does not end in time is a failure too. Needs strace.
+//! Four lives: a new journal (events, batches, syncs, a rotation, a close), the same on one thread, one that recovers a torn
+//! tail first, and one that takes the segments behind damage out. For each call that touches the journal's directory, for every n: the process
+//! is killed at the n-th call; the n-th call fails with EIO, or with ENOSPC; all calls from the n-th on fail so. A writer
+//! that meets a failure goes on trying, and then opens the journal again in the same process. A life that does not end in
+//! time, panics, or does not meet its fault is a failure too. Needs strace.
 //!
 //! `--short` takes only some of the n: the first four of each call, then every seventh.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File};
 use std::io::{self, Write as _};
+use std::os::unix::process::{CommandExt as _, ExitStatusExt as _};
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode, Stdio};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-use semj::{Error, Event, EventType, Journal, Options};
+use rustix::process::{Pid, Signal, kill_process_group};
+use semj::{CommitOn, Error, Event, EventType, Journal, OpenMode, Options, Reader};
 
-/// The calls that are let fail. A call that a life does not make is left out by itself.
-const CALLS: [&str; 13] = [
+/// The calls that are let fail. One that a life or this kernel does not make is left out by itself.
+const CALLS: [&str; 21] = [
     "fsync",
     "fdatasync",
+    "msync",
     "pwrite64",
     "fallocate",
-    "rename",
-    "unlink",
     "ftruncate",
+    "rename",
+    "renameat",
+    "renameat2",
+    "unlink",
+    "unlinkat",
     "mkdir",
+    "mkdirat",
     "openat",
     "getdents64",
     "mmap",
     "pread64",
     "flock",
+    "fstat",
+    "newfstatat",
+    "statx",
 ];
+/// Of these an error must come to the writer's ears: without them nothing is durable.
+const NEVER_PASSED_OVER: [&str; 6] = ["fsync", "fdatasync", "pwrite64", "fallocate", "ftruncate", "rename"];
 const FAULTS: [&str; 5] = ["signal=SIGKILL", "error=EIO", "error=EIO+", "error=ENOSPC", "error=ENOSPC+"];
+const LIVES: [&str; 4] = ["new", "1 thread", "torn", "damaged"];
+const ONE_THREAD: usize = 1;
 /// A life takes some milliseconds; with strace, and on a busy machine, some hundred.
 const DEADLINE: Duration = Duration::from_secs(30);
+/// A writer's status if it could not open the journal in the end.
+const NOT_OPEN: u8 = 3;
 
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     match arguments.iter().map(String::as_str).collect::<Vec<_>>()[..] {
-        ["live", dir, acknowledged] => live(Path::new(dir), Path::new(acknowledged)),
+        ["live", commit_on, dir, notes] => {
+            let commit_on =
+                if commit_on == LIVES[ONE_THREAD] { CommitOn::CallersThread } else { CommitOn::OwnThread };
+            live(commit_on, Path::new(dir), Path::new(notes))
+        }
         [] => report(sweep(false)),
         ["--short"] => report(sweep(true)),
         _ => {
@@ -67,9 +90,14 @@ fn report(result: io::Result<bool>) -> ExitCode {
 
 fn options() -> Options {
     Options {
+        // The damaged journal's; the others are whole but for their end, which makes no difference.
+        mode: OpenMode::PointInTime,
         segment_size: 256 << 10,
         buffer_events: 64,
         watermark_interval: Duration::ZERO,
+        // Nothing by the clock: the n-th call is the same each time.
+        sync_interval: None,
+        commit_interval: Duration::from_secs(3600),
         ..Options::default()
     }
 }
@@ -81,39 +109,50 @@ fn payload(id: u64) -> Vec<u8> {
 
 // The writer ---------------------------------------------------------------------------------------------------
 
-/// A life of a writer. It writes down what was acknowledged: `ack ID` after a sync, `batch FIRST END`, and `fail` when
-/// something was refused. After that it goes on trying, because nothing may be acknowledged any more.
-fn live(dir: &Path, acknowledged: &Path) -> ExitCode {
-    let Ok(mut notes) = File::options().create(true).append(true).open(acknowledged) else {
+/// A life of a writer. It writes down what happens: `open EPOCH`, `ack ID` after a sync, `batch FIRST END`, and `fail` when
+/// something was refused. After that it goes on trying, because nothing may be acknowledged any more, until it opens the
+/// journal again.
+fn live(commit_on: CommitOn, dir: &Path, notes: &Path) -> ExitCode {
+    let Ok(mut notes) = File::options().create(true).append(true).open(notes) else {
         return ExitCode::FAILURE;
     };
-    let mut note = |text: String| {
-        // Lost notes only make the check weaker.
-        let _: io::Result<()> = notes.write_all(text.as_bytes());
-    };
-    let journal = match Journal::open(dir, options()) {
-        Ok(journal) => journal,
-        Err(error) => {
-            note(format!("fail open {error}\n"));
-            return ExitCode::from(3);
+    let mut was_open = false;
+    for _ in 0..2 {
+        let mut has_failed = false;
+        let mut note = |text: String| {
+            has_failed |= text.starts_with("fail");
+            // Lost notes only make the check weaker.
+            let _: io::Result<()> = notes.write_all(text.as_bytes());
+        };
+        match Journal::open(dir, Options { commit_on, ..options() }) {
+            Ok(journal) => write(journal, &mut note),
+            Err(error) => note(format!("fail open {error}\n")),
         }
-    };
+        was_open = !has_failed;
+        if was_open {
+            break;
+        }
+    }
+    if was_open { ExitCode::SUCCESS } else { ExitCode::from(NOT_OPEN) }
+}
+
+fn write(journal: Journal, note: &mut impl FnMut(String)) {
+    note(format!("open {}\n", journal.stats().epoch));
     let mut next = journal.stats().last_emitted_id + 1;
     for step in 0..12u64 {
-        let mut emitted = Ok(());
-        if step % 3 == 1 {
+        let emitted = if step % 3 == 1 {
             let payloads: Vec<_> = (next..next + 4).map(payload).collect();
             let events: Vec<_> =
                 payloads.iter().map(|payload| Event::new(EventType::GRAPH_QUERY).payload(payload)).collect();
-            emitted = journal.emit_batch(&events).map(|ids| {
+            journal.emit_batch(&events).map(|ids| {
                 note(format!("batch {} {}\n", ids.start, ids.end));
                 next = ids.end;
-            });
+            })
         } else {
             let payload = payload(next);
             let event = Event::new(EventType::FILESYSTEM_WRITE).payload(&payload);
-            emitted = emitted.and(journal.emit(&event).map(|id| next = id + 1));
-        }
+            journal.emit(&event).map(|id| next = id + 1)
+        };
         let done = emitted.and_then(|()| if step == 7 { journal.rotate() } else { journal.sync() });
         note(match done {
             Ok(()) => format!("ack {}\n", next - 1),
@@ -125,7 +164,6 @@ fn live(dir: &Path, acknowledged: &Path) -> ExitCode {
         Ok(_) => format!("ack {last}\n"),
         Err(error) => format!("fail close {error}\n"),
     });
-    ExitCode::SUCCESS
 }
 
 // The sweep ----------------------------------------------------------------------------------------------------
@@ -137,88 +175,167 @@ struct Case {
     n: usize,
 }
 
+/// What came of the cases of one call.
+#[derive(Clone, Copy, Default)]
+struct Tally {
+    calls: [usize; LIVES.len()],
+    runs: usize,
+    violations: usize,
+}
+
 fn sweep(is_short: bool) -> io::Result<bool> {
     if !Command::new("strace").arg("-V").stdout(Stdio::null()).status().is_ok_and(|status| status.success()) {
-        return Err(io::Error::other("strace is needed and was not found"));
+        return Err(io::Error::other("strace is needed and was not found (Debian: apt-get install strace)"));
     }
     let scratch = tempfile::tempdir()?;
-    let lives = [None, Some(torn_journal(scratch.path())?)];
+    let bases = [None, None, Some(torn_journal(scratch.path())?), Some(damaged_journal(scratch.path())?)];
+    let mut tallies: BTreeMap<&str, Tally> = BTreeMap::new();
     let mut cases = Vec::new();
-    let mut counts = vec![[0; 2]; CALLS.len()];
-    for (life, base) in lives.iter().enumerate() {
-        for (call, count) in CALLS.iter().zip(&mut counts) {
-            let dir = place(scratch.path(), &format!("count-{life}-{call}"), base.as_deref())?;
-            count[life] = calls(&dir, call)?;
-            for n in 1..=count[life] {
-                if is_short && n > 4 && n % 7 != 0 {
+    for (life, base) in bases.iter().enumerate() {
+        let calls = calls(&place(scratch.path(), "count", base.as_deref())?, life)?;
+        for (call, Calls { places, startup }) in calls {
+            if places.is_empty() {
+                continue;
+            }
+            let tally = tallies.entry(call).or_default();
+            tally.calls[life] = places.len();
+            for (i, n) in places.into_iter().enumerate() {
+                if is_short && i >= 4 && i % 7 != 6 {
                     continue;
                 }
-                cases.extend(FAULTS.iter().map(|fault| Case { life, call, fault, n }));
+                for fault in FAULTS {
+                    let breaks_startup = if fault.ends_with('+') {
+                        startup.iter().any(|s| *s >= n)
+                    } else {
+                        startup.contains(&n)
+                    };
+                    if !breaks_startup {
+                        tally.runs += 1;
+                        cases.push(Case { life, call, fault, n });
+                    }
+                }
             }
         }
     }
     let started = Instant::now();
     let next = AtomicUsize::new(0);
-    let violations: Mutex<Vec<String>> = Mutex::new(Vec::new());
+    let violations: Mutex<Vec<(&str, String)>> = Mutex::new(Vec::new());
     let threads = std::thread::available_parallelism().map_or(1, usize::from);
     std::thread::scope(|scope| {
         for _ in 0..threads {
             scope.spawn(|| {
                 while let Some(case) = cases.get(next.fetch_add(1, Ordering::Relaxed)) {
-                    let name = format!("{}-{}-{}-{}", case.life, case.call, case.fault, case.n);
-                    let result = place(scratch.path(), &name, lives[case.life].as_deref())
+                    let name = format!("{}-{}-{}-{}", LIVES[case.life], case.call, case.fault, case.n);
+                    let result = place(scratch.path(), &name, bases[case.life].as_deref())
                         .map_err(|error| error.to_string())
                         .and_then(|dir| run(&dir, case));
                     if let Err(what) = result {
-                        let life = ["a new journal", "a torn journal"][case.life];
-                        let text = format!("{life}: {} {} at {}: {what}", case.call, case.fault, case.n);
-                        violations.lock().unwrap_or_else(std::sync::PoisonError::into_inner).push(text);
+                        let text = format!(
+                            "the {} journal, {}:{}:when={}: {what}",
+                            LIVES[case.life], case.call, case.fault, case.n
+                        );
+                        let mut violations =
+                            violations.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+                        violations.push((case.call, text));
                     }
                 }
             });
         }
     });
-    println!("{:<12} {:>12} {:>14}", "call", "new journal", "torn journal");
-    for (call, [new, torn]) in CALLS.iter().zip(&counts) {
-        println!("{call:<12} {new:>12} {torn:>14}");
-    }
     let violations = violations.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner);
-    violations.iter().for_each(|violation| println!("VIOLATION {violation}"));
+    for (call, text) in &violations {
+        println!("VIOLATION {text}");
+        tallies.entry(call).or_default().violations += 1;
+    }
+    let row = |call: &str, cells: &[String]| {
+        println!("{call:<12}{}", cells.iter().map(|cell| format!("{cell:>11}")).collect::<String>());
+    };
+    row("call", &LIVES.into_iter().chain(["runs", "violations"]).map(str::to_owned).collect::<Vec<_>>());
+    for (call, Tally { calls, runs, violations }) in tallies {
+        row(call, &calls.into_iter().chain([runs, violations]).map(|n| n.to_string()).collect::<Vec<_>>());
+    }
     println!(
-        "{} lives, {} faults each ({}): {} violations, {:.0} s",
+        "{} runs, {} faults at {}: {} violations, {:.0} s",
         cases.len(),
         FAULTS.len(),
-        if is_short { "some n of each call" } else { "every n of each call" },
+        if is_short { "the first four of each call and every seventh" } else { "every call" },
         violations.len(),
         started.elapsed().as_secs_f64()
     );
     Ok(violations.is_empty())
 }
 
+fn failed(error: Error) -> io::Error {
+    io::Error::other(error.to_string())
+}
+
+/// Emits events with the next ids and makes them durable.
+fn emit(journal: &Journal, count: u64) -> io::Result<()> {
+    let last = journal.stats().last_emitted_id;
+    for id in last + 1..=last + count {
+        let payload = payload(id);
+        journal.emit(&Event::new(EventType::FILESYSTEM_WRITE).payload(&payload)).map_err(failed)?;
+    }
+    journal.sync().map_err(failed)
+}
+
+/// The segments of a journal, oldest first.
+fn segments(dir: &Path) -> io::Result<Vec<PathBuf>> {
+    let mut paths = Vec::new();
+    for entry in fs::read_dir(dir)? {
+        paths.push(entry?.path());
+    }
+    paths.retain(|path| path.extension().is_some_and(|extension| extension == "semj"));
+    paths.sort();
+    Ok(paths)
+}
+
 /// A journal whose process died: some events acknowledged, and half a group behind them.
 fn torn_journal(scratch: &Path) -> io::Result<PathBuf> {
     let (live, torn) = (scratch.join("live"), scratch.join("torn"));
-    let failed = |error: Error| io::Error::other(error.to_string());
     let journal = Journal::open(&live, options()).map_err(failed)?;
-    for id in 1..=6 {
-        journal.emit(&Event::new(EventType::FILESYSTEM_WRITE).payload(&payload(id))).map_err(failed)?;
-    }
-    journal.sync().map_err(failed)?;
+    emit(&journal, 6)?;
     copy(&live, &torn)?;
-    fs::write(torn.join("acknowledged"), "ack 6\n")?;
+    fs::write(torn.join("notes"), "open 1\nack 6\n")?;
     // A segment whose creation was cut short, which the next writer removes.
     fs::write(torn.join("0000000002-00000000000000000007.semj.tmp"), [0; 512])?;
-    for entry in fs::read_dir(&torn)? {
-        let path = entry?.path();
-        if path.extension().is_some_and(|extension| extension == "semj") {
-            let mut bytes = fs::read(&path)?;
-            let end = bytes.iter().rposition(|byte| *byte != 0).map_or(0, |last| last + 1);
-            // The beginning of a record that was never finished.
-            bytes[end + 8..end + 72].fill(0x5A);
-            fs::write(&path, bytes)?;
-        }
+    for path in segments(&torn)? {
+        let mut bytes = fs::read(&path)?;
+        let end = bytes.iter().rposition(|byte| *byte != 0).map_or(0, |last| last + 1);
+        // The beginning of a record that was never finished.
+        bytes[end + 8..end + 72].fill(0x5A);
+        fs::write(&path, bytes)?;
     }
     Ok(torn)
+}
+
+/// A closed journal of four segments with damage in the second one. What stands before it was acknowledged and stays.
+fn damaged_journal(scratch: &Path) -> io::Result<PathBuf> {
+    let dir = scratch.join("damaged");
+    let journal = Journal::open(&dir, options()).map_err(failed)?;
+    for _ in 0..3 {
+        for _ in 0..4 {
+            emit(&journal, 5)?;
+        }
+        journal.rotate().map_err(failed)?;
+    }
+    emit(&journal, 5)?;
+    journal.close().map_err(failed)?;
+    if let Some(path) = segments(&dir)?.get(1) {
+        let mut bytes = fs::read(path)?;
+        let end = bytes.iter().rposition(|byte| *byte != 0).map_or(0, |last| last + 1);
+        bytes[end / 2] ^= 0x10;
+        fs::write(path, bytes)?;
+    }
+    let kept = Reader::open(&dir, OpenMode::PointInTime).map_err(failed)?.report().events();
+    if !(20..40).contains(&kept) {
+        return Err(io::Error::other(format!(
+            "{kept} events before the damage, which was to be in the second segment"
+        )));
+    }
+    // The ids of what is lost are not given again.
+    fs::write(dir.join("notes"), format!("open 1\nack {kept}\ngap {kept}\n"))?;
+    Ok(dir)
 }
 
 fn copy(from: &Path, to: &Path) -> io::Result<()> {
@@ -237,32 +354,65 @@ fn place(scratch: &Path, name: &str, base: Option<&Path>) -> io::Result<PathBuf>
     fs::create_dir_all(&dir)?;
     if let Some(base) = base {
         copy(base, &dir.join("journal"))?;
-        fs::rename(dir.join("journal/acknowledged"), dir.join("acknowledged"))?;
+        fs::rename(dir.join("journal/notes"), dir.join("notes"))?;
     }
     Ok(dir)
 }
 
-fn strace(dir: &Path, call: &str, inject: Option<&str>) -> io::Result<Command> {
+fn strace(dir: &Path, life: usize, calls: &str, inject: Option<&str>) -> io::Result<Command> {
     let mut command = Command::new("strace");
-    command.args(["-f", "-qq", "-o"]).arg(dir.join("trace")).arg(format!("--trace={call}"));
+    command.args(["-f", "-y", "-qq", "-o"]).arg(dir.join("trace")).arg(format!("--trace={calls}"));
     if let Some(inject) = inject {
-        command.arg(format!("--inject={call}:{inject}"));
+        command.arg(format!("--inject={inject}"));
     }
-    command.arg(std::env::current_exe()?).arg("live").arg(dir.join("journal")).arg(dir.join("acknowledged"));
-    command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+    command.arg(std::env::current_exe()?).args(["live", LIVES[life]]);
+    command.arg(dir.join("journal")).arg(dir.join("notes"));
+    command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).process_group(0);
     Ok(command)
 }
 
-/// How often a life makes a call, in the thread that makes it most often: strace counts for each thread.
-fn calls(dir: &Path, call: &str) -> io::Result<usize> {
-    strace(dir, call, None)?.status()?;
+/// The calls of one kind that a life makes, by their numbers in the threads that make them, because strace counts for each
+/// thread.
+#[derive(Default)]
+struct Calls {
+    /// Those about the journal.
+    places: BTreeSet<usize>,
+    /// Those by which the program is loaded. Where they have the number of another thread's call, a fault would meet them
+    /// first and there would be no life; with one thread they have numbers of their own.
+    startup: BTreeSet<usize>,
+}
+
+fn calls(dir: &Path, life: usize) -> io::Result<BTreeMap<&'static str, Calls>> {
+    // A call that this machine does not have is no error with a question mark.
+    let status = strace(dir, life, &CALLS.map(|call| format!("?{call}")).join(","), None)?.status()?;
+    if !status.success() {
+        return Err(io::Error::other(format!(
+            "a life without a fault fails, or strace may not trace: {status}"
+        )));
+    }
     let trace = fs::read_to_string(dir.join("trace"))?;
-    let mut threads = std::collections::BTreeMap::new();
-    for line in trace.lines().filter(|line| line.contains(&format!(" {call}("))) {
-        *threads.entry(line.split(' ').next()).or_insert(0) += 1;
+    let journal = dir.join("journal");
+    let journal = journal.to_string_lossy();
+    let mut has_begun = false;
+    let mut counts: BTreeMap<(&str, &str), usize> = BTreeMap::new();
+    let mut calls: BTreeMap<_, Calls> = BTreeMap::new();
+    for line in trace.lines() {
+        let Some((thread, rest)) = line.split_once(' ') else { continue };
+        let Some((name, _)) = rest.trim_start().split_once('(') else { continue };
+        let Some(call) = CALLS.into_iter().find(|call| *call == name) else { continue };
+        let n = counts.entry((thread, call)).or_default();
+        *n += 1;
+        let is_about_it = rest.contains(&*journal);
+        has_begun |= is_about_it;
+        let calls = calls.entry(call).or_default();
+        if is_about_it {
+            calls.places.insert(*n);
+        } else if !has_begun {
+            calls.startup.insert(*n);
+        }
     }
     fs::remove_dir_all(dir)?;
-    Ok(threads.into_values().max().unwrap_or(0))
+    Ok(calls)
 }
 
 /// One life with one fault, and what is recovered after it.
@@ -272,87 +422,118 @@ fn run(dir: &Path, case: &Case) -> Result<(), String> {
         None => (case.fault, ""),
     };
     let text = |error: io::Error| error.to_string();
-    let inject = format!("{fault}:when={}{each}", case.n);
-    let mut child = strace(dir, case.call, Some(&inject)).map_err(text)?.spawn().map_err(text)?;
+    let inject = format!("{}:{fault}:when={}{each}", case.call, case.n);
+    let mut child = strace(dir, case.life, case.call, Some(&inject)).map_err(text)?.spawn().map_err(text)?;
     let started = Instant::now();
-    while child.try_wait().map_err(text)?.is_none() {
+    let status = loop {
+        if let Some(status) = child.try_wait().map_err(text)? {
+            break status;
+        }
         if started.elapsed() > DEADLINE {
-            // The traced process goes with strace.
-            drop(child.kill());
-            drop(child.wait());
+            // What strace traces would outlive it.
+            if let Some(group) = i32::try_from(child.id()).ok().and_then(Pid::from_raw) {
+                kill_process_group(group, Signal::KILL).map_err(|error| error.to_string())?;
+            }
+            child.wait().map_err(text)?;
             return Err("it hangs".into());
         }
         std::thread::sleep(Duration::from_millis(2));
+    };
+    // strace ends as the writer did.
+    let was_met = if fault == "signal=SIGKILL" {
+        status.signal() == Some(Signal::KILL.as_raw())
+    } else if [Some(0), Some(i32::from(NOT_OPEN))].contains(&status.code()) {
+        fs::read_to_string(dir.join("trace")).map_err(text)?.contains("(INJECTED)")
+    } else {
+        return Err(format!("the writer ended with {status}"));
+    };
+    if !was_met {
+        return Err(format!("the fault was not met ({status})"));
     }
-    check(dir)?;
+    let notes = notes(dir)?;
+    if fault != "signal=SIGKILL" && NEVER_PASSED_OVER.contains(&case.call) && !notes.tells_of_failure {
+        return Err("I10: the error was passed over".into());
+    }
+    check(dir, notes)?;
     fs::remove_dir_all(dir).map_err(text)
 }
 
-/// What was acknowledged, by the writer's notes.
+/// What happened, by the writer's notes.
 #[derive(Default)]
 struct Notes {
     acknowledged: u64,
     batches: Vec<(u64, u64)>,
+    epochs: Vec<u64>,
+    /// The id behind which some are missing for good.
+    gap: Option<u64>,
+    tells_of_failure: bool,
 }
 
 fn notes(dir: &Path) -> Result<Notes, String> {
     let mut notes = Notes::default();
     let mut has_failed = false;
     // The last line may be cut where the process was killed; what it says was not said then.
-    let text = fs::read_to_string(dir.join("acknowledged")).unwrap_or_default();
-    let whole = text.rfind('\n').map_or("", |end| &text[..end]);
-    for line in whole.lines() {
+    let text = fs::read_to_string(dir.join("notes")).unwrap_or_default();
+    for line in text.split_inclusive('\n').filter_map(|line| line.strip_suffix('\n')) {
         let mut words = line.split(' ');
-        let number = |words: &mut std::str::Split<'_, char>| words.next().and_then(|word| word.parse().ok());
+        let number = |words: &mut std::str::Split<'_, char>| {
+            words.next().and_then(|word| word.parse().ok()).ok_or(format!("a note that is none: {line}"))
+        };
         match words.next() {
+            Some("open") => {
+                has_failed = false;
+                notes.epochs.push(number(&mut words)?);
+            }
             Some("ack") if has_failed => return Err(format!("I10: \"{line}\" after a failure")),
-            Some("ack") => notes.acknowledged = number(&mut words).unwrap_or(0),
-            Some("batch") => notes.batches.extend(number(&mut words).zip(number(&mut words))),
-            Some("fail") => has_failed = true,
+            Some("ack") => notes.acknowledged = number(&mut words)?,
+            Some("batch") => notes.batches.push((number(&mut words)?, number(&mut words)?)),
+            Some("gap") => notes.gap = Some(number(&mut words)?),
+            Some("fail") => {
+                has_failed = true;
+                notes.tells_of_failure = true;
+            }
             _ => return Err(format!("a note that is none: {line}")),
         }
     }
     Ok(notes)
 }
 
-fn check(dir: &Path) -> Result<(), String> {
-    let notes = notes(dir)?;
+fn check(dir: &Path, mut notes: Notes) -> Result<(), String> {
     let dir = dir.join("journal");
-    if notes.acknowledged == 0 && !dir.exists() {
-        return Ok(());
-    }
     let open = || Journal::open(&dir, options()).map_err(|error| format!("I1: it can't be opened: {error}"));
     let journal = open()?;
-    let recovered = events(&journal)?;
+    let recovered = last_event(&journal, notes.gap)?;
     if recovered < notes.acknowledged {
-        return Err(format!("I1: {} events were acknowledged, {recovered} are there", notes.acknowledged));
+        return Err(format!("I1: {} was acknowledged, {recovered} is the last", notes.acknowledged));
     }
-    if let Some((first, end)) =
-        notes.batches.iter().find(|(first, end)| *first <= recovered && recovered + 1 < *end)
-    {
+    notes.epochs.push(journal.stats().epoch);
+    if !notes.epochs.is_sorted_by(|before, after| before < after) {
+        return Err(format!("I6: epochs {:?}", notes.epochs));
+    }
+    // Ids of a batch that is gone as a whole may be given again.
+    let last_with_id = |id| notes.batches.iter().rev().find(|(first, end)| (*first..*end).contains(&id));
+    if let Some((first, end)) = last_with_id(recovered).filter(|(_, end)| recovered + 1 < *end) {
         return Err(format!("I2: of the batch {first}..{end} only events up to {recovered} are there"));
     }
-    let go_on = |journal: &Journal, id: u64| -> Result<(), Error> {
-        journal.emit(&Event::new(EventType::FILESYSTEM_WRITE).payload(&payload(id)))?;
-        journal.sync()
-    };
-    go_on(&journal, recovered + 1).map_err(|error| format!("it does not go on: {error}"))?;
+    let next = journal.stats().last_emitted_id + 1;
+    emit(&journal, 1).map_err(|error| format!("it does not go on: {error}"))?;
     journal.close().map_err(|error| format!("it can't be closed: {error}"))?;
-    match events(&open()?)? {
-        again if again == recovered + 1 => Ok(()),
-        again => Err(format!("I4: {} events were there, then {again}", recovered + 1)),
+    match last_event(&open()?, notes.gap)? {
+        again if again == next => Ok(()),
+        again => Err(format!("I4: {next} was the last event, then {again}")),
     }
 }
 
-/// How many events there are, each as it was emitted and in its place.
-fn events(journal: &Journal) -> Result<u64, String> {
+/// The last event's id. Each must be as it was emitted and follow the one before, but for a gap that is known.
+fn last_event(journal: &Journal, gap: Option<u64>) -> Result<u64, String> {
     let mut last = 0;
     for record in journal.reader().iter(..) {
         let record = record.map_err(|error| error.to_string())?;
-        last += 1;
-        if record.event_id() != last {
-            return Err(format!("I2: event {} stands in place {last}", record.event_id()));
+        let id = record.event_id();
+        if id != last + 1 && (gap != Some(last) || id <= last) {
+            return Err(format!("I2: event {id} follows {last}"));
         }
+        last = id;
         if record.payload() != payload(last) {
             return Err(format!("I3: event {last} is not what was emitted"));
         }
