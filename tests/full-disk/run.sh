@@ -1,11 +1,19 @@
 #!/usr/bin/env bash
-# Fills a small disk with a journal, in memory and on ext4 on a loop device: the import must end with an error that says
-# so and names the file, what was kept must verify, and with room again it must go on.
+# Fills a small disk with a journal, in memory and on ext4 on a loop device: whoever writes must get an error that says so
+# and names the file, what was acknowledged must stay, opening must be refused while there is no room and change nothing,
+# and with room again it must go on. First a writer and a recovery in tests/src/bin/full_disk.rs, then an import.
 #
-#   sudo tests/full-disk/run.sh [PROGRAM]        PROGRAM: target/release/semj
+#   sudo tests/full-disk/run.sh [PROGRAMS]       PROGRAMS: target/release, with semj and full_disk
 set -euo pipefail
 cd "$(dirname "$0")/../.."
-semj=$(realpath "${1:-target/release/semj}")
+programs=$(realpath "${1:-target/release}")
+semj=$programs/semj
+for program in semj full_disk; do
+    [ -x "$programs/$program" ] || {
+        echo "full-disk: no $programs/$program: cargo build --release && cargo build --release -p semj-tests" >&2
+        exit 2
+    }
+done
 [ "$(id -u)" = 0 ] || { echo 'full-disk: mounting needs root' >&2; exit 2; }
 
 scratch=$(mktemp -d)
@@ -16,6 +24,8 @@ events() { for _ in $(seq 100); do zstd -dcq examples/git-worktree.jsonl.zst; do
 
 try() {
     local what=$1 dir=$2
+    "$programs/full_disk" "$dir" >"$scratch/out" || fail "$what: $(cat "$scratch/out")"
+    sed "s/^/$what: /" "$scratch/out"
     dd if=/dev/zero of="$dir/other" bs=1M count=80 status=none
     if events | "$semj" import - --journal "$dir/journal" >"$scratch/out" 2>&1; then
         fail "$what: the disk never became full"
@@ -32,7 +42,7 @@ try() {
     zstd -dcq examples/git-worktree.jsonl.zst | "$semj" import - --journal "$dir/journal" >"$scratch/out" 2>&1 ||
         fail "$what: it does not go on: $(tail -n 3 "$scratch/out")"
     "$semj" verify "$dir/journal" >/dev/null || fail "$what: it does not verify in the end"
-    echo "$what: full after $there events, all of which verify; with room again it goes on"
+    echo "$what: an import: full after $there events, all of which verify; with room again it goes on"
 }
 
 mkdir "$scratch/tmpfs" "$scratch/ext4"
