@@ -96,7 +96,7 @@ fn options() -> Options {
         buffer_events: 64,
         watermark_interval: Duration::ZERO,
         // Nothing by the clock: the n-th call is the same each time.
-        sync_interval: None,
+        sync_policy: semj::SyncPolicy::None,
         commit_interval: Duration::from_secs(3600),
         ..Options::default()
     }
