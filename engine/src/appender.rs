@@ -44,6 +44,8 @@ pub(crate) struct Appender {
     /// Flushes of few bytes, one after the other.
     small_flushes: u32,
     spare: Option<Spare>,
+    /// Something that was begun has not come to its end: nothing may be written behind it.
+    is_broken: bool,
 }
 
 /// How far an append came.
@@ -82,7 +84,20 @@ impl Appender {
             flushed_end: 0,
             small_flushes: 0,
             spare: None,
+            is_broken: false,
         }
+    }
+
+    /// Does something that writes. After a failure, or a panic, nothing is ever written again: bytes that stand behind
+    /// what was not written would contradict the chain.
+    pub(crate) fn write<T>(&mut self, work: impl FnOnce(&mut Self) -> Result<T, Error>) -> Result<T, Error> {
+        if self.is_broken {
+            return Err(Error::Stopped);
+        }
+        self.is_broken = true;
+        let done = work(self)?;
+        self.is_broken = false;
+        Ok(done)
     }
 
     /// Appends a group of what stands below the place `upto` in the front end. Readers see it on return.

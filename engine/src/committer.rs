@@ -144,7 +144,7 @@ impl Committer {
         let upto = self.front.tail();
         loop {
             let mut appender = self.appender.lock();
-            let appended = appender.append(&self.front, upto, &self.recorder)?;
+            let appended = self.write(&mut appender, |a| a.append(&self.front, upto, &self.recorder))?;
             let (wants_spare, has_retired) = (appender.wants_spare(), appender.has_retired());
             // Between two groups it is the turn of those who wait for durability.
             MutexGuard::unlock_fair(appender);
@@ -153,6 +153,21 @@ impl Committer {
                 return Ok(appended);
             }
         }
+    }
+
+    /// Has the appender write something. A failure is told before anybody else comes to the appender.
+    fn write<T>(
+        &self,
+        appender: &mut Appender,
+        work: impl FnOnce(&mut Appender) -> Result<T, Error>,
+    ) -> Result<T, Error> {
+        appender.write(work).map_err(|error| match self.front.failure() {
+            Some(failure) => failure,
+            None => {
+                self.front.fail(error);
+                self.failure()
+            }
+        })
     }
 
     fn or_fail<T>(&self, result: Result<T, Error>) -> Result<T, Error> {
@@ -261,7 +276,7 @@ impl Committer {
             let started = Instant::now();
             let appended = self.append_emitted()?;
             let mut appender = self.appender.lock();
-            let flush = appender.flush()?;
+            let flush = self.write(&mut appender, Appender::flush)?;
             let mark = appender.mark();
             let bytes = self.recorder.sums().bytes;
             drop(appender);
@@ -294,7 +309,7 @@ impl Committer {
     /// return.
     pub(crate) fn rotate(&self) -> Result<(), Error> {
         self.make_room()?;
-        let rotated = self.appender.lock().rotate(&self.recorder);
+        let rotated = self.write(&mut self.appender.lock(), |a| a.rotate(&self.recorder));
         self.or_fail(rotated)?;
         self.sync()
     }
@@ -303,7 +318,7 @@ impl Committer {
     pub(crate) fn close(&self) -> Result<(), Error> {
         self.front.check()?;
         self.make_room()?;
-        let closed = self.appender.lock().close(&self.recorder);
+        let closed = self.write(&mut self.appender.lock(), |a| a.close(&self.recorder));
         self.or_fail(closed)?;
         self.sync()?;
         self.or_fail(self.mark())

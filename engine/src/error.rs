@@ -151,6 +151,9 @@ pub enum Error {
         /// The event's priority.
         priority: Priority,
     },
+    /// Another thread has failed to write a moment ago, and its failure is about to be told.
+    #[error("writing has stopped")]
+    Stopped,
     /// The committer thread panicked: a bug in this crate.
     #[error("the committer thread panicked")]
     CommitterPanicked,

@@ -833,9 +833,11 @@ impl Front {
 
     /// Nothing will be written any more. All who wait for room get the error.
     pub(crate) fn fail(&self, error: Error) {
-        tracing::error!(%error, "the journal stopped writing");
         let mut state = self.state.lock();
-        state.failure.get_or_insert(Arc::new(error));
+        if state.failure.is_none() {
+            tracing::error!(%error, "the journal stopped writing");
+            state.failure = Some(Arc::new(error));
+        }
         self.has_failed.store(true, Ordering::SeqCst);
         self.is_unusual.store(true, Ordering::SeqCst);
         drop(state);
