@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use anyhow::Result;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use semj::format::control::DamagedRange;
 use semj::recovery::Extent;
 use semj::{Report, SegmentReport};
 use serde_json::{Value, json};
@@ -144,12 +145,20 @@ pub(crate) fn losses(report: &Report) -> Vec<String> {
         {
             lines.push(format!("{}: {}: {fault}", segment.name, segment.verdict.name()));
         }
+        if let Some(lost) = &segment.lost_before {
+            lines.push(lost_segment(lost));
+        }
         for damage in &segment.damaged {
             let Extent { start, end } = *damage;
             lines.push(format!("{}: {} lost at offset {start}", segment.name, bytes((end - start) as u64)));
         }
     }
     lines
+}
+
+/// That a segment is lost as a whole.
+pub(crate) fn lost_segment(lost: &DamagedRange) -> String {
+    format!("segment {}: lost, {}", lost.segment_number, bytes(lost.length))
 }
 
 /// Wall-clock time in UTC, to the microsecond.
@@ -197,6 +206,7 @@ fn segment_json(segment: &SegmentReport) -> Value {
         "last_event_id": if segment.totals.events == 0 { 0 } else { segment.totals.last_event_id },
         "digest": segment.totals.digest.to_string(),
         "fault": segment.fault.map(|fault| json!({ "offset": fault.offset, "what": fault.kind.to_string() })),
+        "lost_segment_before": segment.lost_before.map(|lost| lost.segment_number),
         "damaged": segment.damaged.iter().map(extent).collect::<Vec<_>>(),
         "tail": segment.tail.as_ref().map(extent),
     })

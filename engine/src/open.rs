@@ -70,7 +70,8 @@ pub(crate) fn examine_dir(
 
 /// A header is the one part of a segment that is written twice; a reader may see it half written.
 fn has_bad_header(report: &Report) -> bool {
-    let faults = report.segments.iter().filter_map(|segment| segment.fault);
+    let bad = report.segments.iter().filter(|segment| !segment.verdict.is_good());
+    let faults = bad.filter_map(|segment| segment.fault);
     faults.map(|fault| fault.offset).any(|offset| offset < JournalHeader::SIZE as u64)
 }
 
@@ -175,8 +176,11 @@ pub(crate) fn open_for_writing(
 
     remove_unfinished(medium, dir)?;
     let quarantine = Quarantine { medium, dir, epoch };
-    for segment in report.segments.iter().skip(report.kept).rev() {
-        quarantine.take_segment(segment)?;
+    for (i, segment) in report.segments.iter().enumerate().rev() {
+        // A salvage may keep what stands behind a file that has no place in the journal.
+        if i >= report.kept || segment.opening.is_none() {
+            quarantine.take_segment(segment)?;
+        }
     }
     let mut quarantined_bytes = 0;
     let newest = report.kept_segments().last().zip(found.maps.get(report.kept.wrapping_sub(1)));
@@ -268,17 +272,20 @@ fn notes(
 ) -> Vec<(EventType, Vec<u8>)> {
     let mut notes = Vec::new();
     // Where segments are given up, the records of damage that is known may be in them.
-    let all_is_kept = report.kept == report.segments.len();
+    let all_is_kept = report.kept == report.segments.len()
+        && report.segments.iter().all(|segment| segment.opening.is_some());
     let new_damage: Vec<_> = report
         .kept_segments()
         .iter()
+        .filter(|segment| segment.opening.is_some())
         .filter(|segment| !all_is_kept || segment.verdict != semj_recovery::Verdict::KnownDamage)
         .flat_map(|segment| {
-            segment.damaged.iter().map(|damage| DamagedRange {
+            let damaged = segment.damaged.iter().map(|damage| DamagedRange {
                 segment_number: segment.number,
                 offset: damage.start as u64,
                 length: damage.size() as u64,
-            })
+            });
+            segment.lost_before.into_iter().chain(damaged)
         })
         .collect();
     if let Some(newest) = report.kept_segments().last()

@@ -8,7 +8,7 @@ use semj_format::control::{self, Body, PreviousEnd};
 use semj_format::digest::{self, MerkleTree};
 use semj_format::journal_header::FLAG_SEALED;
 use semj_format::{Commit, Digest, EventHeader, EventType, JournalHeader, Record, SegmentOpen, SegmentSeal};
-use semj_recovery::{ScanEnd, Scanner};
+use semj_recovery::Scanner;
 
 /// The layers that are made right.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -55,7 +55,7 @@ pub struct End {
 pub fn end_of(bytes: &[u8]) -> Option<End> {
     let mut scanner = Scanner::new(bytes, 0).ok()?;
     while scanner.next_group().is_some() {}
-    let is_sealed = matches!(scanner.end(), Some(ScanEnd::Sealed(_)));
+    let is_sealed = scanner.is_sealed();
     Some(End {
         opening: *scanner.opening(),
         previous_end: if is_sealed { PreviousEnd::Sealed } else { PreviousEnd::Cut },

@@ -2,7 +2,7 @@
 
 use semj_format::control;
 use semj_format::journal_header::{FLAG_CUT, FLAG_SEALED};
-use semj_format::{Commit, EventType, JournalHeader, Record, SegmentSeal};
+use semj_format::{Commit, EventType, Record, SegmentSeal};
 
 use crate::scanner::{ScanEnd, Scanner};
 
@@ -123,8 +123,9 @@ pub(crate) fn find_behind<'a>(
 /// Whether something behind the scan's end, or the header, says that more was durable than was accepted.
 pub(crate) fn durable_behind(scanner: &Scanner<'_>) -> bool {
     let accepted = scanner.totals().commit_sequence;
-    let JournalHeader { flags, journal_size, .. } = *scanner.header();
-    let final_header = flags & (FLAG_SEALED | FLAG_CUT) != 0 && journal_size > scanner.offset() as u64;
+    let final_header = scanner.header().is_some_and(|header| {
+        header.flags & (FLAG_SEALED | FLAG_CUT) != 0 && header.journal_size > scanner.offset() as u64
+    });
     final_header
         || find_behind(scanner.bytes(), scanner.offset(), Some(scanner.opening().epoch), accepted)
             .any(|(_, found)| found.synced_upto() > accepted)

@@ -4,16 +4,16 @@ use std::cmp;
 use std::num::NonZeroUsize;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use semj_format::control::{self, DamagedRange, PreviousEnd};
+use semj_format::control::{DamagedRange, PreviousEnd};
 use semj_format::journal_header::FLAG_CUT;
-use semj_format::{
-    ControlError, Digest, HeaderError, JournalHeader, Recovered, SegmentOpen, Watermark, WatermarkFile,
-};
+use semj_format::{ControlError, Digest, HeaderError, JournalHeader, SegmentOpen, Watermark, WatermarkFile};
 
 use crate::decision::{Verdict, decide};
 use crate::evidence::{End, Evidence, Link, durable_behind, find_behind};
 use crate::fault::{Fault, FaultKind};
-use crate::salvage;
+use crate::known::{HEADER, KnownDamage};
+use crate::placement;
+use crate::salvage::Resumption;
 use crate::scanner::{ScanEnd, Scanner, Totals, is_zero};
 use crate::trust::{self, NamedEnd, Proof, Trusted};
 
@@ -86,7 +86,7 @@ impl<'a> SegmentInput<'a> {
 }
 
 /// What one segment proves.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SegmentReport {
     /// The file's name.
     pub name: String,
@@ -96,14 +96,15 @@ pub struct SegmentReport {
     pub file_size: usize,
     /// The journal header, where it is right.
     pub header: Option<JournalHeader>,
-    /// The SegmentOpen, where it is right.
+    /// The SegmentOpen, where it is right and, in [`OpenMode::Salvage`], the segment has a place in the journal.
     pub opening: Option<SegmentOpen>,
     /// Where the records stand that belong to the journal, in order. Between these offsets records stand
     /// back to back, each with a right checksum.
     pub extents: Vec<Extent>,
     /// What those come to.
     pub totals: Totals,
-    /// Offset behind the last commit or the seal.
+    /// Offset behind the last commit or the seal; where these are damaged, the end that the following segment names,
+    /// which may be behind the file's.
     pub end: usize,
     /// Offset up to which the segment's own commits say that it was durable.
     pub synced_end: usize,
@@ -113,6 +114,8 @@ pub struct SegmentReport {
     pub tail: Option<Extent>,
     /// What is damaged between offset 0 and the end.
     pub damaged: Vec<Extent>,
+    /// The segment that should stand before this one and is lost as a whole, where that is known or salvaged.
+    pub lost_before: Option<DamagedRange>,
     /// The first thing that is wrong.
     pub fault: Option<Fault>,
     /// What it all means.
@@ -141,7 +144,7 @@ pub struct Tip {
 }
 
 /// What a journal proves, and the plan that follows from it.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Report {
     /// What was asked for.
     pub mode: OpenMode,
@@ -207,7 +210,7 @@ pub fn examine(inputs: &[SegmentInput<'_>], watermark: WatermarkFile, mode: Open
 /// How an examination goes about its work.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Effort {
-    /// How much is proven. In the modes that repair it is everything.
+    /// How much is proven. In the modes that repair, and of segments with known damage, it is everything.
     pub proof: Proof,
     /// How many threads scan segments at the same time.
     pub threads: NonZeroUsize,
@@ -225,9 +228,12 @@ pub fn examine_with(
     mode: OpenMode,
     effort: Effort,
 ) -> Report {
-    let openings: Vec<_> =
-        inputs.iter().map(|input| Scanner::new(input.bytes, 0).map(|scanner| *scanner.opening())).collect();
-    let known = known_damage(inputs);
+    let known = KnownDamage::of(inputs);
+    let openings: Vec<_> = inputs.iter().map(|input| opening(input, &known, mode)).collect();
+    let placed = match mode {
+        OpenMode::Strict | OpenMode::PointInTime => vec![true; inputs.len()],
+        OpenMode::Salvage => placement::places(inputs, &openings),
+    };
     // A later open has looked at what an earlier epoch's watermark says, and decided about it.
     let newest_mark = watermark.newest.as_ref();
     let mark =
@@ -243,39 +249,40 @@ pub fn examine_with(
         highest_event_id: newest_mark.map_or(0, |mark| mark.last_event_id),
     };
     let examine_one = |i: usize, input: &SegmentInput<'_>, last_event_id: u64| {
-        let follows = match openings.get(i + 1) {
-            Some(Ok(next)) => Follows::Segment(next),
-            Some(Err(_)) => Follows::Nothing,
-            None => mark.map_or(Follows::Nothing, Follows::Mark),
-        };
-        // Who repairs looks at everything.
-        let trusts =
-            effort.proof == Proof::Newest && mode == OpenMode::Strict && !is_known(&known, openings.get(i));
-        match trusts.then(|| trusted_segment(input, last_event_id, follows)).flatten() {
-            Some(segment) => (segment, last_event_id),
-            None => examine_segment(input, last_event_id, follows, &known, mode, trusts),
-        }
+        let follows = follows(i, &openings, &placed, mark, &known, mode);
+        let opening = openings.get(i).and_then(Option::as_ref);
+        // Who repairs looks at everything; and what is damaged is not what was proven once.
+        let trusts = effort.proof == Proof::Newest
+            && mode == OpenMode::Strict
+            && opening.is_some_and(|opening| !known.is_any(opening.segment_number));
+        let trusted = trusts.then(|| trusted_segment(input, last_event_id, follows)).flatten();
+        trusted.unwrap_or_else(|| examine_segment(input, last_event_id, follows, &known, mode, trusts))
     };
     let mut ahead = examine_ahead(inputs, effort.threads, &examine_one);
     let mut previous: Option<SegmentReport> = None;
     for (i, input) in inputs.iter().enumerate() {
         let last_event_id = previous.as_ref().map_or(0, |previous| previous.totals.last_event_id);
         // What was found without the ids before it holds if its own bound is above them.
-        let is_bounded =
-            matches!(openings.get(i), Some(Ok(opening)) if opening.next_event_id > last_event_id);
-        let found = ahead.get_mut(i).and_then(Option::take).filter(|_| is_bounded);
-        let (mut segment, highest_behind) = found.unwrap_or_else(|| examine_one(i, input, last_event_id));
-        if let Some(fault) = link_fault(input, &segment, previous.as_ref()) {
-            segment.fault = Some(fault);
-            segment.verdict = Verdict::Corrupt;
-        }
+        let is_bounded = |examined: &Examined| {
+            examined.segment.opening.is_some_and(|opening| opening.next_event_id > last_event_id)
+        };
+        let found = ahead.get_mut(i).and_then(Option::take).filter(is_bounded);
+        let examined = found.unwrap_or_else(|| examine_one(i, input, last_event_id));
+        let mut segment = examined.segment;
         report.highest_epoch =
             report.highest_epoch.max(segment.opening.as_ref().map_or(0, |opening| opening.epoch));
         report.highest_segment_number =
             report.highest_segment_number.max(segment.number).max(input.number.unwrap_or(0));
         report.highest_event_id =
-            report.highest_event_id.max(segment.totals.last_event_id).max(highest_behind);
-        previous = Some(segment.clone());
+            report.highest_event_id.max(segment.totals.last_event_id).max(examined.highest_event_id);
+        hold_against_previous(input, &mut segment, previous.as_ref(), &known, mode);
+        let is_placed = placed.get(i).is_none_or(|placed| *placed) && !examined.contradicts_the_chain;
+        if mode == OpenMode::Salvage && !is_placed && segment.verdict != Verdict::Unsupported {
+            segment.give_up(input, last_event_id);
+        }
+        if mode != OpenMode::Salvage || segment.opening.is_some() {
+            previous = Some(segment.clone());
+        }
         report.segments.push(segment);
     }
     match mode {
@@ -315,14 +322,46 @@ fn cut_at_first_fault(report: &mut Report) {
     report.kept = bad + usize::from(has_prefix);
 }
 
-/// Damage that earlier opens recorded. The records stand in the first group of a segment.
-fn known_damage(inputs: &[SegmentInput<'_>]) -> Vec<DamagedRange> {
-    let first_groups = inputs.iter().filter_map(|input| Scanner::new(input.bytes, 0).ok()?.next_group());
-    first_groups
-        .flat_map(|group| group.records())
-        .filter(|(_, record)| matches!(control::parse::<Recovered>(record), Ok(Some(_))))
-        .flat_map(|(_, record)| control::damaged_ranges(&record))
-        .collect()
+/// The SegmentOpen of a file, where it is right, and with it the header. That is not needed for a salvage, and not
+/// where it is known to be damaged.
+fn opening(input: &SegmentInput<'_>, known: &KnownDamage, mode: OpenMode) -> Option<SegmentOpen> {
+    if let Ok(scanner) = Scanner::new(input.bytes, 0) {
+        return Some(*scanner.opening());
+    }
+    let is_known_or_salvaged =
+        |opening: &SegmentOpen| mode == OpenMode::Salvage || known.covers_header(opening.segment_number);
+    let scanner = Scanner::without_header(input.bytes, 0).ok()?;
+    Some(*scanner.opening()).filter(is_known_or_salvaged)
+}
+
+/// What is known of the journal behind the i-th file.
+fn follows<'a>(
+    i: usize,
+    openings: &'a [Option<SegmentOpen>],
+    placed: &[bool],
+    mark: Option<&'a Watermark>,
+    known: &KnownDamage,
+    mode: OpenMode,
+) -> Follows<'a> {
+    let behind = openings.get(i + 1..).unwrap_or_default();
+    let Some(first) = behind.first() else {
+        return mark.map_or(Follows::Nothing, Follows::Mark);
+    };
+    let next = match mode {
+        OpenMode::Strict | OpenMode::PointInTime => first.as_ref(),
+        OpenMode::Salvage => {
+            let placed_behind = placed.iter().skip(i + 1);
+            let mut next = behind.iter().zip(placed_behind).filter(|(_, is_placed)| **is_placed);
+            next.next().and_then(|(opening, _)| opening.as_ref())
+        }
+    };
+    let number = openings.get(i).and_then(|opening| Some(opening.as_ref()?.segment_number));
+    // The segment that it does follow is lost: it says nothing of this one.
+    let is_behind_a_lost_one = |next: &SegmentOpen| {
+        number.is_some_and(|number| number < next.previous_segment)
+            && (mode == OpenMode::Salvage || known.covers_segment_before(next))
+    };
+    next.filter(|next| !is_behind_a_lost_one(next)).map_or(Follows::Nothing, Follows::Segment)
 }
 
 /// What is known of the journal behind a segment.
@@ -350,13 +389,24 @@ impl<'a> Follows<'a> {
     }
 }
 
+/// What one segment is by itself.
+struct Examined {
+    segment: SegmentReport,
+    /// The highest event id that anything in it speaks of, its end or what stands behind that.
+    highest_event_id: u64,
+    /// No commit of it is right, or the following segment goes on from another end.
+    contradicts_the_chain: bool,
+    /// What is wrong with the header's figures, where everything else is right up to the seal.
+    header_fault: Option<Fault>,
+}
+
 /// Examines the segments on several threads, each without knowing the ids in those before. Empty where one thread is to do
 /// it, or there is only one to examine.
 fn examine_ahead(
     inputs: &[SegmentInput<'_>],
     threads: NonZeroUsize,
-    examine_one: &(impl Fn(usize, &SegmentInput<'_>, u64) -> (SegmentReport, u64) + Sync),
-) -> Vec<Option<(SegmentReport, u64)>> {
+    examine_one: &(impl Fn(usize, &SegmentInput<'_>, u64) -> Examined + Sync),
+) -> Vec<Option<Examined>> {
     let threads = threads.get().min(inputs.len());
     if threads < 2 {
         return Vec::new();
@@ -387,17 +437,8 @@ fn examine_ahead(
     ahead
 }
 
-/// Whether an earlier open has recorded damage of this segment.
-fn is_known(known: &[DamagedRange], opening: Option<&Result<SegmentOpen, Fault>>) -> bool {
-    matches!(opening, Some(Ok(opening)) if known.iter().any(|range| range.segment_number == opening.segment_number))
-}
-
 /// A segment that was proven when it was sealed or cut, and that nothing contradicts.
-fn trusted_segment(
-    input: &SegmentInput<'_>,
-    last_event_id: u64,
-    follows: Follows<'_>,
-) -> Option<SegmentReport> {
+fn trusted_segment(input: &SegmentInput<'_>, last_event_id: u64, follows: Follows<'_>) -> Option<Examined> {
     let named = match follows {
         Follows::Segment(next) => NamedEnd::of_segment(next),
         Follows::Mark(mark) => NamedEnd::of_mark(mark),
@@ -405,11 +446,11 @@ fn trusted_segment(
     };
     let scanner = Scanner::new(input.bytes, last_event_id).ok()?;
     let Trusted { totals, end, is_sealed } = trust::whole_segment(&scanner, &named)?;
-    Some(SegmentReport {
+    let segment = SegmentReport {
         name: input.name.to_owned(),
         number: scanner.opening().segment_number,
         file_size: input.file_size,
-        header: Some(*scanner.header()),
+        header: scanner.header().copied(),
         opening: Some(*scanner.opening()),
         extents: vec![Extent { start: JournalHeader::SIZE, end }],
         totals,
@@ -418,54 +459,107 @@ fn trusted_segment(
         is_sealed,
         tail: None,
         damaged: Vec::new(),
+        lost_before: None,
         fault: None,
         verdict: Verdict::Whole,
         is_verified: false,
+    };
+    Some(Examined {
+        segment,
+        highest_event_id: totals.last_event_id,
+        contradicts_the_chain: false,
+        header_fault: None,
     })
 }
 
-/// One segment by itself, and the highest event id that anything behind its end speaks of. Where `trusts`, what stands
-/// before the watermark is taken as proven.
+/// One segment by itself. Where `trusts`, what stands before the watermark is taken as proven.
 fn examine_segment(
     input: &SegmentInput<'_>,
     last_event_id: u64,
     follows: Follows<'_>,
-    known: &[DamagedRange],
+    known: &KnownDamage,
     mode: OpenMode,
     trusts: bool,
-) -> (SegmentReport, u64) {
+) -> Examined {
+    let headless = || Scanner::without_header(input.bytes, last_event_id);
+    match Scanner::new(input.bytes, last_event_id) {
+        Ok(scanner) => {
+            let examined = examine_scanned(input, scanner, None, follows, known, mode, trusts);
+            let segment = &examined.segment;
+            let is_plain = segment.fault.is_none() && segment.damaged.is_empty() && !segment.is_sealed;
+            if !segment.is_verified && !is_plain {
+                // What is wrong may be wrong because of what was not looked at; and a seal speaks of all of it.
+                return examine_segment(input, last_event_id, follows, known, mode, false);
+            }
+            // A point in time keeps the segment: it ends behind the seal.
+            let is_passed_over = mode != OpenMode::Strict || known.covers_header(examined.segment.number);
+            match (examined.header_fault, headless()) {
+                (Some(fault), Ok(scanner)) if is_passed_over => {
+                    let header = Some((fault, examined.segment.verdict));
+                    examine_scanned(input, scanner, header, follows, known, mode, false)
+                }
+                _ => examined,
+            }
+        }
+        Err(fault) => {
+            let is_version = matches!(fault.kind, FaultKind::Header(HeaderError::Version { .. }));
+            match headless() {
+                Ok(scanner)
+                    if !is_version
+                        && (mode == OpenMode::Salvage
+                            || known.covers_header(scanner.opening().segment_number)) =>
+                {
+                    let header = Some((fault, Verdict::Corrupt));
+                    examine_scanned(input, scanner, header, follows, known, mode, false)
+                }
+                _ => Examined {
+                    segment: bad_opening(input, last_event_id, fault),
+                    highest_event_id: last_event_id,
+                    contradicts_the_chain: true,
+                    header_fault: None,
+                },
+            }
+        }
+    }
+}
+
+/// The same; with its header's fault and the verdict on it where that is left out of account.
+fn examine_scanned<'a>(
+    input: &SegmentInput<'a>,
+    scanner: Scanner<'a>,
+    header: Option<(Fault, Verdict)>,
+    follows: Follows<'_>,
+    known: &KnownDamage,
+    mode: OpenMode,
+    trusts: bool,
+) -> Examined {
     let next = follows.segment();
-    let scanner = match Scanner::new(input.bytes, last_event_id) {
-        Ok(scanner) => scanner,
-        Err(fault) => return (bad_opening(input, last_event_id, fault), last_event_id),
-    };
-    let header = *scanner.header();
-    let opening = *scanner.opening();
+    let number = scanner.opening().segment_number;
+    let header_cut = scanner.header().filter(|header| next.is_none() && header.flags & FLAG_CUT != 0);
     let cut = next.filter(|next| next.previous_end == PreviousEnd::Cut.code());
-    let cut_offset = cut.map(|next| next.previous_end_offset);
-    let limit =
-        cut_offset.or((next.is_none() && header.flags & FLAG_CUT != 0).then_some(header.journal_size));
+    let limit = cut.map(|next| next.previous_end_offset).or(header_cut.map(|header| header.journal_size));
     let mut scanner = match limit.and_then(|offset| usize::try_from(offset).ok()) {
         Some(offset) => scanner.stop_at(offset),
         None => scanner,
     };
 
-    let is_known = known.iter().any(|range| range.segment_number == opening.segment_number);
-    let mut is_verified = true;
-    let mut extents = Vec::new();
+    let mut found = Found::default();
+    if let Some((fault, verdict)) = header {
+        found.damaged.push(HEADER);
+        found.note(Some(fault), (!known.covers_header(number)).then_some(verdict));
+    }
     if let (true, Follows::Mark(mark)) = (trusts, follows)
         && let Some(prefix) = trust::marked_prefix(&scanner, &NamedEnd::of_mark(mark))
     {
-        extents.push(Extent { start: JournalHeader::SIZE, end: prefix.end });
+        found.extents.push(Extent { start: JournalHeader::SIZE, end: prefix.end });
+        found.is_trusted = true;
         scanner.trust(prefix.end, prefix.totals);
-        is_verified = false;
     }
-    let mut damaged = Vec::new();
-    let mut first_stop: Option<Stop> = None;
+    let goes_on_behind_damage = mode == OpenMode::Salvage || known.is_any(number);
     loop {
         let start = scanner.offset();
         while scanner.next_group().is_some() {}
-        Extent::push(&mut extents, Extent { start, end: scanner.offset() });
+        Extent::push(&mut found.extents, Extent { start, end: scanner.offset() });
         // `next_group` ends only where it has set an end.
         let end = scanner.end().unwrap_or(ScanEnd::Zeros);
         let is_open = matches!(end, ScanEnd::Zeros | ScanEnd::Torn(_) | ScanEnd::Broken(_));
@@ -475,46 +569,72 @@ fn examine_segment(
             // commit is there by now. Bytes that nobody writes to give the same result again.
             scanner.look_again();
             if let Some(group) = scanner.next_group() {
-                Extent::push(&mut extents, Extent { start: group.start, end: group.end });
+                Extent::push(&mut found.extents, Extent { start: group.start, end: group.end });
                 continue;
             }
         }
         let stop = Stop::new(&scanner, end, durable, follows);
-        let go_on = is_open && (mode == OpenMode::Salvage || is_known);
-        first_stop.get_or_insert(stop);
         let damage_start = scanner.offset();
-        match go_on.then(|| salvage::resume(&mut scanner)).flatten() {
-            Some(kept) => {
-                let mut at = damage_start;
-                for extent in kept {
-                    Extent::push(&mut damaged, Extent { start: at, end: extent.start });
-                    at = extent.end;
-                    Extent::push(&mut extents, extent);
+        // In the other modes the journal ends at the first damage that nobody has recorded.
+        let unrecorded = |lost: &[Extent]| {
+            let is_recorded = lost.iter().all(|damage| known.covers(number, damage));
+            (!is_recorded).then(|| decide(&stop.evidence))
+        };
+        let goes_on = is_open && !scanner.is_sealed() && goes_on_behind_damage;
+        if let Some(resumption) = goes_on.then(|| Resumption::find(&scanner)).flatten() {
+            let lost = resumption.lost(damage_start);
+            let unrecorded = unrecorded(&lost);
+            if unrecorded.is_none() || mode == OpenMode::Salvage {
+                found.note(stop.fault, unrecorded);
+                found.damaged.extend(lost);
+                for kept in &resumption.kept {
+                    Extent::push(&mut found.extents, *kept);
                 }
+                resumption.apply(&mut scanner);
+                continue;
             }
-            None => {
-                let is_plain = stop.fault.is_none() && damaged.is_empty();
-                if !is_verified && (!is_plain || matches!(end, ScanEnd::Sealed(_))) {
-                    // What is wrong may be wrong because of what was not looked at; and a seal speaks of all of it.
-                    return examine_segment(input, last_event_id, follows, known, mode, false);
-                }
-                let first = first_stop.unwrap_or(stop);
-                let found = Found { extents, damaged, first, last: stop, known, is_verified };
-                return finish(input, &header, &opening, &scanner, found);
+        } else if let Some((next, end)) =
+            next.filter(|_| goes_on).and_then(|next| Some((next, named_end(next, &scanner)?)))
+        {
+            let lost = Extent { start: damage_start, end };
+            let unrecorded = unrecorded(&[lost]);
+            if unrecorded.is_none() || mode == OpenMode::Salvage {
+                found.note(stop.fault, unrecorded);
+                found.damaged.push(lost);
+                return found.into_examined(input, &scanner, end, Stop::named(next));
             }
         }
+        return found.into_examined(input, &scanner, damage_start, stop);
     }
+}
+
+/// Where the following segment says that this one ends, if what was found here can have been followed by that.
+fn named_end(next: &SegmentOpen, scanner: &Scanner<'_>) -> Option<usize> {
+    let end = usize::try_from(next.previous_end_offset).ok()?;
+    let is_end =
+        matches!(PreviousEnd::from_code(next.previous_end), Some(PreviousEnd::Sealed | PreviousEnd::Cut));
+    let can_follow = is_end
+        && end > scanner.offset()
+        && scanner.totals().commits > 0
+        && next.next_commit_sequence > scanner.totals().commit_sequence;
+    (can_follow && names(next, scanner)).then_some(end)
 }
 
 /// What the scan came to where it stopped.
 #[derive(Clone, Copy)]
 struct Stop {
     evidence: Evidence,
-    end: ScanEnd,
     fault: Option<Fault>,
 }
 
 impl Stop {
+    /// At the end that the following segment names.
+    fn named(next: &SegmentOpen) -> Self {
+        let end = if next.previous_end == PreviousEnd::Sealed.code() { End::Sealed } else { End::Cut };
+        let evidence = Evidence { opening_is_good: true, end, durable_behind: false, link: Link::Matches };
+        Self { evidence, fault: None }
+    }
+
     fn new(scanner: &Scanner<'_>, end: ScanEnd, durable_behind: bool, follows: Follows<'_>) -> Self {
         let kind = End::of(&end);
         let missing = match follows {
@@ -522,7 +642,7 @@ impl Stop {
             Follows::Segment(_) | Follows::Nothing => None,
         };
         let link = match follows {
-            Follows::Segment(next) if links(next, scanner, kind) => Link::Matches,
+            Follows::Segment(next) if links(next, scanner) => Link::Matches,
             Follows::Segment(_) => Link::Differs,
             Follows::Mark(_) | Follows::Nothing if missing.is_some() => Link::Missing,
             Follows::Mark(_) | Follows::Nothing => Link::Newest,
@@ -542,7 +662,7 @@ impl Stop {
             _ if !opening_is_good => Some(ends_early("its first group has no commit before that")),
             _ => None,
         });
-        Self { evidence, end, fault }
+        Self { evidence, fault }
     }
 }
 
@@ -574,88 +694,117 @@ fn missing(mark: &Watermark, scanner: &Scanner<'_>, end: End) -> Option<FaultKin
 }
 
 /// Whether the next SegmentOpen continues what was found here.
-fn links(next: &SegmentOpen, scanner: &Scanner<'_>, end: End) -> bool {
+fn links(next: &SegmentOpen, scanner: &Scanner<'_>) -> bool {
     let totals = scanner.totals();
-    let opening = scanner.opening();
-    let previous_end = match end {
-        End::Sealed => PreviousEnd::Sealed,
-        _ => PreviousEnd::Cut,
-    };
-    next.journal_uuid == opening.journal_uuid
-        && next.previous_segment == opening.segment_number
+    let previous_end = if scanner.is_sealed() { PreviousEnd::Sealed } else { PreviousEnd::Cut };
+    names(next, scanner)
         && next.previous_end == previous_end.code()
         && next.previous_end_offset == scanner.offset() as u64
         && next.previous_digest == totals.digest
         && next.next_commit_sequence == totals.commit_sequence.wrapping_add(1)
+}
+
+/// Whether the next SegmentOpen speaks of this segment as the one before it.
+fn names(next: &SegmentOpen, scanner: &Scanner<'_>) -> bool {
+    let opening = scanner.opening();
+    next.journal_uuid == opening.journal_uuid
+        && next.previous_segment == opening.segment_number
         && next.epoch >= opening.epoch
         && next.segment_number > opening.segment_number
 }
 
-struct Found<'a> {
+/// What was found in one segment so far.
+#[derive(Default)]
+struct Found {
     extents: Vec<Extent>,
     damaged: Vec<Extent>,
-    first: Stop,
-    last: Stop,
-    known: &'a [DamagedRange],
-    is_verified: bool,
+    /// The first thing that is wrong.
+    fault: Option<Fault>,
+    /// The verdict on the first damage that was passed over though nobody had recorded it, and its fault.
+    unrecorded: Option<(Verdict, Option<Fault>)>,
+    /// Whether a prefix was taken as proven.
+    is_trusted: bool,
 }
 
-fn finish(
-    input: &SegmentInput<'_>,
-    header: &JournalHeader,
-    opening: &SegmentOpen,
-    scanner: &Scanner<'_>,
-    found: Found<'_>,
-) -> (SegmentReport, u64) {
-    let bytes = input.bytes;
-    let number = opening.segment_number;
-    let all_known = !found.damaged.is_empty()
-        && found.damaged.iter().all(|damage| {
-            found.known.iter().any(|range| {
-                range.segment_number == number
-                    && range.offset <= damage.start as u64
-                    && damage.end as u64 <= range.offset.saturating_add(range.length)
-            })
-        });
-    let verdict = match (all_known, decide(&found.last.evidence)) {
-        (true, verdict) if verdict.is_good() => Verdict::KnownDamage,
-        (true, verdict) => verdict,
-        (false, _) => decide(&found.first.evidence),
-    };
-    let end = scanner.offset();
-    let is_sealed = matches!(found.last.end, ScanEnd::Sealed(_));
-    let behind = bytes.get(end..).unwrap_or_default();
-    let is_linked = found.last.evidence.link == Link::Matches;
-    let tail = (!is_sealed && !is_linked && !is_zero(behind)).then(|| {
-        let zeros = behind.iter().rev().take_while(|byte| **byte == 0).count();
-        Extent { start: end, end: bytes.len() - zeros }
-    });
-    let mut highest_id = scanner.totals().last_event_id;
-    if tail.is_some() {
-        for (_, found) in find_behind(bytes, end, Some(opening.epoch), scanner.totals().commit_sequence) {
-            if let crate::evidence::Found::Commit(commit) = found {
-                highest_id = highest_id.max(commit.last_event_id);
-            }
+impl Found {
+    /// Damage that the scan passes over, and the verdict on it if it was not recorded.
+    fn note(&mut self, fault: Option<Fault>, unrecorded: Option<Verdict>) {
+        self.fault = self.fault.or(fault);
+        if let (None, Some(verdict)) = (self.unrecorded, unrecorded) {
+            self.unrecorded = Some((verdict, fault));
         }
     }
-    let report = SegmentReport {
-        name: input.name.to_owned(),
-        number,
-        file_size: input.file_size,
-        header: Some(*header),
-        opening: Some(*opening),
-        extents: found.extents,
-        totals: *scanner.totals(),
-        end,
-        synced_end: scanner.synced_end(),
-        is_sealed,
-        tail,
-        damaged: found.damaged,
-        fault: found.first.fault,
-        verdict,
-        is_verified: found.is_verified,
-    };
-    (report, highest_id)
+
+    fn into_examined(
+        self,
+        input: &SegmentInput<'_>,
+        scanner: &Scanner<'_>,
+        end: usize,
+        last: Stop,
+    ) -> Examined {
+        let bytes = input.bytes;
+        let opening = *scanner.opening();
+        let (verdict, fault) = match (self.unrecorded, decide(&last.evidence)) {
+            (Some((verdict, fault)), _) => (verdict, fault),
+            (None, verdict) if self.damaged.is_empty() => (verdict, last.fault),
+            (None, verdict) if verdict.is_good() => (Verdict::KnownDamage, self.fault),
+            // What is recorded is not what is wrong.
+            (None, verdict) => (verdict, last.fault),
+        };
+        let behind = bytes.get(end..).unwrap_or_default();
+        let is_linked = last.evidence.link == Link::Matches;
+        let tail = (!scanner.is_sealed() && !is_linked && !is_zero(behind)).then(|| {
+            let zeros = behind.iter().rev().take_while(|byte| **byte == 0).count();
+            Extent { start: end, end: bytes.len() - zeros }
+        });
+        let mut highest_event_id = scanner.totals().last_event_id;
+        if tail.is_some() {
+            let after = scanner.totals().commit_sequence;
+            for (_, found) in find_behind(bytes, end, Some(opening.epoch), after) {
+                if let crate::evidence::Found::Commit(commit) = found {
+                    highest_event_id = highest_event_id.max(commit.last_event_id);
+                }
+            }
+        }
+        let segment = SegmentReport {
+            name: input.name.to_owned(),
+            number: opening.segment_number,
+            file_size: input.file_size,
+            header: scanner.header().copied(),
+            opening: Some(opening),
+            extents: self.extents,
+            totals: *scanner.totals(),
+            end,
+            synced_end: scanner.synced_end(),
+            is_sealed: scanner.is_sealed(),
+            tail,
+            damaged: self.damaged,
+            lost_before: None,
+            fault,
+            verdict,
+            is_verified: !self.is_trusted,
+        };
+        Examined {
+            segment,
+            highest_event_id,
+            contradicts_the_chain: !last.evidence.opening_is_good || last.evidence.link == Link::Differs,
+            header_fault: last.fault.filter(|_| scanner.is_sealed() && last.evidence.end == End::Broken),
+        }
+    }
+}
+
+impl SegmentReport {
+    /// Takes everything in a file for damage: it has no place in the journal.
+    fn give_up(&mut self, input: &SegmentInput<'_>, last_event_id: u64) {
+        let start = JournalHeader::SIZE as u64;
+        let no_place = Fault {
+            offset: start,
+            kind: FaultKind::Misplaced { found: "segment that nothing here continues" },
+        };
+        let header = self.header;
+        *self = bad_opening(input, last_event_id, self.fault.unwrap_or(no_place));
+        self.header = header;
+    }
 }
 
 /// A segment whose header or SegmentOpen can't be read: nothing in it can be placed in the journal.
@@ -694,29 +843,35 @@ fn bad_opening(input: &SegmentInput<'_>, last_event_id: u64, fault: Fault) -> Se
         is_sealed: false,
         tail: None,
         damaged,
+        lost_before: None,
         fault: Some(fault),
         verdict: decide(&evidence),
         is_verified: true,
     }
 }
 
-/// What a segment's name or beginning says that contradicts what stands before it.
-fn link_fault(
+/// Holds a segment's name and beginning against what stands before it.
+fn hold_against_previous(
     input: &SegmentInput<'_>,
-    segment: &SegmentReport,
+    segment: &mut SegmentReport,
     previous: Option<&SegmentReport>,
-) -> Option<Fault> {
-    let opening = segment.opening.as_ref()?;
+    known: &KnownDamage,
+    mode: OpenMode,
+) {
+    let Some(opening) = segment.opening else { return };
     let fault = |field, found, expected| {
         let offset = JournalHeader::SIZE as u64;
-        Some(Fault { offset, kind: FaultKind::Figure { field, found, expected } })
+        Fault { offset, kind: FaultKind::Figure { field, found, expected } }
     };
-    if let Some(number) = input.number.filter(|number| *number != opening.segment_number) {
-        return fault("segment_number of a file so named", opening.segment_number, number);
-    }
     // A file that is looked at alone has no neighbours that it could contradict.
-    input.number?;
-    match previous {
+    let Some(number) = input.number else { return };
+    if number != opening.segment_number {
+        let field = "segment_number of a file so named";
+        segment.fault = Some(fault(field, opening.segment_number, number));
+        segment.verdict = Verdict::Corrupt;
+        return;
+    }
+    let link_fault = match previous {
         None if opening.previous_end != PreviousEnd::None.code() => {
             fault("previous_segment of the first segment here", opening.previous_segment, 0)
         }
@@ -724,6 +879,27 @@ fn link_fault(
         Some(previous) if previous.opening.is_some() && opening.previous_segment != previous.number => {
             fault("previous_segment", opening.previous_segment, previous.number)
         }
-        _ => None,
+        _ => return,
+    };
+    let is_missing = previous.is_none_or(|previous| previous.number < opening.previous_segment);
+    let is_known = is_missing && known.covers_segment_before(&opening);
+    if is_known || (is_missing && mode == OpenMode::Salvage) {
+        segment.lost_before = Some(DamagedRange {
+            segment_number: opening.previous_segment,
+            offset: 0,
+            length: opening.previous_end_offset,
+        });
+    }
+    match (is_known, segment.verdict.is_good()) {
+        (true, true) => {
+            segment.verdict = Verdict::KnownDamage;
+            segment.fault = segment.fault.or(Some(link_fault));
+        }
+        // Something else is wrong with it, and is said.
+        (true, false) => {}
+        (false, _) => {
+            segment.verdict = Verdict::Corrupt;
+            segment.fault = Some(link_fault);
+        }
     }
 }

@@ -7,6 +7,7 @@
 //! | [`scanner`] | walks one segment group by group and stops at the first thing that is not right |
 //! | [`evidence`], [`decision`] | what is known about a segment's end, and the table that turns it into a verdict |
 //! | [`salvage`] | finds what proves itself behind damage |
+//! | `known`, `placement` | damage that earlier opens have recorded; which files have a place in the journal |
 //! | [`trust`] | what was proven before and need not be read again |
 //! | [`examine()`] | holds the segments against each other; makes the report and, for a writer, the plan |
 //!
@@ -17,6 +18,8 @@ pub mod decision;
 pub mod evidence;
 pub mod examine;
 pub mod fault;
+mod known;
+mod placement;
 pub mod salvage;
 pub mod scanner;
 pub mod trust;

@@ -12,13 +12,14 @@
 //!    some payload, so the run must also leave room in the commit's `record_count` for the damaged record,
 //!    and carry the ids that the commit's range has for these places.
 //!
-//! A commit that should follow the last good one, but is chained to another, contradicts the chain: of its
-//! group nothing is kept either. What is not kept is damage, and is recorded as such.
+//! Whichever case it is, the ids have to follow the rules that a scan holds them to, or nothing is kept. A commit
+//! that should follow the last good one, but is chained to another, contradicts the chain: of its group nothing is
+//! kept either. What is not kept is damage, and is recorded as such.
 
 use std::collections::HashMap;
 
 use semj_format::digest::RecordTree;
-use semj_format::{Commit, Record, Records};
+use semj_format::{Commit, EventType, JournalHeader, Record, Records};
 
 use crate::evidence::{Found, find_behind};
 use crate::examine::Extent;
@@ -33,31 +34,55 @@ pub(crate) struct Salvaged {
     pub(crate) events: u64,
 }
 
-/// Takes the scan up again behind the damage that it stopped at. Gives the extents that were kept up to the
-/// commit it goes on from; `None` if there is no such commit.
-pub(crate) fn resume(scanner: &mut Scanner<'_>) -> Option<Vec<Extent>> {
-    let bytes = scanner.bytes();
-    let damage_start = scanner.offset();
-    let totals = *scanner.totals();
-    let epoch = Some(scanner.opening().epoch);
-    let behind = find_behind(bytes, damage_start, epoch, totals.commit_sequence);
-    for (at, found) in behind {
-        let Found::Commit(commit) = found else { continue };
-        let is_next = commit.commit_sequence == totals.commit_sequence.wrapping_add(1);
-        let is_chained = !is_next || commit.previous_digest == totals.digest;
-        let salvaged = if is_chained {
-            salvage_group(bytes, damage_start, at, &commit, totals.last_event_id)
-        } else {
-            Some(Salvaged::default())
-        };
-        let Some(salvaged) = salvaged else { continue };
-        let end = at + semj_format::control::record_size::<Commit>();
-        scanner.resume(end, &commit, salvaged.records, salvaged.events);
-        let mut extents = salvaged.extents;
-        Extent::push(&mut extents, Extent { start: at, end });
-        return Some(extents);
+/// Where a scan can go on behind the damage that it stopped at.
+pub(crate) struct Resumption {
+    commit: Commit,
+    /// What is kept up to there, the Commit included.
+    pub(crate) kept: Vec<Extent>,
+    /// Offset behind the Commit.
+    end: usize,
+    records: u64,
+    events: u64,
+}
+
+impl Resumption {
+    /// The nearest commit behind the damage that proves itself.
+    pub(crate) fn find(scanner: &Scanner<'_>) -> Option<Self> {
+        let bytes = scanner.bytes();
+        let damage_start = scanner.offset();
+        let totals = scanner.totals();
+        let epoch = Some(scanner.opening().epoch);
+        find_behind(bytes, damage_start, epoch, totals.commit_sequence).find_map(|(at, found)| {
+            let Found::Commit(commit) = found else { return None };
+            let is_next = commit.commit_sequence == totals.commit_sequence.wrapping_add(1);
+            let is_chained = !is_next || commit.previous_digest == totals.digest;
+            let salvaged = if is_chained {
+                salvage_group(bytes, damage_start, at, &commit, totals.last_event_id)?
+            } else {
+                Salvaged::default()
+            };
+            let end = at + semj_format::control::record_size::<Commit>();
+            let mut kept = salvaged.extents;
+            Extent::push(&mut kept, Extent { start: at, end });
+            Some(Self { commit, kept, end, records: salvaged.records, events: salvaged.events })
+        })
     }
-    None
+
+    /// What is lost between the damage's beginning and the Commit.
+    pub(crate) fn lost(&self, damage_start: usize) -> Vec<Extent> {
+        let mut lost = Vec::new();
+        let mut at = damage_start;
+        for kept in &self.kept {
+            Extent::push(&mut lost, Extent { start: at, end: kept.start });
+            at = kept.end;
+        }
+        lost
+    }
+
+    /// Takes the scan up again behind the Commit.
+    pub(crate) fn apply(&self, scanner: &mut Scanner<'_>) {
+        scanner.resume(self.end, &self.commit, self.records, self.events);
+    }
 }
 
 fn salvage_group(bytes: &[u8], lowest: usize, at: usize, commit: &Commit, after_id: u64) -> Option<Salvaged> {
@@ -65,30 +90,54 @@ fn salvage_group(bytes: &[u8], lowest: usize, at: usize, commit: &Commit, after_
     let start = at.checked_sub(byte_count).filter(|start| *start >= lowest)?;
     let group = bytes.get(..at)?;
     let ids = IdRule::new(commit, after_id);
-    Some(
-        whole_group(group, start, commit)
-            .or_else(|| framed_group(group, start, commit, &ids))
-            .unwrap_or_else(|| torn_group(group, start, commit, &ids)),
-    )
+    if let Some(whole) = whole_group(group, start, commit, &ids) {
+        return Some(whole);
+    }
+    let kept =
+        framed_group(group, start, commit, &ids).unwrap_or_else(|| torn_group(group, start, commit, &ids));
+    Some(if kept.contradicts(group, &ids) { Salvaged::default() } else { kept })
 }
 
 /// Case 1.
-fn whole_group(group: &[u8], start: usize, commit: &Commit) -> Option<Salvaged> {
+fn whole_group(group: &[u8], start: usize, commit: &Commit, ids: &IdRule) -> Option<Salvaged> {
     let mut tree = RecordTree::new();
-    let mut events = 0;
+    let mut event_ids = Vec::new();
     for record in Records::new(group, start) {
-        let (_, record) = record.ok()?;
+        let (at, record) = record.ok()?;
         // A root that is right over a wrong checksum was forged, or made by a writer with a bug.
         record.verify_checksum().ok()?;
+        if is_misplaced(at, &record) {
+            return None;
+        }
         tree.push(record.bytes());
-        events += u64::from(!record.is_control());
+        if !record.is_control() {
+            event_ids.push(record.event_id());
+        }
     }
-    let proven = tree.count() == u64::from(commit.record_count) && tree.root() == commit.root;
+    let events = event_ids.len() as u64;
+    let first_and_last = (event_ids.iter().min().copied(), event_ids.iter().max().copied());
+    let proven = tree.count() == u64::from(commit.record_count)
+        && events == u64::from(commit.event_count)
+        && tree.root() == commit.root
+        && first_and_last.0.unwrap_or(0) == commit.first_event_id
+        && first_and_last.1.unwrap_or(0) == commit.last_event_id
+        && event_ids.iter().all(|id| ids.allows(*id))
+        && ids.follow_each_other(&event_ids);
     proven.then(|| Salvaged {
         extents: vec![Extent { start, end: group.len() }],
         records: tree.count(),
         events,
     })
+}
+
+/// Whether a scan would not take this record for one of a group that goes on behind it.
+fn is_misplaced(at: usize, record: &Record<'_>) -> bool {
+    record.is_control()
+        && match record.event_type() {
+            EventType::JOURNAL_COMMIT | EventType::JOURNAL_SEGMENT_SEAL => true,
+            EventType::JOURNAL_SEGMENT_OPEN => at != JournalHeader::SIZE,
+            _ => false,
+        }
 }
 
 /// Case 2.
@@ -164,6 +213,23 @@ fn longest_run(group: &[u8], from: usize, room: u64, ids: &IdRule) -> Option<usi
 }
 
 impl Salvaged {
+    /// Whether records were kept that can't stand in one group.
+    fn contradicts(&self, group: &[u8], ids: &IdRule) -> bool {
+        let mut event_ids = Vec::new();
+        for extent in &self.extents {
+            let bytes = group.get(..extent.end).unwrap_or_default();
+            for (at, record) in Records::new(bytes, extent.start).map_while(Result::ok) {
+                if is_misplaced(at, &record) {
+                    return true;
+                }
+                if !record.is_control() {
+                    event_ids.push(record.event_id());
+                }
+            }
+        }
+        !ids.follow_each_other(&event_ids)
+    }
+
     fn keep(&mut self, at: usize, record: &Record<'_>) {
         Extent::push(&mut self.extents, Extent { start: at, end: at + record.len() });
         self.records += 1;
@@ -175,6 +241,7 @@ impl Salvaged {
 struct IdRule {
     first: u64,
     last: u64,
+    by_priority: bool,
     /// The ids are `first..=last` without a hole and in order, so each place has just one.
     numbered: bool,
 }
@@ -196,16 +263,27 @@ impl IdAt {
 impl IdRule {
     fn new(commit: &Commit, after_id: u64) -> Self {
         let span = commit.last_event_id.wrapping_sub(commit.first_event_id).wrapping_add(1);
-        let numbered = commit.flags & Commit::FLAG_BY_PRIORITY == 0 && span == u64::from(commit.event_count);
+        let by_priority = commit.flags & Commit::FLAG_BY_PRIORITY != 0;
+        let numbered = !by_priority && span == u64::from(commit.event_count);
         Self {
             first: commit.first_event_id.max(after_id.saturating_add(1)),
             last: commit.last_event_id,
+            by_priority,
             numbered,
         }
     }
 
     fn allows(&self, id: u64) -> bool {
         (self.first..=self.last).contains(&id)
+    }
+
+    /// Whether these ids, in this order, can stand in one group: none twice, and in order unless it is by priority.
+    fn follow_each_other(&self, ids: &[u64]) -> bool {
+        let mut ids = ids.to_vec();
+        if self.by_priority {
+            ids.sort_unstable();
+        }
+        ids.is_sorted_by(|id, next| id < next)
     }
 
     fn nth(&self, events_before: u64) -> IdAt {

@@ -97,7 +97,8 @@ pub struct Scanner<'a> {
     /// The file up to where it was cut.
     bytes: &'a [u8],
     cut: Option<usize>,
-    header: JournalHeader,
+    /// `None` where it is left out of account.
+    header: Option<JournalHeader>,
     opening: SegmentOpen,
     at: usize,
     totals: Totals,
@@ -108,6 +109,8 @@ pub struct Scanner<'a> {
     unsynced: VecDeque<(u64, usize)>,
     synced_end: usize,
     resumed: bool,
+    /// A seal held; where the header contradicts it, the end is broken all the same.
+    sealed: bool,
     end: Option<ScanEnd>,
 }
 
@@ -120,9 +123,20 @@ impl<'a> Scanner<'a> {
     ///
     /// What is wrong with the opening. It is synced before the file gets its name, so it is never torn.
     pub fn new(bytes: &'a [u8], last_event_id: u64) -> Result<Self, Fault> {
-        let fault = |offset: usize, kind| Fault { offset: offset as u64, kind };
         let header = JournalHeader::parse(bytes)
             .map_err(|error| Fault { offset: error.offset(), kind: FaultKind::Header(error) })?;
+        let mut scanner = Self::without_header(bytes, last_event_id)?;
+        scanner.header = Some(header);
+        Ok(scanner)
+    }
+
+    /// The same without a look at the header: nothing in a segment depends on it.
+    ///
+    /// # Errors
+    ///
+    /// What is wrong with the SegmentOpen.
+    pub fn without_header(bytes: &'a [u8], last_event_id: u64) -> Result<Self, Fault> {
+        let fault = |offset: usize, kind| Fault { offset: offset as u64, kind };
         let start = JournalHeader::SIZE;
         let rest = bytes.get(start..).unwrap_or_default();
         let first = Record::parse_verified(rest).map_err(|error| fault(start, FaultKind::Record(error)))?;
@@ -143,7 +157,7 @@ impl<'a> Scanner<'a> {
         Ok(Self {
             bytes,
             cut: None,
-            header,
+            header: None,
             opening,
             at: start,
             totals,
@@ -152,6 +166,7 @@ impl<'a> Scanner<'a> {
             unsynced: VecDeque::new(),
             synced_end: start,
             resumed: false,
+            sealed: false,
             end: None,
         })
     }
@@ -169,9 +184,9 @@ impl<'a> Scanner<'a> {
         self.bytes
     }
 
-    /// The journal header.
-    pub const fn header(&self) -> &JournalHeader {
-        &self.header
+    /// The journal header, where it was looked at.
+    pub const fn header(&self) -> Option<&JournalHeader> {
+        self.header.as_ref()
     }
 
     /// The segment's SegmentOpen.
@@ -192,6 +207,11 @@ impl<'a> Scanner<'a> {
     /// What was seen up to there.
     pub const fn totals(&self) -> &Totals {
         &self.totals
+    }
+
+    /// Whether a right seal stands before that offset, whatever the header says.
+    pub const fn is_sealed(&self) -> bool {
+        self.sealed
     }
 
     /// How the scan ended, once [`Self::next_group`] has returned nothing.
@@ -299,6 +319,7 @@ impl<'a> Scanner<'a> {
                         self.at = end;
                         self.totals.records += 1;
                         self.totals.digest = seal.digest;
+                        self.sealed = true;
                         self.check_header(start)?;
                         return Ok(Scanned::Seal(seal));
                     }
@@ -410,12 +431,13 @@ impl<'a> Scanner<'a> {
     /// Holds the figures of a final header against what was found. A header without a final flag lags.
     fn check_header(&self, seal_at: usize) -> Result<(), Fault> {
         use semj_format::journal_header::FLAG_SEALED;
-        if self.header.flags & FLAG_SEALED == 0 || self.resumed {
+        let Some(header) = self.header.filter(|header| header.flags & FLAG_SEALED != 0 && !self.resumed)
+        else {
             return Ok(());
-        }
+        };
         let check = Check { offset: seal_at as u64 };
-        check.figure("header total_events", self.header.total_events, self.totals.records)?;
-        check.figure("header journal_size", self.header.journal_size, self.at as u64)
+        check.figure("header total_events", header.total_events, self.totals.records)?;
+        check.figure("header journal_size", header.journal_size, self.at as u64)
     }
 }
 

@@ -76,7 +76,7 @@ pub(crate) struct Trusted {
 
 /// A segment whose header is final and whose end is the one that is named.
 pub(crate) fn whole_segment(scanner: &Scanner<'_>, named: &NamedEnd) -> Option<Trusted> {
-    let header = scanner.header();
+    let header = scanner.header()?;
     let is_sealed = header.flags & FLAG_SEALED != 0;
     let is_final = is_sealed || header.flags & FLAG_CUT != 0;
     let fits = named.is_of(scanner.opening())

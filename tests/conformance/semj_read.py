@@ -214,28 +214,30 @@ def is_zero(data, start, end):
 class Segment:
     """One scan of one segment's file."""
 
-    def __init__(self, data, size, last_id=0, following=None, ranges=(), groups=None, mark=None):
+    def __init__(self, data, size, last_id=0, following=None, ranges=(), groups=None, mark=None, headless=False):
         """`following` is the SegmentOpen of the next segment; `ranges` are known damage to be passed over; `groups`
-        is how many groups to read at most; `mark` is the watermark, given with the newest segment alone."""
+        is how many groups to read at most; `mark` is the watermark, given with the newest segment alone; `headless`
+        leaves the header out of account."""
         self.data, self.size, self.following, self.mark = data, size, following, mark
         self.ranges = {offset: length for offset, length in ranges if length > 0}
         self.passed, self.opening, self.opening_is_good, self.header = 0, None, False, None
         self.accepted, self.commits, self.leaves = [], 0, []
         self.p, self.end, self.fault, self.seal, self.last_commit = None, None, None, None, None
-        self.limit = None
+        self.limit, self.named_end, self.header_is_wrong = None, False, False
         try:
-            self.header = parse_header(data, size)
+            self.header = None if headless else parse_header(data, size)
             self.read_opening()
         except Unsupported as fault:
             self.opening_is_good, self.end, self.fault = True, "Unsupported", fault
             return
         except Bad as fault:
-            self.end, self.fault = "Torn", fault
+            self.end, self.fault, self.header_is_wrong = "Torn", fault, not headless and self.header is None
             return
+        self.flags = self.header.flags if self.header else 0
         if following is not None:
             if following.previous_end == 2:
                 self.limit = following.previous_end_offset
-        elif self.header.flags & CUT:
+        elif self.flags & CUT:
             self.limit = self.header.journal_size
         self.stop = size if self.limit is None else min(size, self.limit)
         self.p = 52
@@ -260,12 +262,22 @@ class Segment:
         self.opening = parse_body(record, OPEN)
 
     def step(self):
-        if self.p == self.limit:
+        if self.p in self.ranges and self.is_lost_up_to_the_named_end():
+            self.end = "Sealed" if self.following.previous_end == 1 else "Cut"
+            self.p, self.named_end = self.following.previous_end_offset, True
+            self.passed += 1
+        elif self.p == self.limit:
             self.end = "Cut"
         elif is_zero(self.data, self.p, self.stop):
             self.end = "Zeros"
         else:
             self.walk_group()
+
+    def is_lost_up_to_the_named_end(self):
+        following = self.following
+        return (self.commits > 0 and following is not None and self.names(following)
+                and following.previous_end in (1, 2) and following.next_commit_sequence > self.sequence
+                and self.p < following.previous_end_offset <= self.p + self.ranges[self.p])
 
     def walk_group(self):
         at, records, behind_range = self.p, [], None
@@ -332,6 +344,10 @@ class Segment:
             for event_id in ids:
                 if not max(self.last_id + 1, commit.first_event_id) <= event_id <= commit.last_event_id:
                     raise Broken(record.offset, f"event id {event_id} is none of the Commit's")
+            in_order = sorted(ids) if commit.flags & BY_PRIORITY else ids
+            for before, event_id in zip(in_order, in_order[1:]):
+                if event_id <= before:
+                    raise Broken(record.offset, f"event id {event_id} behind {before}")
         self.accepted += [*records, record]
         self.leaves.append(leaf(record.bytes))
         self.commits += 1
@@ -358,9 +374,11 @@ class Segment:
             require(record, "SegmentSeal root", seal.root, merkle_root(self.leaves))
         self.p, self.seal = record.end, seal
         self.accepted.append(record)
-        if self.header.flags & SEALED and not self.passed:
+        if self.flags & SEALED and not self.passed:
+            self.header_is_wrong = True
             require(record, "header total_events", self.header.total_events, count + 1)
             require(record, "header journal_size", self.header.journal_size, record.end)
+            self.header_is_wrong = False
         self.end = "Sealed"
 
     def event_ids(self):
@@ -370,7 +388,7 @@ class Segment:
         mark = self.mark
         if mark and mark.segment_number == self.opening.segment_number and mark.end > self.p:
             return True
-        if self.header.flags & (SEALED | CUT) and self.header.journal_size > self.p:
+        if self.flags & (SEALED | CUT) and self.header.journal_size > self.p:
             return True
         for kind, layout, domain in ((SEGMENT_COMMIT, COMMIT, 2), (SEGMENT_SEAL, SEAL, 3)):
             pattern = struct.pack("<QII", 0, kind, 0)
@@ -390,18 +408,24 @@ class Segment:
         return False
 
     def link(self):
-        following, opening = self.following, self.opening
+        following = self.following
         if following is None:
             return "Missing" if self.mark and self.contradicts(self.mark) else "Newest"
+        if self.named_end:
+            return "Matches"
         matches = (
-            following.journal_uuid == opening.journal_uuid
-            and following.previous_segment == opening.segment_number < following.segment_number
-            and following.epoch >= opening.epoch
-            and following.previous_end == (1 if self.end == "Sealed" else 2)
+            self.names(following)
+            and following.previous_end == (1 if self.seal else 2)
             and following.previous_end_offset == self.p
             and following.previous_digest == (self.seal.digest if self.seal else self.digest)
             and following.next_commit_sequence == self.sequence + 1)
         return "Matches" if matches else "Differs"
+
+    def names(self, following):
+        opening = self.opening
+        return (following.journal_uuid == opening.journal_uuid
+                and following.previous_segment == opening.segment_number < following.segment_number
+                and following.epoch >= opening.epoch)
 
     def contradicts(self, mark):
         opening = self.opening
@@ -436,10 +460,40 @@ GOOD = ("Whole", "OpenEnd", "TornTail", "KnownDamage")
 # A journal ---------------------------------------------------------------------------------------------------
 
 
-def opening_of(data, size):
-    """The SegmentOpen where header and SegmentOpen are right."""
+class KnownDamage:
+    """The ranges that the Recovered records of a journal list."""
+
+    def __init__(self, files):
+        scans = [Segment(data, size, groups=1, headless=True) for _, _, data, size in files]
+        self.ranges = [entry for scan in scans for entry in known_damage(scan)]
+
+    def of(self, number):
+        return [(offset, length) for segment, offset, length in self.ranges if segment == number]
+
+    def covers(self, number, start, end):
+        return any(offset <= start and end <= offset + length for offset, length in self.of(number))
+
+    def covers_header(self, opening):
+        return opening is not None and self.covers(opening.segment_number, 0, HEADER.size)
+
+    def covers_segment_before(self, opening):
+        return self.covers(opening.previous_segment, 0, opening.previous_end_offset)
+
+
+def opening_of(data, size, known):
+    """The SegmentOpen where it is right, and with it the header unless that is known to be damaged."""
+    opening = segment_open(data, size)
     try:
         parse_header(data, size)
+    except Unsupported:
+        return None
+    except Bad:
+        return opening if known.covers_header(opening) else None
+    return opening
+
+
+def segment_open(data, size):
+    try:
         record = parse_record(data, 52, size)
         if record.head.event_id == 0 and record.head.event_type == SEGMENT_OPEN:
             return parse_body(record, OPEN)
@@ -475,24 +529,34 @@ def read_watermark(path):
 
 def judge(files, mark=None):
     """`files` is (number in the name or None, name, data, size) in order; gives for each its scan and a report."""
-    openings = [opening_of(data, size) for _, _, data, size in files]
+    known = KnownDamage(files)
+    openings = [opening_of(data, size, known) for _, _, data, size in files]
     if mark and any(opening and opening.epoch > mark.epoch for opening in openings):
         mark = None
-    ranges = [entry for _, _, data, size in files for entry in known_damage(Segment(data, size, groups=1))]
     out, previous, last_id = [], None, 0
     for i, (number, name, data, size) in enumerate(files):
         following = openings[i + 1] if i + 1 < len(files) else None
-        newest_mark = mark if i + 1 == len(files) else None
-        scan = Segment(data, size, last_id, following, mark=newest_mark)
-        verdict = scan.verdict()
-        mine = [(o, n) for s, o, n in ranges if scan.opening and s == scan.opening.segment_number]
+        opening = openings[i]
+        if (following and opening and opening.segment_number < following.previous_segment
+                and known.covers_segment_before(following)):
+            following = None
+        arguments = {"mark": mark if i + 1 == len(files) else None}
+        scan = Segment(data, size, last_id, following, **arguments)
+        verdict, first_fault = scan.verdict(), scan.fault
+        is_known = scan.header_is_wrong and known.covers_header(segment_open(data, size))
+        if is_known:
+            arguments["headless"] = True
+            scan = Segment(data, size, last_id, following, **arguments)
+            verdict = scan.verdict()
+        mine = known.of(scan.opening.segment_number) if scan.opening else []
         if mine and scan.end in ("Zeros", "Torn", "Broken"):
-            again = Segment(data, size, last_id, following, mine, mark=newest_mark)
+            again = Segment(data, size, last_id, following, mine, **arguments)
             if again.passed:
-                again.fault = again.fault or scan.fault
-                scan, verdict = again, again.verdict()
-                if verdict in ("Whole", "OpenEnd", "TornTail"):
-                    verdict = "KnownDamage"
+                scan, verdict, is_known = again, again.verdict(), True
+        if is_known:
+            scan.fault = scan.fault or first_fault
+            if verdict in ("Whole", "OpenEnd", "TornTail"):
+                verdict = "KnownDamage"
         last_id = last_id if scan.p is None else scan.last_id
         fault = {"offset": scan.fault.offset, "what": scan.fault.what} if scan.fault else None
         if number is not None and scan.opening:
@@ -504,7 +568,12 @@ def judge(files, mark=None):
             elif i > 0 and previous and scan.opening.previous_segment != previous.segment_number:
                 wrong = (f"previous_segment {scan.opening.previous_segment}, the file before has "
                          f"{previous.segment_number}")
-            if wrong:
+            is_lost = (wrong and scan.opening.segment_number == number and known.covers_segment_before(scan.opening)
+                       and (not previous or previous.segment_number < scan.opening.previous_segment))
+            if is_lost:
+                verdict = "KnownDamage" if verdict in GOOD else verdict
+                fault = fault or {"offset": 52, "what": wrong}
+            elif wrong:
                 verdict, fault = "Corrupt", {"offset": 52, "what": wrong}
         if fault is None and verdict == "Corrupt":
             fault = {"offset": scan.p, "what": "the segment ends here, other evidence says that it does not"}

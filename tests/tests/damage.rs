@@ -310,6 +310,52 @@ fn salvage_gives_no_record_with_a_wrong_checksum_even_if_the_root_covers_it() {
 }
 
 #[test]
+fn salvage_gives_no_event_of_a_group_whose_ids_or_counts_are_not_its_commits() {
+    type Change = fn(semj_format::Commit) -> semj_format::Commit;
+    let by_priority: Change = |c| semj_format::Commit { flags: semj_format::Commit::FLAG_BY_PRIORITY, ..c };
+    // Behind events 1 to 3 and a group that is damaged, 4 to 6. Each root and checksum is right.
+    let cases: [(&str, &[u64], Change, &[u64]); 8] = [
+        ("as it should be", &[7, 8, 9], |c| c, &[7, 8, 9]),
+        ("by priority", &[8, 7, 9], by_priority, &[7, 8, 9]),
+        ("ids that were given before", &[1, 2, 3], |c| c, &[]),
+        ("an id twice", &[7, 7, 8], |c| c, &[]),
+        ("an id twice, by priority", &[8, 7, 8], by_priority, &[]),
+        ("out of order", &[8, 7, 9], |c| c, &[]),
+        ("count", &[7, 8, 9], |c| semj_format::Commit { event_count: c.event_count - 1, ..c }, &[]),
+        ("first id", &[7, 8, 9], |c| semj_format::Commit { first_event_id: 6, ..c }, &[]),
+    ];
+    for (what, ids, change, kept) in cases {
+        let mut segment = SegmentBuilder::new();
+        for _ in 0..2 {
+            let group: Vec<_> = (0..3).map(|_| segment.event(b"payload")).collect();
+            segment.group(&group);
+        }
+        let third = segment.bytes.len();
+        // Its Commit is lost, so that the third is not held against the chain.
+        segment.bytes[third - 30] ^= 1;
+        segment.group_with(&ids.iter().map(|id| event(*id, b"again")).collect::<Vec<_>>(), change);
+        let report = examine_one(&segment.bytes, OpenMode::Salvage);
+        let extents = &report.segments[0].extents;
+        let records =
+            extents.iter().flat_map(|extent| Records::new(&segment.bytes[..extent.end], extent.start));
+        let mut found: Vec<_> =
+            records.map(|record| record.unwrap().1.event_id()).filter(|id| *id > 3).collect();
+        found.sort_unstable();
+        assert_eq!(found, kept, "{what}");
+    }
+    // A Commit inside of a group, which ends a group of its own.
+    let mut segment = SegmentBuilder::new();
+    let first = segment.event(b"payload");
+    segment.group(&[first]);
+    let damaged = segment.bytes.len() - 30;
+    let forged = [event(2, b""), semj_tests::control_record::<semj_format::Commit>(&[0; 160]), event(3, b"")];
+    segment.bytes[damaged] ^= 1;
+    segment.group(&forged);
+    let report = examine_one(&segment.bytes, OpenMode::Salvage);
+    assert_eq!(report.segments[0].totals.events, 0);
+}
+
+#[test]
 fn whole_bytes_that_contradict_the_chain_are_ambiguous() {
     type Change = fn(semj_format::Commit) -> semj_format::Commit;
     let cases: [(&str, Change); 7] = [

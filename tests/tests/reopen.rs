@@ -313,6 +313,58 @@ fn known_damage_stays_known_when_the_segment_that_records_it_is_given_up() {
 }
 
 #[test]
+fn a_point_in_time_ends_at_the_first_damage_that_is_not_known() {
+    let dir = three_segments();
+    let path = segments(dir.path())[1].clone();
+    let (first, second) = (event_offset(dir.path(), 2, 4), event_offset(dir.path(), 2, 7));
+    flip(&path, first);
+    Journal::open(dir.path(), options(OpenMode::Salvage)).unwrap().close().unwrap();
+    flip(&path, second);
+    let expected: Vec<_> = (1..=17).filter(|id| *id != 15).collect();
+    assert_eq!(ids(dir.path(), OpenMode::PointInTime), expected);
+    Journal::open(dir.path(), options(OpenMode::PointInTime)).unwrap().close().unwrap();
+    assert_eq!(ids(dir.path(), OpenMode::Strict), expected);
+    let reader = Reader::open(dir.path(), OpenMode::Strict).unwrap();
+    assert_eq!(reader.report().segments[1].verdict, Verdict::KnownDamage);
+}
+
+#[test]
+fn a_right_seal_under_wrong_header_figures_is_a_sealed_end_for_all() {
+    for (segment, mode) in [
+        (2, OpenMode::PointInTime),
+        (2, OpenMode::Salvage),
+        (1, OpenMode::PointInTime),
+        (1, OpenMode::Salvage),
+    ] {
+        for change in [
+            |header: JournalHeader| JournalHeader { total_events: header.total_events - 1, ..header },
+            |header: JournalHeader| JournalHeader { journal_size: header.journal_size - 1, ..header },
+            |header: JournalHeader| JournalHeader { journal_size: header.journal_size + 1, ..header },
+        ] {
+            let dir = three_segments();
+            let path = &segments(dir.path())[segment];
+            let mut bytes = fs::read(path).unwrap();
+            let header = change(JournalHeader::parse(&bytes).unwrap());
+            let header = JournalHeader { checksum: header.computed_checksum(), ..header };
+            bytes[..JournalHeader::SIZE].copy_from_slice(&header.encode());
+            fs::write(path, &bytes).unwrap();
+            assert!(matches!(Reader::open(dir.path(), OpenMode::Strict), Err(Error::Damaged { .. })));
+            let kept = if mode == OpenMode::Salvage { 30 } else { (segment as u64 + 1) * 10 };
+            assert_eq!(ids(dir.path(), mode).len() as u64, kept);
+
+            Journal::open(dir.path(), options(mode)).unwrap().close().unwrap();
+            let reader = Reader::open(dir.path(), OpenMode::Strict).unwrap();
+            assert_eq!(reader.iter(..).count() as u64, kept);
+            let known = &reader.report().segments[segment];
+            assert!(known.is_sealed && known.verdict == Verdict::KnownDamage);
+            let behind = reader.report().segments[segment + 1].opening.unwrap();
+            assert_eq!(behind.previous_end, control::PreviousEnd::Sealed.code());
+            assert!(fs::read(path).unwrap() == bytes, "a damaged segment is left as it is");
+        }
+    }
+}
+
+#[test]
 fn missing_swapped_renamed_and_doubled_segments_are_noticed() {
     type Change = fn(&[PathBuf]);
     let changes: [(&str, Change); 6] = [

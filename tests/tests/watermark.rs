@@ -169,8 +169,8 @@ fn what_was_lost_with_the_last_commit_is_recorded_and_its_ids_are_not_given_agai
 }
 
 #[test]
-fn salvage_goes_on_from_the_segment_before_one_whose_header_is_damaged() {
-    for offset in [20, 200] {
+fn salvage_goes_on_from_the_segment_before_one_whose_opening_is_damaged() {
+    for offset in [60, 200] {
         let (_dir, journal) = two_segments();
         let crashed = crashed(&journal);
         let uuid = journal.recovery().tip.unwrap().journal_uuid;

@@ -528,6 +528,59 @@ def journals():
         (1, 1, forged, "Corrupt", None, {"unspecified": True}), *after])
 
 
+def known_losses():
+    """Damage that no record bounds: of a header, of a segment's end, of a whole segment."""
+    def after(previous, number, lost, end=1):
+        body = RECOVERED.pack(previous.number, previous.sequence, previous.end(), 0, 0, 2, 4, 1, 0)
+        b = Segment(number, 2, previous, end, 7, [control(TYPE_RECOVERED, body + DAMAGED_RANGE.pack(*lost))])
+        b.group(events(7, 2))
+        return b
+
+    a = base().seal()
+    b = after(a, 2, (1, 0, 52))
+    good = a.file(flags=SEALED)
+    second = (2, 7, b.file(), "OpenEnd", b, {})
+    journal("journals/known-header", "a header is damaged; the next segment's Recovered says so", [
+        (1, 1, flip(good, 20), "KnownDamage", a, {}), second])
+    journal("journals/known-header-figures", "a header contradicts the seal; the next segment's Recovered says so", [
+        (1, 1, header(4, 7, a.end(), SEALED) + good[52:], "KnownDamage", a, {}), second])
+    journal("journals/known-header-is-right", "a header is said to be damaged, and is right", [
+        (1, 1, good, "Whole", a, {}), second])
+
+    before, at = base(), None
+    kept = base()
+    at = kept.end()
+    before.group(events(7, 2))
+    before.seal()
+    b = after(before, 2, (1, at, before.end() - at))
+    b_file = (2, 7, b.file(), "OpenEnd", b, {})
+    torn = before.file(flags=SEALED)
+    torn = torn[:at] + bytes(before.end() - at) + torn[before.end():]
+    end = {"end": before.end()}
+    journal("journals/known-lost-end", "a segment's last group and its seal are zeros; the next segment's Recovered says so", [
+        (1, 1, torn, "KnownDamage", kept, end), b_file])
+    journal("journals/known-lost-end-and-new", "the same, and a record before it is damaged", [
+        (1, 1, flip(torn, 52 + 300 + 292 + 150), "Corrupt", None, {"unspecified": True}), b_file])
+    b = after(before, 2, (1, at, before.end() - at - 1))
+    journal("journals/known-lost-end-too-short", "the range does not reach the end that the next segment names", [
+        (1, 1, torn, "Corrupt", None, {"unspecified": True}), (2, 7, b.file(), "OpenEnd", b, {})])
+
+    a = base().seal()
+    b = Segment(2, 1, a, 1, 7)
+    b.seal()
+    first = (1, 1, good, "Whole", a, {})
+    c = after(b, 3, (2, 0, b.end()))
+    journal("journals/known-lost-segment", "segment 2 is not there; segment 3's Recovered says so", [
+        first, (3, 7, c.file(), "KnownDamage", c, {})])
+    journal("journals/known-lost-first-segment", "segments 1 and 2 are not there; segment 3's Recovered says so of 2", [
+        (3, 7, c.file(), "KnownDamage", c, {})])
+    journal("journals/known-lost-segment-is-there", "segment 2 is said to be lost, and is there", [
+        first, (2, 7, b.file(flags=SEALED), "Whole", b, {}), (3, 7, c.file(), "OpenEnd", c, {})])
+    c = after(b, 3, (2, 0, 52))
+    journal("journals/known-header-lost-segment", "segment 2 is not there; segment 3's Recovered says that its header is damaged", [
+        (1, 1, good, "Corrupt", a, {}), (3, 7, c.file(), "Corrupt", c, {})])
+
+
 def watermarks():
     a = base().seal()
     b = Segment(2, 1, a, 1, 7)
@@ -643,7 +696,7 @@ def main(argv):
     if argv[1:] == ["--example"]:
         print(example_text(), end="")
         return 0
-    for make in (good, torn, ambiguous, corrupt, unsupported, journals, watermarks):
+    for make in (good, torn, ambiguous, corrupt, unsupported, journals, known_losses, watermarks):
         make()
     if argv[1:] == ["--list"]:
         print(list_text(), end="")

@@ -9,7 +9,7 @@ use anyhow::{Context as _, Result};
 use clap::error::ErrorKind;
 use semj::format::{JournalHeader, WatermarkFile};
 use semj::recovery::{SegmentInput, examine};
-use semj::{OpenMode, Report};
+use semj::{OpenMode, Report, Verdict};
 use semj_interchange::kernel::{KernelJournal, ReadError};
 use serde_json::json;
 
@@ -92,6 +92,9 @@ fn print(args: &Args, path: &Path, report: &Report, started: Instant) -> Result<
         if let Some(fault) = &segment.fault {
             writeln!(out, "    {fault}")?;
         }
+        if let Some(lost) = &segment.lost_before {
+            writeln!(out, "    {}", output::lost_segment(lost))?;
+        }
         if let Some(tail) = &segment.tail {
             let size = output::bytes(tail.size() as u64);
             writeln!(out, "    {size} behind offset {} are no part of the journal", tail.start)?;
@@ -102,10 +105,16 @@ fn print(args: &Args, path: &Path, report: &Report, started: Instant) -> Result<
             writeln!(out, "WATERMARK: slot {slot}: {fault} (a crash may leave one slot so, never both)")?;
         }
     }
-    let state = match (report.is_whole(), report.is_closed()) {
-        (true, true) => "whole, closed",
-        (true, false) => "whole, not closed (in use, or its writer ended without closing it)",
+    let has_known_damage = report.segments.iter().any(|segment| segment.verdict == Verdict::KnownDamage);
+    let state = match (report.is_whole(), has_known_damage) {
+        (true, false) => "whole",
+        (true, true) => "whole but for known damage",
         (false, _) => "DAMAGED",
+    };
+    let state = match (report.is_whole(), report.is_closed()) {
+        (true, true) => format!("{state}, closed"),
+        (true, false) => format!("{state}, not closed (in use, or its writer ended without closing it)"),
+        (false, _) => state.to_owned(),
     };
     writeln!(
         out,

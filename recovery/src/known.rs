@@ -1,0 +1,55 @@
+//! Known damage: what earlier opens found, accepted as lost and recorded.
+
+use semj_format::control::{self, DamagedRange};
+use semj_format::{JournalHeader, Recovered, SegmentOpen};
+
+use crate::examine::{Extent, SegmentInput};
+use crate::scanner::Scanner;
+
+/// The ranges that the Recovered records of a journal list.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct KnownDamage(Vec<DamagedRange>);
+
+impl KnownDamage {
+    /// They stand in the first group of a segment, and are believed whatever that segment's header says.
+    pub(crate) fn of(inputs: &[SegmentInput<'_>]) -> Self {
+        let first_groups =
+            inputs.iter().filter_map(|input| Scanner::without_header(input.bytes, 0).ok()?.next_group());
+        let ranges = first_groups
+            .flat_map(|group| group.records())
+            .filter(|(_, record)| matches!(control::parse::<Recovered>(record), Ok(Some(_))))
+            .flat_map(|(_, record)| control::damaged_ranges(&record));
+        Self(ranges.collect())
+    }
+
+    /// Whether there is any of this segment.
+    pub(crate) fn is_any(&self, segment_number: u64) -> bool {
+        self.0.iter().any(|range| range.segment_number == segment_number)
+    }
+
+    /// Whether all of these bytes are known to be damaged.
+    pub(crate) fn covers(&self, segment_number: u64, damage: &Extent) -> bool {
+        self.covers_range(segment_number, damage.start as u64, damage.end as u64)
+    }
+
+    /// Whether the segment's header is known to be damaged.
+    pub(crate) fn covers_header(&self, segment_number: u64) -> bool {
+        self.covers(segment_number, &HEADER)
+    }
+
+    /// Whether the segment before this one is known to be lost, from its beginning to its end.
+    pub(crate) fn covers_segment_before(&self, opening: &SegmentOpen) -> bool {
+        self.covers_range(opening.previous_segment, 0, opening.previous_end_offset)
+    }
+
+    fn covers_range(&self, segment_number: u64, start: u64, end: u64) -> bool {
+        self.0.iter().any(|range| {
+            range.segment_number == segment_number
+                && range.offset <= start
+                && end <= range.offset.saturating_add(range.length)
+        })
+    }
+}
+
+/// Where a segment's header stands.
+pub(crate) const HEADER: Extent = Extent { start: 0, end: JournalHeader::SIZE };
