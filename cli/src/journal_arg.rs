@@ -31,16 +31,21 @@ pub(crate) fn named(typed: [Option<&PathBuf>; 2]) -> Option<PathBuf> {
     typed.into_iter().flatten().next().cloned().or_else(environment)
 }
 
+/// The same; ends the program with a usage error if nothing names one.
+pub(crate) fn required(typed: [Option<&PathBuf>; 2]) -> PathBuf {
+    match named(typed) {
+        Some(dir) => dir,
+        None => clap::Error::raw(
+            ErrorKind::MissingRequiredArgument,
+            "no journal is given: name its directory, or use --journal DIR or SEMJ_JOURNAL\n",
+        )
+        .exit(),
+    }
+}
+
 impl JournalArg {
     /// The directory; ends the program with a usage error if none was given.
     pub(crate) fn dir(&self) -> PathBuf {
-        match named([self.dir.as_ref(), self.journal.as_ref()]) {
-            Some(dir) => dir,
-            None => clap::Error::raw(
-                ErrorKind::MissingRequiredArgument,
-                "no journal is given: name its directory, or use --journal DIR or SEMJ_JOURNAL\n",
-            )
-            .exit(),
-        }
+        required([self.dir.as_ref(), self.journal.as_ref()])
     }
 }

@@ -3,8 +3,11 @@
 //! Data goes to standard output, everything else to standard error. Exit status: 0 good, 1 failed or damage
 //! found, 2 wrong use, 3 done, but something was skipped or lost.
 
+mod answer;
 mod commands;
+mod filter;
 mod journal_arg;
+mod moment;
 mod output;
 
 use std::io;
@@ -21,7 +24,8 @@ Data goes to standard output, everything else to standard error; RUST_LOG=info s
 
 Examples:
   semj import events.jsonl.zst -j ./journal
-  semj cat ./journal --limit 20
+  semj cat ./journal --path /project/src --since -5m
+  semj get 4711 ./journal
   semj verify ./journal
   semj export -j ./journal --format kernel -o journal.semj")]
 struct Cli {
@@ -34,6 +38,10 @@ enum Command {
     Import(commands::import::Args),
     Export(commands::export::Args),
     Cat(commands::cat::Args),
+    Get(commands::get::Args),
+    Chain(commands::chain::Args),
+    Explain(commands::explain::Args),
+    Index(commands::index::Args),
     Verify(commands::verify::Args),
     Stats(commands::stats::Args),
     Inspect(commands::inspect::Args),
@@ -75,6 +83,10 @@ fn main() -> ExitCode {
         Command::Import(args) => commands::import::run(&args),
         Command::Export(args) => commands::export::run(&args),
         Command::Cat(args) => commands::cat::run(&args),
+        Command::Get(args) => commands::get::run(&args),
+        Command::Chain(args) => commands::chain::run(&args),
+        Command::Explain(args) => commands::explain::run(&args),
+        Command::Index(args) => commands::index::run(&args),
         Command::Verify(args) => commands::verify::run(&args),
         Command::Stats(args) => commands::stats::run(&args),
         Command::Inspect(args) => commands::inspect::run(&args),

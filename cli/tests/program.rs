@@ -242,6 +242,98 @@ fn cat_shows_ranges_limits_and_the_journals_own_records_when_asked() {
     assert!(human.contains("JournalSegmentOpen") && human.contains("/a") && human.contains("{\"bytes\":5}"));
 }
 
+/// A journal of five events that hang together.
+fn related() -> (tempfile::TempDir, PathBuf) {
+    let (dir, journal) = place();
+    let input = br#"{"event_type":"AgentDecision","ktime_ns":1000,"event_priority":1,"context":{"agent_id":"planner","transaction_id":9}}
+{"event_type":"FilesystemCreate","ktime_ns":2000,"process_id":5,"parent_event_id":1,"context":{"path":"/project/src/a.rs","inode_number":7,"transaction_id":9}}
+{"event_type":"FilesystemWrite","ktime_ns":3000,"process_id":5,"parent_event_id":2,"context":{"path":"/project/src/a.rs","inode_number":7}}
+{"event_type":"FilesystemDelete","ktime_ns":4000,"process_id":6,"context":{"path":"/project/doc/b.md","inode_number":8}}
+{"event_type":"SystemSync","ktime_ns":5000,"causality_links":[{"cause_event_id":3,"effect_event_id":5}]}
+"#;
+    let output = with_input(&["import", "-", "-j", text(&journal)], input);
+    assert_eq!(status(&output), 0, "{}", err(&output));
+    (dir, journal)
+}
+
+#[test]
+fn cat_and_explain_take_the_same_conditions() {
+    let (_dir, journal) = related();
+    assert_eq!(status(&semj(&["index", "rebuild", text(&journal)])), 0);
+    for (args, expected) in [
+        (&["--type", "FilesystemWrite", "--type", "0x0503"][..], &[3u64, 5][..]),
+        (&["--path", "/project/src"], &[2, 3]),
+        (&["--path", "*.md"], &[4]),
+        (&["--agent", "planner"], &[1]),
+        (&["--tx", "9"], &[1, 2]),
+        (&["--inode", "7", "--pid", "5"], &[2, 3]),
+        (&["--priority", "critical"], &[1]),
+        (&["--since", "2000", "--until", "4000"], &[2, 3, 4]),
+        (&["--since", "2030-01-01T00:00:00Z"], &[]),
+        (&["--until", "2030-01-01T00:00:00Z", "--reverse", "--limit", "2"], &[5, 4]),
+        (&["--id", "2..", "-n", "1", "-r"], &[5]),
+        (&["--type", "JournalSegmentSeal"], &[0]),
+    ] {
+        let output = semj(&[&["cat", text(&journal), "--json"], args].concat());
+        assert_eq!(status(&output), 0, "{}", err(&output));
+        let ids: Vec<_> =
+            lines(&output.stdout).iter().map(|line| line["event_id"].as_u64().unwrap()).collect();
+        assert_eq!(ids, expected, "{args:?}");
+        let output = semj(&[&["explain", text(&journal), "--json"], args].concat());
+        let explain: Value = serde_json::from_slice(&output.stdout).unwrap();
+        assert_eq!(explain["matches"], expected.len(), "{args:?}: {explain}");
+        let human = semj(&[&["explain", text(&journal)], args].concat());
+        assert!(out(&human).contains("blocks") && status(&human) == 0);
+    }
+    for wrong in [["--type", "Nonsense"], ["--since", "yesterday"], ["--path", "/a[b"], ["--priority", "x"]] {
+        assert_eq!(status(&semj(&[&["cat", text(&journal)][..], &wrong].concat())), 2, "{wrong:?}");
+    }
+}
+
+#[test]
+fn get_shows_one_event_and_chain_what_led_to_it_and_what_followed() {
+    let (_dir, journal) = related();
+    let output = semj(&["get", "2", text(&journal), "--json"]);
+    assert_eq!(lines(&output.stdout)[0]["context"]["path"], "/project/src/a.rs");
+    let pretty: Value = serde_json::from_slice(&semj(&["get", "2", "-j", text(&journal)]).stdout).unwrap();
+    assert_eq!(pretty["event_id"], 2);
+    let output = semj(&["get", "6", text(&journal)]);
+    assert_eq!((status(&output), out(&output).as_str()), (1, ""));
+    assert!(err(&output).contains("no event 6"), "{}", err(&output));
+
+    let ids = |output: &Output| -> Vec<u64> {
+        lines(&output.stdout).iter().map(|line| line["event_id"].as_u64().unwrap()).collect()
+    };
+    let output = semj(&["chain", "2", text(&journal), "--json"]);
+    assert_eq!((ids(&output), status(&output)), (vec![1, 2, 3, 5], 0), "{}", err(&output));
+    assert_eq!(ids(&semj(&["chain", "5", text(&journal), "--json"])), [1, 2, 3, 5]);
+    let output = semj(&["chain", "1", text(&journal), "--json", "--limit", "1"]);
+    assert_eq!((ids(&output), status(&output)), (vec![1, 2], 3));
+    assert_eq!(status(&semj(&["chain", "99", text(&journal)])), 1);
+    assert!(out(&semj(&["chain", "2", text(&journal)])).contains("/project/src/a.rs"));
+}
+
+#[test]
+fn sidecars_are_made_checked_and_not_needed() {
+    let (_dir, journal) = related();
+    let before = semj(&["cat", text(&journal), "--inode", "7"]).stdout;
+    assert_eq!(status(&semj(&["index", "rebuild", text(&journal)])), 0);
+    assert_eq!(status(&semj(&["index", "verify", text(&journal)])), 0);
+    let sidecar = segment(&journal).with_extension("idx");
+    let mut bytes = fs::read(&sidecar).unwrap();
+    let last = bytes.len() - 1;
+    bytes[last] ^= 1;
+    fs::write(&sidecar, bytes).unwrap();
+    let output = semj(&["index", "verify", text(&journal), "--json"]);
+    assert_eq!(status(&output), 1);
+    let report: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(report["segments"][0]["state"], "wrong");
+    assert_eq!(semj(&["cat", text(&journal), "--inode", "7"]).stdout, before);
+    fs::remove_file(&sidecar).unwrap();
+    assert_eq!(status(&semj(&["index", "verify", text(&journal)])), 1);
+    assert_eq!(semj(&["cat", text(&journal), "--inode", "7"]).stdout, before);
+}
+
 #[test]
 fn a_reader_that_goes_away_is_no_error() {
     let (_dir, journal) = place();

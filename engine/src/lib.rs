@@ -79,7 +79,7 @@ pub use options::{Backpressure, CommitOn, Options, SyncPolicy, SyncStrategy};
 pub use query::{Chain, Effect, Matches};
 pub use reader::{Events, Located, Reader, Records};
 pub use semj_format as format;
-pub use semj_format::{Context, Draft, EventFlags, EventType, Priority, Record};
+pub use semj_format::{Category, Context, Draft, EventFlags, EventType, Priority, Record};
 pub use semj_index as index;
 pub use semj_index::{Explain, Glob, GlobError, Query};
 pub use semj_recovery as recovery;

@@ -189,6 +189,10 @@ impl Segment {
                 self.walk(offset, end)
             }
             Ok(Sought::Behind) => self.walk(end, end),
+            Ok(Sought::Anywhere) if self.is_ascending() => match self.index.seek_block(self, event_id, end) {
+                Ok(offset) if self.is_record(offset) || offset >= end => self.walk(offset, end),
+                _ => self.walk(0, end),
+            },
             // A walk from the beginning comes to what is wrong, and says so.
             Ok(Sought::From { .. } | Sought::Anywhere) | Err(_) => self.walk(0, end),
         }
@@ -217,17 +221,15 @@ impl Segment {
 
     /// Whether the ids grow from event to event.
     pub(crate) fn is_ascending(&self) -> bool {
-        !matches!(self.index.seek(self, 0), Ok(Sought::Anywhere))
+        self.index.is_ascending(self)
     }
 
     /// Whether the event with this id stands at an offset, as the index has it.
     #[inline]
     fn is_event(&self, offset: usize, event_id: u64) -> bool {
-        let is_there = !self.index.is_read()
-            || self.record_at(offset).is_some_and(|record| {
-                record.event_id() == event_id && self.holds(&record) && record.verify_checksum().is_ok()
-            });
-        if !is_there && self.map.is_intact() {
+        let is_there =
+            self.record_at(offset).is_some_and(|record| record.event_id() == event_id && self.holds(&record));
+        if !is_there && self.map.is_intact() && self.index.is_read() {
             self.index.distrust(self, offset);
         }
         is_there

@@ -11,7 +11,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use parking_lot::{Mutex, RwLock};
 use semj_format::JournalHeader;
 use semj_index::filter::Unit;
-use semj_index::{Blocks, BlocksView, Builder, Header, OwnedSidecar, Places, Sought, builder};
+use semj_index::{Blocks, BlocksView, Builder, Header, OwnedSidecar, Places, PlacesView, Sought, builder};
 
 use crate::error::Error;
 use crate::medium::Map;
@@ -112,13 +112,34 @@ impl SegmentIndex {
 
     /// Where to look for the first event whose id is at least `event_id`.
     pub(crate) fn seek(&self, segment: &Segment, event_id: u64) -> Result<Sought, Error> {
+        self.with_places(segment, |places| places.seek(event_id))
+    }
+
+    /// Whether the ids grow from event to event.
+    pub(crate) fn is_ascending(&self, segment: &Segment) -> bool {
+        self.with_places(segment, |places| places.is_ascending()).unwrap_or(false)
+    }
+
+    /// Where to begin to look for an id that no place leads to, if that is known.
+    #[cold]
+    pub(crate) fn seek_block(&self, segment: &Segment, event_id: u64, end: usize) -> Result<usize, Error> {
+        self.catch_up(segment, end)?;
+        let found = self.with_blocks(segment, |blocks| {
+            // What is behind the last block that is full has none.
+            let behind = blocks.len().checked_sub(1).and_then(|last| blocks.get(last)).map(|last| last.end());
+            blocks.seek(event_id).or(behind)
+        })?;
+        Ok(found.unwrap_or(0))
+    }
+
+    fn with_places<T>(&self, segment: &Segment, ask: impl FnOnce(PlacesView<'_>) -> T) -> Result<T, Error> {
         if let Some(growing) = &self.growing
             && let Some(places) = &*growing.places.read()
         {
-            return Ok(places.view().seek(event_id));
+            return Ok(ask(places.view()));
         }
         if let Some(sidecar) = self.made.get().or_else(|| self.sidecar(segment)) {
-            return Ok(sidecar.sidecar().places.seek(event_id));
+            return Ok(ask(sidecar.places()));
         }
         let places = match self.places.get() {
             Some(places) => places,
@@ -127,7 +148,7 @@ impl SegmentIndex {
                 self.places.get_or_init(|| made)
             }
         };
-        Ok(places.view().seek(event_id))
+        Ok(ask(places.view()))
     }
 
     /// What is known of the whole segment without reading it, or more of the sidecar than its beginning.

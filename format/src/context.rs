@@ -376,6 +376,54 @@ impl Context<'_> {
     }
 }
 
+/// What queries ask most often of a context, read without the rest.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Lead<'a> {
+    /// [`Context::transaction_id`].
+    pub transaction_id: u64,
+    /// [`Context::path`].
+    pub path: &'a [u8],
+    /// [`Context::inode_number`].
+    pub inode_number: u64,
+}
+
+impl<'a> Lead<'a> {
+    /// Reads these fields in whichever form the context has. Whether the rest of it can be read is not looked at; where
+    /// [`Context::parse`] gives a context, it has these values.
+    ///
+    /// # Errors
+    ///
+    /// A compact form that ends before the fields do.
+    #[inline]
+    pub fn parse(bytes: &'a [u8]) -> Result<Self, ContextError> {
+        if let Some(fixed) = bytes.first_chunk::<FIXED_SIZE>() {
+            return Ok(Self {
+                transaction_id: load(fixed, 0),
+                path: until_nul(&fixed[24..24 + 4096]),
+                inode_number: load(fixed, 4120),
+            });
+        }
+        if bytes.is_empty() {
+            return Ok(Self::default());
+        }
+        let mut reader = CompactReader { bytes, at: 0 };
+        let bits: u32 = reader.integer::<4, u32>()?;
+        let mut lead = Self::default();
+        if bits & 1 != 0 {
+            lead.transaction_id = reader.integer::<8, u64>()?;
+        }
+        // Session and chain.
+        reader.take((bits >> 1 & 0b11).count_ones() as usize * 8)?;
+        if bits & 1 << 3 != 0 {
+            lead.path = reader.text()?;
+        }
+        if bits & 1 << 4 != 0 {
+            lead.inode_number = reader.integer::<8, u64>()?;
+        }
+        Ok(lead)
+    }
+}
+
 /// A position in a compact context.
 struct CompactReader<'a> {
     bytes: &'a [u8],
@@ -508,6 +556,29 @@ mod tests {
             context.to_fixed(&mut fixed).unwrap();
             let compact = encoded(&context);
             Context::from_fixed(&fixed) == context && Context::parse(&compact) == Ok(Some(context))
+        }
+
+        fn a_lead_has_the_values_of_the_whole(any: AnyContext) -> bool {
+            let context = any.context();
+            let mut fixed = [0xEE; FIXED_SIZE];
+            context.to_fixed(&mut fixed).unwrap();
+            let expected = Lead {
+                transaction_id: context.transaction_id,
+                path: context.path,
+                inode_number: context.inode_number,
+            };
+            Lead::parse(&encoded(&context)) == Ok(expected) && Lead::parse(&fixed) == Ok(expected)
+        }
+
+        fn where_a_context_can_be_read_its_lead_can(bytes: Vec<u8>) -> bool {
+            match (Context::parse(&bytes), Lead::parse(&bytes)) {
+                (Ok(Some(context)), Ok(lead)) => {
+                    (context.transaction_id, context.path, context.inode_number)
+                        == (lead.transaction_id, lead.path, lead.inode_number)
+                }
+                (Ok(Some(_)), Err(_)) => false,
+                _ => true,
+            }
         }
 
         fn any_bytes_are_parsed_or_refused_without_a_panic(bytes: Vec<u8>) -> bool {

@@ -8,16 +8,21 @@ use semj_format::Record;
 
 use crate::filter::{self, UNIT_SIZE, Unit};
 use crate::key::Key;
-use crate::sidecar::{Block, BlocksView, Header, Origin, OwnedSidecar, Place, PlacesView, Summary, keys_of};
+use crate::sidecar::{
+    Block, BlocksView, EVENTS_PER_PLACE, Header, Origin, OwnedSidecar, PLACE_SIZE, PlacesView, Run, Summary,
+    keys_of,
+};
 
 /// A record that stands so far behind the offset of a block, or farther, begins the next one.
 pub const BLOCK_SIZE: usize = 32 << 10;
-/// An event that stands so far behind the last place, or farther, is one.
-pub const PLACE_STRIDE: usize = 8 << 10;
+/// So many runs of ids are kept, and one more for so many events: where ids jump all the time, blocks have to do.
+const RUNS_MAX: u64 = 64;
+const EVENTS_PER_RUN: u64 = 256;
 /// Bits of a block's filter for each of its keys …
-const BITS_PER_KEY: usize = 10;
-/// … but no more than a unit for so many bytes of records: that is what keeps a sidecar below a hundredth of its segment.
-const BYTES_PER_UNIT: usize = 5 << 10;
+const BITS_PER_KEY: usize = 9;
+/// … but all filters together no more than a unit for so many bytes of records, which keeps a sidecar below a hundredth of
+/// its segment. What blocks with few keys leave is for those with many.
+const BYTES_PER_UNIT: usize = 6_000;
 /// The segment's filter has no more than a unit for so many bytes.
 const BYTES_PER_SEGMENT_UNIT: usize = 64 << 10;
 /// The segment's filter is made smaller while no more of its bits than these, of 1,000, are set,
@@ -31,13 +36,14 @@ const SLOTS_KEPT: usize = 8192;
 /// Where some events stand, by their ids.
 #[derive(Clone, Debug)]
 pub struct Places {
-    entries: Vec<[u8; Place::SIZE]>,
-    last_offset: usize,
+    runs: Vec<[u8; Run::SIZE]>,
+    places: Vec<[u8; PLACE_SIZE]>,
     last_id: u64,
     event_ids: (u64, u64),
-    first_id: u64,
     event_count: u64,
     is_ascending: bool,
+    /// Whether the ids are in an order in which they can be found.
+    is_orderly: bool,
 }
 
 impl Default for Places {
@@ -50,48 +56,53 @@ impl Places {
     /// No places.
     pub const fn new() -> Self {
         Self {
-            entries: Vec::new(),
-            last_offset: 0,
+            runs: Vec::new(),
+            places: Vec::new(),
             last_id: 0,
             event_ids: Summary::EMPTY.event_ids,
-            first_id: 0,
             event_count: 0,
             is_ascending: true,
+            is_orderly: true,
         }
     }
 
     /// Takes note of the event with this id at this offset. Offsets grow from call to call.
     #[inline]
     pub fn push(&mut self, event_id: u64, offset: usize) {
-        self.is_ascending &= event_id > self.last_id;
+        if event_id != self.last_id.wrapping_add(1) || self.event_count == 0 {
+            self.begin_run(event_id);
+        }
+        if self.is_orderly && self.event_count.is_multiple_of(EVENTS_PER_PLACE as u64) {
+            // A segment has 4 GiB at most.
+            self.places.push((offset as u32).to_le_bytes());
+        }
         self.last_id = event_id;
         self.event_count += 1;
         self.event_ids = (self.event_ids.0.min(event_id), self.event_ids.1.max(event_id));
-        if self.entries.is_empty() {
-            self.first_id = event_id;
-        } else if offset - self.last_offset < PLACE_STRIDE {
-            return;
-        }
-        // Where ids do not grow, or jump far, there is no place, and the way from the one before is longer.
-        let place = Place {
-            offset: u32::try_from(offset).unwrap_or(u32::MAX),
-            event_id_delta: u32::try_from(event_id.wrapping_sub(self.first_id)).unwrap_or(u32::MAX),
-        };
-        if place.offset != u32::MAX && place.event_id_delta != u32::MAX {
-            self.entries.push(place.encode());
-            self.last_offset = offset;
+    }
+
+    #[cold]
+    fn begin_run(&mut self, event_id: u64) {
+        self.is_ascending &= event_id > self.last_id;
+        let runs_max = RUNS_MAX + self.event_count / EVENTS_PER_RUN;
+        self.is_orderly &= self.is_ascending && (self.runs.len() as u64) < runs_max;
+        if self.is_orderly {
+            self.runs.push(Run { event_id, ordinal: self.event_count as u32 }.encode());
+        } else {
+            (self.runs, self.places) = (Vec::new(), Vec::new());
         }
     }
 
     /// For look-ups.
     #[inline]
     pub fn view(&self) -> PlacesView<'_> {
-        PlacesView { entries: &self.entries, event_ids: self.event_ids, is_ascending: self.is_ascending }
-    }
-
-    /// The highest id, `None` where there is no event.
-    pub fn last_event_id(&self) -> Option<u64> {
-        (self.event_count > 0).then_some(self.event_ids.1)
+        PlacesView {
+            runs: &self.runs,
+            places: &self.places,
+            event_ids: self.event_ids,
+            event_count: self.event_count,
+            is_ascending: self.is_ascending,
+        }
     }
 }
 
@@ -103,6 +114,8 @@ pub struct Blocks {
     /// The whole segment's, as large as it may become; made smaller at the end.
     filter: Vec<Unit>,
     summary: Summary,
+    /// Bytes of all full blocks.
+    size: usize,
     open: Option<OpenBlock>,
     keys: Distinct,
     /// The path whose keys were given last, for the events of the same file that follow one another.
@@ -126,6 +139,7 @@ impl Blocks {
             filters: Vec::new(),
             filter: vec![[0; UNIT_SIZE]; 1 << units.ilog2()],
             summary: Summary::EMPTY,
+            size: 0,
             open: None,
             keys: Distinct::default(),
             path: Vec::new(),
@@ -156,8 +170,10 @@ impl Blocks {
         let Some(OpenBlock { offset, end, summary }) = self.open.take() else { return };
         let size = end - offset;
         let keys = &self.keys.list;
-        let units = (keys.len() * BITS_PER_KEY).div_ceil(UNIT_SIZE * 8).min((size / BYTES_PER_UNIT).max(1));
         let start = self.filters.len();
+        self.size += size;
+        let units_left = (self.size / BYTES_PER_UNIT).saturating_sub(start);
+        let units = (keys.len() * BITS_PER_KEY).div_ceil(UNIT_SIZE * 8).min(units_left.max(1));
         self.filters.resize(start + units, [0; UNIT_SIZE]);
         let filter = self.filters.get_mut(start..).unwrap_or_default();
         for key in keys {
@@ -265,6 +281,7 @@ pub fn finish(places: &Places, mut blocks: Blocks, origin: &Origin) -> OwnedSide
         place_count: 0,
         filter_units: 0,
         block_filter_units: 0,
+        run_count: 0,
         filter_checksum: 0,
         body_checksum: 0,
         checksum: 0,

@@ -9,7 +9,7 @@
 //! ```text
 //! segment    header │ records … │ records … │ records … │ …         64 MiB
 //! blocks            │ entry     │ entry     │ entry     │ …         64 bytes for each 32 KiB, and a small filter
-//! places            ·  ·  ·  ·  ·  ·  ·  ·  ·  ·  ·  ·  ·           8 bytes for each 8 KiB
+//! places            ·  ·  ·  ·  ·  ·  ·  ·  ·  ·  ·  ·  ·           4 bytes for each 8 events
 //! ```
 //!
 //! * A **block** is a run of records of 32 KiB or a little more. Its entry has the range of its events' ids and times,
@@ -20,7 +20,8 @@
 //!   `/a/b`" with one exact look-up, however common the names in it are. Each of its **components** (`a`, `b`, `c`) answers
 //!   patterns that do not begin at the root (`**/Makefile`, `/a/*/target/x`). Directories repeat within a block, so the
 //!   two together cost little more than either.
-//! * A **place** is an event's id with its offset: from it, `get(id)` needs to walk 8 KiB at most.
+//! * A **place** is the offset of every eighth event. Ids follow one another, so the place of an id is had by counting, and
+//!   from there `get(id)` goes over seven frames at most. Where ids jump, a **run** says with which event they go on.
 //! * The **summary** has the same as an entry for the whole segment.
 //!
 //! A query asks the summary first, then each block, and then each record that is left, the cheap questions before

@@ -2,7 +2,8 @@
 
 use std::ops::{Bound, RangeBounds};
 
-use semj_format::{Context, EventType, Record, SegmentOpen};
+use semj_format::context::Lead;
+use semj_format::{EventType, Record, SegmentOpen};
 
 use crate::filter::{self, Unit};
 use crate::glob::Glob;
@@ -156,7 +157,7 @@ pub struct Explain {
     pub bytes: Tally,
     /// Records that were looked at.
     pub records: u64,
-    /// Contexts that were decoded.
+    /// Contexts that were decoded as a whole.
     pub contexts: u64,
     /// Records that matched.
     pub matches: u64,
@@ -503,17 +504,22 @@ impl Plan<'_> {
         if !asks_context {
             return true;
         }
+        // Most are told apart by what a context begins with.
+        if !matches!(Lead::parse(record.context_bytes()), Ok(lead) if query.matches_lead(&lead)) {
+            return false;
+        }
         *contexts += 1;
         // One that can't be read has nothing that could be asked for.
-        matches!(record.context(), Ok(Some(context)) if query.matches_context(&context))
+        matches!(record.context(), Ok(Some(context))
+            if query.agent.as_ref().is_none_or(|agent| context.agent_id == agent.as_slice()))
     }
 }
 
 impl Query {
-    fn matches_context(&self, context: &Context<'_>) -> bool {
-        self.inode.is_none_or(|inode| context.inode_number == inode)
-            && self.transaction.is_none_or(|transaction| context.transaction_id == transaction)
-            && self.agent.as_ref().is_none_or(|agent| context.agent_id == agent.as_slice())
-            && self.path.as_ref().is_none_or(|path| path.matches(context.path))
+    #[inline]
+    fn matches_lead(&self, lead: &Lead<'_>) -> bool {
+        self.inode.is_none_or(|inode| lead.inode_number == inode)
+            && self.transaction.is_none_or(|transaction| lead.transaction_id == transaction)
+            && self.path.as_ref().is_none_or(|path| path.matches(lead.path))
     }
 }

@@ -1,7 +1,7 @@
 //! The bytes of a sidecar (SPEC.md, "Sidecars"), and what looks things up in them.
 //!
 //! ```text
-//! sidecar = header || filter of the segment || blocks || places || filters of the blocks
+//! sidecar = header || filter of the segment || blocks || runs || places || filters of the blocks
 //! ```
 
 use semj_format::checksum::kernel_crc32;
@@ -17,12 +17,14 @@ use crate::{filter, key};
 pub const MAGIC: u32 = 0x5345_4D58;
 /// The layout that this crate reads and writes.
 pub const VERSION: u32 = 1;
-/// Flag of the header: ids grow from event to event, so that places can be searched by halves.
+/// Flag of the header: ids grow from event to event.
 pub const FLAG_ASCENDING: u8 = 0x1;
+/// Every event so many events behind another one with a place has one too, the first one to begin with.
+pub const EVENTS_PER_PLACE: usize = 8;
 
 on_disk! {
     /// What a sidecar begins with: which segment it is of, the summary, how much follows.
-    pub struct Header [168] {
+    pub struct Header [172] {
         /// [`MAGIC`].
         0 magic: u32,
         /// [`VERSION`].
@@ -63,12 +65,14 @@ on_disk! {
         148 filter_units: u32,
         /// Units of all blocks' filters.
         152 block_filter_units: u32,
+        /// Runs.
+        156 run_count: u32,
         /// The kernel's CRC-32 of the segment's filter.
-        156 filter_checksum: u32,
+        160 filter_checksum: u32,
         /// The kernel's CRC-32 of everything behind it.
-        160 body_checksum: u32,
-        /// The kernel's CRC-32 of the 164 bytes before.
-        164 checksum: u32,
+        164 body_checksum: u32,
+        /// The kernel's CRC-32 of the 168 bytes before.
+        168 checksum: u32,
     }
 }
 
@@ -101,14 +105,17 @@ on_disk! {
 }
 
 on_disk! {
-    /// Where an event stands.
-    pub struct Place [8] {
-        /// Its offset in the segment.
-        0 offset: u32,
-        /// Its id, less the segment's lowest one.
-        4 event_id_delta: u32,
+    /// Events whose ids follow one another without a hole.
+    pub struct Run [12] {
+        /// The first one's id.
+        0 event_id: u64,
+        /// How many events stand before it in the segment.
+        8 ordinal: u32,
     }
 }
+
+/// Bytes of a place: the offset of an event as a u32.
+pub const PLACE_SIZE: usize = 4;
 
 /// Why a sidecar is of no use.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
@@ -278,7 +285,8 @@ impl Header {
     fn sidecar_size(&self) -> u64 {
         self.head_size() as u64
             + u64::from(self.block_count) * Block::SIZE as u64
-            + u64::from(self.place_count) * Place::SIZE as u64
+            + u64::from(self.run_count) * Run::SIZE as u64
+            + u64::from(self.place_count) * PLACE_SIZE as u64
             + u64::from(self.block_filter_units) * UNIT_SIZE as u64
     }
 
@@ -384,17 +392,25 @@ impl<'a> BlocksView<'a> {
         filter::may_contain(self.filter(place), key)
     }
 
+    /// The offset of the first block that has an event with this id or a higher one.
+    pub fn seek(&self, event_id: u64) -> Option<usize> {
+        let mut blocks = self.entries.iter().map(Block::decode);
+        blocks.find(|block| block.highest_event_id >= event_id).map(|block| block.offset as usize)
+    }
+
     /// Where the first block is that ends behind this offset.
     pub fn at(&self, offset: usize) -> usize {
         self.entries.partition_point(|entry| Block::decode(entry).end() <= offset)
     }
 }
 
-/// The places of a segment, wherever they are kept.
+/// Where the events of a segment stand, wherever that is kept.
 #[derive(Clone, Copy, Debug)]
 pub struct PlacesView<'a> {
-    pub(crate) entries: &'a [[u8; Place::SIZE]],
+    pub(crate) runs: &'a [[u8; Run::SIZE]],
+    pub(crate) places: &'a [[u8; PLACE_SIZE]],
     pub(crate) event_ids: (u64, u64),
+    pub(crate) event_count: u64,
     pub(crate) is_ascending: bool,
 }
 
@@ -403,19 +419,25 @@ pub struct PlacesView<'a> {
 pub enum Sought {
     /// All ids are smaller.
     Behind,
-    /// At or a little behind the event with the first id, which stands at the offset. The first event whose id is at
-    /// least the one that is sought is not before it.
+    /// The first event whose id is at least the one that is sought is at this offset or up to
+    /// [`EVENTS_PER_PLACE`] - 1 events behind it.
     From {
         /// An offset in the segment.
         offset: usize,
         /// The id of the event there.
         event_id: u64,
     },
-    /// The ids are in no order: look at the blocks.
+    /// There are no places: look at the blocks.
     Anywhere,
 }
 
 impl PlacesView<'_> {
+    /// The run that an event lies in by its ordinal.
+    fn run_of(&self, ordinal: u64) -> Option<Run> {
+        let behind = self.runs.partition_point(|run| u64::from(Run::decode(run).ordinal) <= ordinal);
+        self.runs.get(behind.checked_sub(1)?).map(Run::decode)
+    }
+
     /// Where to look for the first event whose id is at least `event_id`.
     #[inline]
     pub fn seek(&self, event_id: u64) -> Sought {
@@ -426,23 +448,32 @@ impl PlacesView<'_> {
         if !self.is_ascending {
             return Sought::Anywhere;
         }
-        let delta = event_id.saturating_sub(lowest);
-        let behind =
-            self.entries.partition_point(|entry| u64::from(Place::decode(entry).event_id_delta) <= delta);
-        match self.entries.get(behind.saturating_sub(1)).map(Place::decode) {
-            Some(place) => Sought::From {
-                offset: place.offset as usize,
-                event_id: lowest.saturating_add(place.event_id_delta.into()),
-            },
-            None => Sought::Anywhere,
-        }
+        self.place_of(event_id.max(lowest)).unwrap_or(Sought::Anywhere)
     }
 
-    /// The offsets of the places behind this one, in their order.
-    pub fn offsets_behind(&self, offset: usize) -> impl DoubleEndedIterator<Item = usize> {
-        let first = self.entries.partition_point(|entry| Place::decode(entry).offset as usize <= offset);
-        let behind = self.entries.get(first..).unwrap_or_default();
-        behind.iter().map(|entry| Place::decode(entry).offset as usize)
+    #[inline]
+    fn place_of(&self, event_id: u64) -> Option<Sought> {
+        let behind = self.runs.partition_point(|run| Run::decode(run).event_id <= event_id);
+        let run = self.runs.get(behind.checked_sub(1)?).map(Run::decode)?;
+        let next = self.runs.get(behind).map(Run::decode);
+        let ordinals_end = next.map_or(self.event_count, |next| next.ordinal.into());
+        // In the hole behind the run it is the next run's first event that is sought.
+        let ordinal = u64::from(run.ordinal).saturating_add(event_id - run.event_id).min(ordinals_end);
+        let place = usize::try_from(ordinal).ok()? / EVENTS_PER_PLACE;
+        let offset = u32::from_le_bytes(*self.places.get(place)?) as usize;
+        let first = (place * EVENTS_PER_PLACE) as u64;
+        let run =
+            if first >= u64::from(run.ordinal) && first < ordinals_end { run } else { self.run_of(first)? };
+        let event_id = run.event_id.checked_add(first.checked_sub(run.ordinal.into())?)?;
+        Some(Sought::From { offset, event_id })
+    }
+
+    /// The offsets of events behind this one, some KiB apart.
+    pub fn offsets_behind(&self, offset: usize) -> impl Iterator<Item = usize> {
+        let offset_of = |place: &[u8; PLACE_SIZE]| u32::from_le_bytes(*place) as usize;
+        let first = self.places.partition_point(|place| offset_of(place) <= offset);
+        let behind = self.places.get(first..).unwrap_or_default();
+        behind.iter().step_by(16).map(offset_of)
     }
 
     /// Whether the ids grow from event to event.
@@ -496,14 +527,17 @@ impl<'a> Sidecar<'a> {
         };
         let mut rest = body;
         let blocks = take(&mut rest, header.block_count as usize * Block::SIZE);
-        let places = take(&mut rest, header.place_count as usize * Place::SIZE);
+        let runs = take(&mut rest, header.run_count as usize * Run::SIZE);
+        let places = take(&mut rest, header.place_count as usize * PLACE_SIZE);
         Self {
             header,
             filter,
             blocks: BlocksView { entries: blocks.as_chunks().0, filters: rest.as_chunks().0 },
             places: PlacesView {
-                entries: places.as_chunks().0,
+                runs: runs.as_chunks().0,
+                places: places.as_chunks().0,
                 event_ids: (header.lowest_event_id, header.highest_event_id),
+                event_count: header.event_count,
                 is_ascending: header.flags & FLAG_ASCENDING != 0,
             },
         }
@@ -559,6 +593,22 @@ impl OwnedSidecar {
         Sidecar::split(self.header, filter.as_chunks().0, body)
     }
 
+    /// Where events stand, without a look at the rest.
+    #[inline]
+    pub fn places(&self) -> PlacesView<'_> {
+        let header = &self.header;
+        let start = header.head_size() + header.block_count as usize * Block::SIZE;
+        let middle = start + header.run_count as usize * Run::SIZE;
+        let end = middle + header.place_count as usize * PLACE_SIZE;
+        PlacesView {
+            runs: self.bytes.get(start..middle).unwrap_or_default().as_chunks().0,
+            places: self.bytes.get(middle..end).unwrap_or_default().as_chunks().0,
+            event_ids: (header.lowest_event_id, header.highest_event_id),
+            event_count: header.event_count,
+            is_ascending: header.flags & FLAG_ASCENDING != 0,
+        }
+    }
+
     /// The header.
     pub const fn header(&self) -> &Header {
         &self.header
@@ -581,12 +631,17 @@ impl OwnedSidecar {
         header.flags = if places.is_ascending { FLAG_ASCENDING } else { 0 };
         // A segment has 4 GiB at most, and an entry stands for some KiB of it.
         header.block_count = blocks.entries.len() as u32;
-        header.place_count = places.entries.len() as u32;
+        header.run_count = places.runs.len() as u32;
+        header.place_count = places.places.len() as u32;
         header.filter_units = filter.len() as u32;
         header.block_filter_units = blocks.filters.len() as u32;
         let filter = filter.as_flattened();
-        let body =
-            [blocks.entries.as_flattened(), places.entries.as_flattened(), blocks.filters.as_flattened()];
+        let body = [
+            blocks.entries.as_flattened(),
+            places.runs.as_flattened(),
+            places.places.as_flattened(),
+            blocks.filters.as_flattened(),
+        ];
         header.filter_checksum = kernel_crc32([filter]);
         header.body_checksum = kernel_crc32(body);
         header.checksum = header.computed_checksum();

@@ -466,6 +466,7 @@ fn sidecars_are_written_by_a_journal_with_threads_and_are_right() {
 #[test]
 fn a_sidecar_that_lies_with_a_right_checksum_leads_nobody_astray() {
     use semj::format::checksum::kernel_crc32;
+    use semj::index::sidecar::{PLACE_SIZE, Run};
     use semj::index::{Block, Header};
     let mut random = Random::new(seed());
     let scratch = tempfile::tempdir().unwrap();
@@ -476,11 +477,10 @@ fn a_sidecar_that_lies_with_a_right_checksum_leads_nobody_astray() {
         let mut header = Header::decode(bytes.first_chunk().unwrap());
         let blocks = header.head_size();
         let places = blocks + header.block_count as usize * Block::SIZE;
+        let offsets = places + header.run_count as usize * Run::SIZE;
+        let offsets_end = offsets + header.place_count as usize * PLACE_SIZE;
         // Every block and every place is a byte off.
-        for at in (blocks..places)
-            .step_by(Block::SIZE)
-            .chain((places..).step_by(8).take(header.place_count as usize))
-        {
+        for at in (blocks..places).step_by(Block::SIZE).chain((offsets..offsets_end).step_by(PLACE_SIZE)) {
             let offset = u32::from_le_bytes(*bytes[at..].first_chunk().unwrap()) + 1;
             bytes[at..at + 4].copy_from_slice(&offset.to_le_bytes());
         }

@@ -1,8 +1,12 @@
 //! The commands, a file each.
 
 pub(crate) mod cat;
+pub(crate) mod chain;
+pub(crate) mod explain;
 pub(crate) mod export;
+pub(crate) mod get;
 pub(crate) mod import;
+pub(crate) mod index;
 pub(crate) mod inspect;
 pub(crate) mod stats;
 pub(crate) mod verify;

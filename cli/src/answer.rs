@@ -1,0 +1,184 @@
+//! Asking a journal, and what a person sees of the answers.
+
+use std::io::{IsTerminal, Write};
+use std::path::Path;
+
+use anyhow::Result;
+use semj::reader::Located;
+use semj::{Category, Error, EventType, OpenMode, Query, Reader, Record};
+use semj_interchange::json;
+
+use crate::output;
+
+/// Opens a journal at once, whatever its size: what is read is checked then.
+pub(crate) fn open(dir: &Path) -> Result<Reader> {
+    Ok(Reader::open_newest(dir, OpenMode::Salvage)?)
+}
+
+/// Does something with a reader. Where it comes upon damage that opening did not look for, it is done once more with a
+/// reader that shows what proves itself.
+pub(crate) fn with_reader<T>(dir: &Path, work: impl Fn(&Reader) -> Result<T>) -> Result<(T, Vec<String>)> {
+    let reader = open(dir)?;
+    match work(&reader) {
+        Err(error) if is_rotten(&error) => {
+            let reader = Reader::open(dir, OpenMode::Salvage)?;
+            Ok((work(&reader)?, output::losses(reader.report())))
+        }
+        done => Ok((done?, output::losses(reader.report()))),
+    }
+}
+
+fn is_rotten(error: &anyhow::Error) -> bool {
+    matches!(error.downcast_ref(), Some(Error::Rotten { .. }))
+}
+
+/// Gives every answer, in its order. What is returned is what is lost of the journal.
+pub(crate) fn each(
+    dir: &Path,
+    query: &Query,
+    mut give: impl FnMut(&Located<'_>) -> Result<()>,
+) -> Result<Vec<String>> {
+    let reader = open(dir)?;
+    let mut last = None;
+    let mut is_rotten = false;
+    for found in reader.query(query).located() {
+        match found {
+            Ok(located) => {
+                give(&located)?;
+                last = Some(place(&located));
+            }
+            Err(Error::Rotten { .. }) => is_rotten = true,
+            Err(error) => return Err(error.into()),
+        }
+    }
+    if !is_rotten {
+        return Ok(output::losses(reader.report()));
+    }
+    // It goes on behind what was given, with a reader that shows what proves itself.
+    let reader = Reader::open(dir, OpenMode::Salvage)?;
+    for found in reader.query(query).located() {
+        let located = found?;
+        let here = place(&located);
+        let is_given = last.is_some_and(|last| if query.is_reverse() { here >= last } else { here <= last });
+        if !is_given {
+            give(&located)?;
+        }
+    }
+    Ok(output::losses(reader.report()))
+}
+
+fn place(located: &Located<'_>) -> (u64, u64) {
+    (located.opening.segment_number, located.offset)
+}
+
+/// How answers are printed.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Style {
+    is_json: bool,
+    has_colours: bool,
+    /// Columns of the terminal.
+    width: Option<usize>,
+}
+
+impl Style {
+    pub(crate) fn new(is_json: bool) -> Self {
+        let terminal = std::io::stdout().is_terminal();
+        let no_color = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
+        let width = console::Term::stdout().size_checked().map(|(_, columns)| usize::from(columns));
+        Self { is_json, has_colours: terminal && !no_color, width: width.filter(|_| terminal) }
+    }
+
+    /// Prints a record as one line.
+    pub(crate) fn print(&self, located: &Located<'_>, out: &mut impl Write) -> Result<()> {
+        self.print_record(&located.record, "", out, || {
+            format!("opened {} ", output::wall_clock(located.opening.wall_clock_ns))
+        })
+    }
+
+    /// Prints a record as one line, with something before it.
+    pub(crate) fn print_record(
+        &self,
+        record: &Record<'_>,
+        before: &str,
+        out: &mut impl Write,
+        opened: impl Fn() -> String,
+    ) -> Result<()> {
+        if self.is_json {
+            let written = if record.is_control() {
+                json::write_control(record, out)
+            } else {
+                json::write_event(record, out)
+            };
+            return Ok(written?);
+        }
+        // An event from another machine or boot has a monotonic time of its own, which the segment's clocks say nothing
+        // of: it is shown as it is.
+        let head = format!("{before}{:>8}  {:>16.6}  ", record.event_id(), record.ktime_ns() as f64 / 1e9,);
+        let kind = format!("{:<20}", record.event_type());
+        let mut tail = format!("  {:>7}  ", record.process_id());
+        if record.is_control() {
+            if record.event_type() == EventType::JOURNAL_SEGMENT_OPEN {
+                tail += &opened();
+            }
+            let value = json::control_value(record);
+            tail += &value.get("body").unwrap_or(&serde_json::Value::Null).to_string();
+        } else {
+            tail += &format!("{}  {}", path(record), output::shortened(record.payload()));
+        }
+        let tail = match self.width {
+            Some(width) => fitted(&tail, width.saturating_sub(head.chars().count() + kind.chars().count())),
+            None => tail,
+        };
+        if self.has_colours {
+            writeln!(out, "{head}\x1b[{}m{kind}\x1b[0m{}", colour(record.event_type()), tail.trim_end())?;
+        } else {
+            writeln!(out, "{head}{kind}{}", tail.trim_end())?;
+        }
+        Ok(())
+    }
+}
+
+/// As much of a text as there is room for.
+fn fitted(text: &str, width: usize) -> String {
+    match text.char_indices().nth(width) {
+        None => text.to_owned(),
+        Some(_) if width == 0 => String::new(),
+        Some(_) => text.chars().take(width - 1).chain(['…']).collect(),
+    }
+}
+
+/// The colour of a type's category, as terminals number them.
+fn colour(event_type: EventType) -> u32 {
+    match event_type.category() {
+        Category::FILESYSTEM => 32,
+        Category::GRAPH => 36,
+        Category::VECTOR => 34,
+        Category::AGENT => 35,
+        Category::SYSTEM => 33,
+        Category::SEMANTIC => 96,
+        Category::JOURNAL => 90,
+        Category::OBSERVABILITY => 31,
+        _ => 37,
+    }
+}
+
+fn path(record: &Record<'_>) -> String {
+    match record.context() {
+        Ok(Some(context)) if !context.path.is_empty() => output::printable(context.path).into_owned(),
+        Ok(_) => "-".to_owned(),
+        Err(error) => format!("({error})"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_line_fits_the_terminal_and_says_that_it_was_cut() {
+        assert_eq!(fitted("short", 5), "short");
+        assert_eq!(fitted("longer", 5), "long…");
+        assert_eq!(fitted("üüüüüü", 5).chars().count(), 5);
+        assert_eq!(fitted("x", 0), "");
+    }
+}

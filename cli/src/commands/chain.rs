@@ -1,0 +1,72 @@
+//! `semj chain`: why an event happened, and what came of it.
+
+use std::io::Write;
+use std::path::PathBuf;
+
+use anyhow::Result;
+
+use crate::Outcome;
+use crate::answer::{self, Style};
+use crate::journal_arg;
+use crate::output;
+
+/// Print what led to an event, from the root cause on, and what followed from it.
+///
+/// Causes stand above the event and effects below it, further in the further away they are. Status 1 if the journal has
+/// no such event, 3 if a cause is named that is not there, or there are more effects than are shown.
+#[derive(Debug, clap::Args)]
+#[command(
+    after_help = "Examples:\n  semj chain 4711 --journal ./journal\n  semj chain 4711 ./journal --limit 20"
+)]
+pub(crate) struct Args {
+    /// The event's id.
+    #[arg(value_name = "ID")]
+    id: u64,
+    /// The journal's directory.
+    #[arg(value_name = "DIR", conflicts_with = "journal")]
+    dir: Option<PathBuf>,
+    /// The journal's directory, by name; without either, SEMJ_JOURNAL names it.
+    #[arg(short, long, value_name = "DIR")]
+    journal: Option<PathBuf>,
+    /// No more than so many effects.
+    #[arg(short = 'n', long, value_name = "N", default_value_t = 1000)]
+    limit: usize,
+    /// JSON lines, with every field: causes, the event, effects.
+    #[arg(long)]
+    json: bool,
+}
+
+pub(crate) fn run(args: &Args) -> Result<Outcome> {
+    let dir = journal_arg::required([args.dir.as_ref(), args.journal.as_ref()]);
+    let style = Style::new(args.json);
+    let (shown, losses) = answer::with_reader(&dir, |reader| {
+        let Some(chain) = reader.chain(args.id, args.limit)? else { return Ok(None) };
+        let mut lines = Vec::new();
+        let causes = chain.causes.iter().map(|record| (0, record));
+        let effects = chain.effects.iter().map(|effect| (effect.distance, &effect.record));
+        let all =
+            causes.map(|(_, record)| ("↓ ".to_owned(), record)).chain([("• ".to_owned(), &chain.event)]);
+        let effects =
+            effects.map(|(distance, record)| (format!("{}└ ", "  ".repeat(distance as usize)), record));
+        for (before, record) in all.chain(effects) {
+            style.print_record(record, &before, &mut lines, String::new)?;
+        }
+        Ok(Some((lines, chain.missing_cause, chain.is_complete)))
+    })?;
+    output::say_losses(&losses);
+    let Some((lines, missing_cause, is_complete)) = shown else {
+        output::say(format_args!("{}: no event {}", dir.display(), args.id));
+        return Ok(Outcome::Bad);
+    };
+    let mut out = output::stdout();
+    out.write_all(&lines)?;
+    out.flush()?;
+    if let Some(id) = missing_cause {
+        output::say(format_args!("event {id} is named as the cause and is not in the journal"));
+    }
+    if !is_complete {
+        output::say(format_args!("there are more effects than {}: see --limit", args.limit));
+    }
+    let is_all = losses.is_empty() && missing_cause.is_none() && is_complete;
+    Ok(if is_all { Outcome::Good } else { Outcome::Incomplete })
+}

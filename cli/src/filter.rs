@@ -1,0 +1,135 @@
+//! Which events a command is about.
+
+use anyhow::Result;
+use clap::Args;
+use semj::{EventType, Glob, Query};
+
+use crate::moment::Moment;
+
+/// Conditions, all of which an event has to meet.
+#[derive(Debug, Args)]
+pub(crate) struct Filter {
+    /// Only events of this type, by its name or number; may be given more than once.
+    #[arg(long = "type", value_name = "TYPE")]
+    types: Vec<EventType>,
+    /// Only events at or after this time: 2026-11-23T14:00:00Z, "-5m", "2h ago", "now", or nanoseconds of the
+    /// journal's own clock.
+    #[arg(long, value_name = "TIME", allow_hyphen_values = true)]
+    since: Option<Moment>,
+    /// Only events at or before this time.
+    #[arg(long, value_name = "TIME", allow_hyphen_values = true)]
+    until: Option<Moment>,
+    /// Only events of paths that match, or lie below one that does: /project/src, '/a/**/*.rs', Makefile.
+    #[arg(long, value_name = "GLOB")]
+    path: Option<Glob>,
+    /// Only events of this agent.
+    #[arg(long, value_name = "AGENT")]
+    agent: Option<String>,
+    /// Only events of this transaction.
+    #[arg(long = "tx", value_name = "N")]
+    transaction: Option<u64>,
+    /// Only events of this inode.
+    #[arg(long, value_name = "N")]
+    inode: Option<u64>,
+    /// Only events of this process.
+    #[arg(long, value_name = "P")]
+    pid: Option<u32>,
+    /// Only events as urgent as this or more: critical, high, normal, low, background, or 1 to 5.
+    #[arg(long, value_name = "P", value_parser = parse_priority)]
+    priority: Option<u32>,
+    /// Only events whose ids lie in this range, both ends included; either may be left out: 100..200, 100..
+    #[arg(long, value_name = "A..B", value_parser = parse_ids)]
+    id: Option<Ids>,
+    /// No more than so many events.
+    #[arg(short = 'n', long, value_name = "N")]
+    limit: Option<u64>,
+    /// The last one first.
+    #[arg(short, long)]
+    reverse: bool,
+    /// The journal's own records too.
+    #[arg(long)]
+    control: bool,
+}
+
+/// A range of ids, both ends included.
+#[derive(Clone, Copy, Debug)]
+struct Ids {
+    first: u64,
+    last: u64,
+}
+
+fn parse_ids(text: &str) -> Result<Ids, String> {
+    let id = |text: &str, default| match text {
+        "" => Ok(default),
+        _ => text.parse().map_err(|error| format!("{text:?}: {error}")),
+    };
+    match text.split_once("..") {
+        Some((first, last)) => Ok(Ids { first: id(first, 0)?, last: id(last, u64::MAX)? }),
+        None => id(text, 0).map(|id| Ids { first: id, last: id }),
+    }
+}
+
+fn parse_priority(text: &str) -> Result<u32, String> {
+    Ok(match text.to_ascii_lowercase().as_str() {
+        "critical" => 1,
+        "high" => 2,
+        "normal" => 3,
+        "low" => 4,
+        "background" => 5,
+        number => number.parse().map_err(|_| "neither a name of a priority nor a number".to_owned())?,
+    })
+}
+
+impl Filter {
+    /// The question that is asked.
+    pub(crate) fn query(&self) -> Query {
+        let mut query = Query::new();
+        if !self.types.is_empty() {
+            query = query.types(self.types.iter().copied());
+        }
+        let wall = |moment: Option<Moment>| if let Some(Moment::Wall(ns)) = moment { Some(ns) } else { None };
+        let ktime =
+            |moment: Option<Moment>| if let Some(Moment::Ktime(ns)) = moment { Some(ns) } else { None };
+        if wall(self.since).or(wall(self.until)).is_some() {
+            let (first, last) = (wall(self.since).unwrap_or(i64::MIN), wall(self.until).unwrap_or(i64::MAX));
+            query = query.time(first..=last);
+        }
+        if ktime(self.since).or(ktime(self.until)).is_some() {
+            let (first, last) =
+                (ktime(self.since).unwrap_or(i64::MIN), ktime(self.until).unwrap_or(i64::MAX));
+            query = query.ktime(first..=last);
+        }
+        if let Some(path) = &self.path {
+            query = query.path_glob(path.clone());
+        }
+        if let Some(agent) = &self.agent {
+            query = query.agent(agent);
+        }
+        if let Some(transaction) = self.transaction {
+            query = query.transaction(transaction);
+        }
+        if let Some(inode) = self.inode {
+            query = query.inode(inode);
+        }
+        if let Some(pid) = self.pid {
+            query = query.pid(pid);
+        }
+        if let Some(priority) = self.priority {
+            query = query.priority(priority);
+        }
+        if let Some(Ids { first, last }) = self.id {
+            query = query.ids(first..=last);
+        }
+        if let Some(limit) = self.limit {
+            query = query.limit(limit);
+        }
+        if self.reverse {
+            query = query.reverse();
+        }
+        // Who asks for a type of the journal's own wants to see it.
+        if self.control || self.types.iter().any(|event_type| event_type.is_journal()) {
+            query = query.control();
+        }
+        query
+    }
+}
