@@ -10,9 +10,13 @@ use semj_interchange::json;
 
 use crate::output;
 
-/// Opens a journal at once, whatever its size: what is read is checked then.
-pub(crate) fn open(dir: &Path) -> Result<Reader> {
-    Ok(Reader::open_newest(dir, OpenMode::Salvage)?)
+/// Opens a journal at once, whatever its size: what is read is checked then. One that is damaged is opened as far as it
+/// proves itself, for which all of it is read.
+fn open(dir: &Path) -> Result<Reader, Error> {
+    match Reader::open_newest(dir, OpenMode::Strict) {
+        Err(Error::Damaged { .. } | Error::Gone { .. }) => Reader::open(dir, OpenMode::Salvage),
+        opened => opened,
+    }
 }
 
 /// Does something with a reader. Where it comes upon damage that opening did not look for, it is done once more with a
