@@ -299,6 +299,11 @@ fn found<'r>(reader: &'r Reader, query: &Query) -> Vec<(u64, u64, &'r [u8])> {
 /// Questions to a reader against a scan that knows nothing of any index.
 fn ask(reader: &Reader, random: &mut Random, questions: usize, last_id: u64, last_ktime: i64, state: &str) {
     let everything: Vec<_> = reader.records().map(|located| located.unwrap()).collect();
+    // The first and the last id of each segment.
+    let events: Vec<_> = everything.iter().filter(|at| !at.record.is_control()).collect();
+    let segments = events.chunk_by(|a, b| a.opening.segment_number == b.opening.segment_number);
+    let edges: Vec<_> =
+        segments.flat_map(|of| [of[0].record.event_id(), of[of.len() - 1].record.event_id()]).collect();
     for number in 0..questions {
         let before = random.clone();
         let opening = everything[random.below(everything.len() as u64) as usize].opening;
@@ -331,7 +336,11 @@ fn ask(reader: &Reader, random: &mut Random, questions: usize, last_id: u64, las
         assert!(explain.blocks.looked_at + explain.blocks.skipped() <= explain.blocks.total);
         assert!(explain.bytes.looked_at + explain.bytes.skipped() <= explain.bytes.total);
 
-        let id = random.below(last_id + 3);
+        let id = match random.below(3) {
+            0 => random.below(last_id + 3),
+            1 => everything[random.below(everything.len() as u64) as usize].record.event_id(),
+            _ => edges[random.below(edges.len() as u64) as usize],
+        };
         let by_scan = everything.iter().find(|at| at.record.event_id() == id && id != 0);
         assert_eq!(
             reader.get(id).unwrap().map(|record| record.bytes()),
