@@ -12,6 +12,7 @@ use crate::flush::{Flush, Retired};
 use crate::front::{Front, GROUP_SIZE};
 use crate::medium::Medium;
 use crate::metrics::Recorder;
+use crate::options::GroupOrder;
 use crate::segment::Segments;
 use crate::watermark::Mark;
 use crate::writer::{Chain, NewSegment, Previous, SegmentWriter, Spare};
@@ -35,6 +36,7 @@ pub(crate) struct Appender {
     chain: Chain,
     last_committed_id: u64,
     batch: Batch,
+    group_order: GroupOrder,
     retired: Vec<Retired>,
     /// Segments that were retired and are not sealed on the disk, those in a flush that goes on included.
     unsealed: usize,
@@ -79,6 +81,7 @@ impl Appender {
             chain,
             last_committed_id,
             batch: Batch::with_capacity(GROUP_SIZE),
+            group_order: GroupOrder::default(),
             retired: Vec::new(),
             unsealed: 0,
             flushed_end: 0,
@@ -86,6 +89,10 @@ impl Appender {
             spare: None,
             is_broken: false,
         }
+    }
+
+    pub(crate) fn with_group_order(self, group_order: GroupOrder) -> Self {
+        Self { group_order, ..self }
     }
 
     /// Does something that writes. After a failure, or a panic, nothing is ever written again: bytes that stand behind
@@ -115,6 +122,9 @@ impl Appender {
         if !self.batch.is_empty() {
             if !self.writer.has_room(self.batch.len()) {
                 self.rotate(recorder)?;
+            }
+            if self.group_order == GroupOrder::Priority {
+                self.batch.order_by_priority();
             }
             let bytes =
                 self.writer.append(&mut self.batch, &mut self.chain, front.helping(), monotonic_ns)?;

@@ -22,6 +22,7 @@ pub(crate) struct Batch {
     /// The last id before what is pushed next, and the time that gaps are recorded with.
     previous_id: u64,
     monotonic_ns: i64,
+    is_by_priority: bool,
     /// Places that turned out to hold no event, since the last record.
     missing: u64,
 }
@@ -131,6 +132,28 @@ impl Batch {
         types.iter().for_each(|of| body.extend_from_slice(&of.encode()));
         let draft = control::draft(Gap::EVENT_TYPE, &body, self.monotonic_ns, std::process::id());
         self.push(&draft.header, &draft, EventHeader::SIZE + body.len());
+    }
+
+    /// Puts the more urgent events first, those of one priority in the order of their ids. The journal's own records
+    /// stand before them: they say what is missing.
+    pub(crate) fn order_by_priority(&mut self) {
+        let rank = |record: &Record<'_>| if record.is_control() { 0 } else { record.event_priority() };
+        let mut records: Vec<_> = self.records().map(|(_, record)| (rank(&record), record)).collect();
+        if records.is_sorted_by_key(|(rank, _)| *rank) {
+            return;
+        }
+        records.sort_by_key(|(rank, _)| *rank);
+        let ids = records.iter().filter(|(_, record)| !record.is_control());
+        let is_by_priority = !ids.is_sorted_by_key(|(_, record)| record.event_id());
+        let mut bytes = Vec::with_capacity(self.bytes.capacity());
+        records.iter().for_each(|(_, record)| bytes.extend_from_slice(record.bytes()));
+        self.bytes = bytes;
+        self.is_by_priority = is_by_priority;
+    }
+
+    /// Whether the events do not stand in the order of their ids.
+    pub(crate) fn is_by_priority(&self) -> bool {
+        self.is_by_priority
     }
 
     /// The tree over the records, hashed together with those who help.

@@ -141,7 +141,8 @@ impl Journal {
             writer,
             chain,
             next_event_id - 1,
-        );
+        )
+        .with_group_order(options.group_order);
         let committer = Arc::new(Committer::new(
             Arc::clone(&medium),
             dir.to_owned(),

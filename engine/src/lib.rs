@@ -75,7 +75,7 @@ pub use histogram::Histogram;
 pub use journal::Journal;
 pub use metrics::{Metrics, PoolClass};
 pub use open::examine_journal;
-pub use options::{Backpressure, CommitOn, Options, SyncPolicy, SyncStrategy};
+pub use options::{Backpressure, CommitOn, GroupOrder, Options, SyncPolicy, SyncStrategy};
 pub use query::{Chain, Effect, Matches};
 pub use reader::{Events, Located, Reader, Records};
 pub use semj_format as format;

@@ -66,6 +66,17 @@ pub enum Backpressure {
     DropByPriority,
 }
 
+/// In which order the events of a commit group stand in the file. Groups stand in the order of emission in any case.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum GroupOrder {
+    /// In the order of emission, which is that of their ids.
+    #[default]
+    Emission,
+    /// The more urgent first, those of one priority in the order of emission. Of a group that turns out to be damaged, a
+    /// salvage finds the urgent ones first. Readers give events as they stand, so ids jump inside a group.
+    Priority,
+}
+
 /// How a journal is opened for writing. The defaults need no change to begin with.
 #[derive(Clone, Debug)]
 pub struct Options {
@@ -86,6 +97,8 @@ pub struct Options {
     pub sync_interval: Duration,
     /// Bytes that [`SyncStrategy::Batched`] waits for. Default: 1 MiB.
     pub batch_bytes: u64,
+    /// In which order the events of a commit group stand in the file. Default: [`GroupOrder::Emission`].
+    pub group_order: GroupOrder,
     /// What an emission does when the buffer is full. Default: [`Backpressure::Wait`].
     pub backpressure: Backpressure,
     /// How old the watermark may be that protects the newest commit (see [`crate::Error::Damaged`]): it is
@@ -116,6 +129,7 @@ impl Default for Options {
             sync_strategy: SyncStrategy::default(),
             sync_interval: Duration::from_secs(1),
             batch_bytes: 1 << 20,
+            group_order: GroupOrder::default(),
             backpressure: Backpressure::default(),
             watermark_interval: Duration::from_secs(1),
             buffer_events: 16 << 10,

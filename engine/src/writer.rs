@@ -67,7 +67,7 @@ impl Chain {
             event_count: batch.events(),
             byte_count: batch.len() as u64,
             synced_upto: self.synced_upto,
-            flags: 0,
+            flags: if batch.is_by_priority() { Commit::FLAG_BY_PRIORITY } else { 0 },
             reserved: 0,
             root,
             previous_digest: self.digest,
