@@ -20,6 +20,9 @@ use crate::writer::{Chain, NewSegment, Previous, SegmentWriter, Spare};
 /// Segments that may be full and not yet sealed on the disk. Then appending waits for the disk.
 const UNSEALED_MAX: usize = 4;
 
+/// Bytes of memory for a group and the records that the journal adds to it.
+const BATCH_CAPACITY: usize = GROUP_SIZE + (4 << 10);
+
 /// A flush of fewer bytes is small.
 const SMALL_FLUSH: u64 = 64 << 10;
 /// After so many small flushes in a row more of them are expected.
@@ -80,7 +83,7 @@ impl Appender {
             flushed_upto: chain.commit_sequence,
             chain,
             last_committed_id,
-            batch: Batch::with_capacity(GROUP_SIZE),
+            batch: Batch::with_capacity(BATCH_CAPACITY),
             group_order: GroupOrder::default(),
             retired: Vec::new(),
             unsealed: 0,
@@ -131,7 +134,7 @@ impl Appender {
             self.last_committed_id = self.batch.last_event_id().max(self.last_committed_id);
             recorder.committed(&self.batch, bytes, &self.mark());
         }
-        self.batch.clear(GROUP_SIZE);
+        self.batch.clear(BATCH_CAPACITY);
         Ok(if is_complete { Appended::All } else { Appended::Group })
     }
 

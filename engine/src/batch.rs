@@ -7,7 +7,7 @@ use semj_format::digest::MerkleTree;
 use semj_format::draft::seal_checksum;
 use semj_format::{Draft, EventHeader, Gap, Record, Records};
 
-use crate::helping::Helping;
+use crate::helping::{Helping, SHARED_SIZE_MIN, hash_alone};
 
 /// Types that one Gap lists at most.
 const GAP_TYPES_MAX: usize = 1024;
@@ -156,9 +156,18 @@ impl Batch {
         self.is_by_priority
     }
 
-    /// The tree over the records, hashed together with those who help.
-    pub(crate) fn hash(&mut self, helping: &Helping) -> MerkleTree {
-        helping.hash(&mut self.bytes)
+    /// The tree over the records, and up to where `write` has written them. That is everything where the group is so
+    /// large that there is time for it, while others help to hash; else nothing, and the records go with their Commit.
+    pub(crate) fn hash<E>(
+        &mut self,
+        helping: &Helping,
+        write: impl FnOnce(&[u8]) -> Result<(), E>,
+    ) -> Result<(MerkleTree, usize), E> {
+        if self.bytes.len() < SHARED_SIZE_MIN {
+            return Ok((hash_alone(&self.bytes), 0));
+        }
+        let (tree, written) = helping.hash_while(&mut self.bytes, write);
+        written.map(|()| (tree, self.bytes.len()))
     }
 
     /// The records with their offsets in the batch.

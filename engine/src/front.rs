@@ -41,8 +41,12 @@ const ROOM_WAIT: Duration = Duration::from_millis(1);
 const ROOM_SPIN: Duration = Duration::from_micros(20);
 /// How long the committer waits for a claimant between two looks.
 const CLAIM_WAIT: Duration = Duration::from_micros(50);
+/// The committer has records come to its processor's cache so many places ahead: producers have written them on others.
+const GATHER_AHEAD: u64 = 4;
 /// Places after which the committer tells producers that there is room.
 const DRAIN_STEP: u64 = 64;
+/// Places of a group after which it wakes producers that wait for them.
+const ROOM_STEP: u64 = 256;
 
 /// See the module.
 #[derive(Debug)]
@@ -650,9 +654,15 @@ impl Front {
         batch.follow(self.last_drained_id.load(Ordering::Relaxed), monotonic_ns);
         let start = self.ring.drained();
         let mut at = start;
+        let mut told = start;
         let is_complete = loop {
             if at >= upto {
                 break true;
+            }
+            if at + GATHER_AHEAD < upto
+                && let Next::Published(slot) = self.ring.peek(at + GATHER_AHEAD)
+            {
+                self.slab.prefetch_record(slot);
             }
             match self.take_in(batch, at) {
                 Taken::Places(count) => {
@@ -660,6 +670,11 @@ impl Front {
                     at += count;
                     if at % DRAIN_STEP < count {
                         self.ring.set_drained(at);
+                        // Who waits goes on while the rest of the group is gathered.
+                        if told == start && at - start >= ROOM_STEP {
+                            told = at;
+                            self.tell_of_room();
+                        }
                     }
                 }
                 Taken::NoRoom => break false,
@@ -677,13 +692,20 @@ impl Front {
         };
         self.last_drained_id.store(batch.finish(), Ordering::Relaxed);
         self.ring.set_drained(at);
+        if at > told {
+            self.tell_of_room();
+        }
+        is_complete
+    }
+
+    /// Wakes producers that wait for room.
+    fn tell_of_room(&self) {
         // A producer counts itself as waiting before it looks at `drained` for the last time.
         fence(Ordering::SeqCst);
-        if at > start && self.room_waiters.load(Ordering::SeqCst) > 0 {
+        if self.room_waiters.load(Ordering::SeqCst) > 0 {
             let _state = self.state.lock();
             self.room.notify_all();
         }
-        is_complete
     }
 
     /// For the committer: what was dropped gets its ids now, if nobody else came to give them.

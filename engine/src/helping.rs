@@ -3,7 +3,8 @@
 //! Of all that is done to commit a group, hashing its records takes longest, and while it goes on producers that find the
 //! buffer full have nothing to do. The tree over a group's records is made of subtrees that do not depend on one another,
 //! so the appender offers them, and takes its share itself. It never waits for a helper that has stopped: what is not
-//! there when the rest is done it computes again.
+//! there when the rest is done it computes again. While others begin, it writes the records to the file; only their
+//! Commit has to wait for the tree.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
@@ -17,7 +18,7 @@ use semj_format::{Digest, Record, Records};
 const SUBTREE_LEVEL: u32 = 6;
 const SUBTREE_RECORDS: usize = 1 << SUBTREE_LEVEL;
 /// Groups of fewer bytes are hashed sooner than anybody could help.
-const SHARED_SIZE_MIN: usize = 128 << 10;
+pub(crate) const SHARED_SIZE_MIN: usize = 128 << 10;
 /// How long the appender waits for helpers to finish what they have begun.
 const HELPER_WAIT: Duration = Duration::from_micros(50);
 
@@ -31,7 +32,7 @@ pub(crate) struct Helping {
 #[derive(Debug)]
 struct Offer {
     bytes: Vec<u8>,
-    /// Where each subtree's records begin; the last one's end is the next one's beginning.
+    /// Where each subtree's records begin, and where the last one's end.
     starts: Vec<usize>,
     roots: Vec<OnceLock<Digest>>,
     /// The next subtree that nobody has begun.
@@ -52,11 +53,10 @@ impl Offer {
     }
 
     fn hash(&self, at: usize) -> Digest {
-        let end = self.starts.get(at + 1).copied().unwrap_or(self.bytes.len());
-        let start = self.starts.get(at).copied().unwrap_or(end);
         let mut tree = RecordTree::new();
-        for record in records(self.bytes.get(start..end).unwrap_or_default()) {
-            tree.push(record.bytes());
+        if let Some(&[start, end]) = self.starts.get(at..at + 2) {
+            records(self.bytes.get(start..end).unwrap_or_default())
+                .for_each(|record| tree.push(record.bytes()));
         }
         tree.root()
     }
@@ -81,11 +81,13 @@ impl Helping {
         offer.is_some_and(|offer| offer.hash_one())
     }
 
-    /// The tree over the records of a group, hashed together with those who help.
-    pub(crate) fn hash(&self, bytes: &mut Vec<u8>) -> MerkleTree {
-        if bytes.len() < SHARED_SIZE_MIN {
-            return hash_alone(bytes);
-        }
+    /// The tree over the records of a group, hashed together with those who help. They begin while `meanwhile` does
+    /// something else with the group's bytes.
+    pub(crate) fn hash_while<T>(
+        &self,
+        bytes: &mut Vec<u8>,
+        meanwhile: impl FnOnce(&[u8]) -> T,
+    ) -> (MerkleTree, T) {
         let mut starts = Vec::new();
         let mut count = 0;
         let mut at = 0;
@@ -96,14 +98,14 @@ impl Helping {
             count += 1;
             at += record.bytes().len();
         }
-        // The last ones, which make no whole subtree, are hashed by themselves.
+        // The last ones, which make no whole subtree, are hashed apart.
         let rest = if count % SUBTREE_RECORDS == 0 { at } else { starts.pop().unwrap_or(0) };
         let roots = starts.iter().map(|_| OnceLock::new()).collect();
-        let mut tail = bytes.split_off(rest);
         starts.push(rest);
-        let offer =
+        let mut offer =
             Arc::new(Offer { bytes: std::mem::take(bytes), starts, roots, next: AtomicUsize::new(0) });
         *self.offer.lock() = Some(Arc::clone(&offer));
+        let done = meanwhile(&offer.bytes);
         while offer.hash_one() {}
         *self.offer.lock() = None;
 
@@ -117,15 +119,18 @@ impl Helping {
             let root = root.get().copied().unwrap_or_else(|| offer.hash(at));
             tree.push_subtree(SUBTREE_LEVEL, root);
         }
-        let tail_records: Vec<_> = records(&tail).map(|record| record.bytes()).collect();
-        tree.extend(&tail_records);
+        let rest_records: Vec<_> =
+            records(offer.bytes.get(rest..).unwrap_or_default()).map(|record| record.bytes()).collect();
+        tree.extend(&rest_records);
+        // Who has hashed the last one lets go of the offer in a moment.
+        while Arc::get_mut(&mut offer).is_none() && started.elapsed() < HELPER_WAIT {
+            std::hint::spin_loop();
+        }
         *bytes = match Arc::try_unwrap(offer) {
             Ok(offer) => offer.bytes,
-            // A helper that has not let go yet.
             Err(offer) => offer.bytes.clone(),
         };
-        bytes.append(&mut tail);
-        tree
+        (tree, done)
     }
 }
 
@@ -165,7 +170,8 @@ mod tests {
                 let mut bytes = group(count);
                 let expected = (hash_alone(&bytes), bytes.clone());
                 for _ in 0..20 {
-                    let tree = helping.hash(&mut bytes);
+                    let (tree, seen) = helping.hash_while(&mut bytes, |bytes| bytes == expected.1);
+                    assert!(seen);
                     assert_eq!(
                         (tree.count(), tree.root()),
                         (expected.0.count(), expected.0.root()),
@@ -199,7 +205,7 @@ mod tests {
             });
             let started = Instant::now();
             while is_begun.try_recv().is_err() {
-                assert_eq!(helping.hash(&mut bytes).root(), expected);
+                assert_eq!(helping.hash_while(&mut bytes, |_| ()).0.root(), expected);
             }
             assert!(started.elapsed() < Duration::from_secs(5));
         });

@@ -309,9 +309,12 @@ impl SegmentWriter {
         monotonic_ns: i64,
     ) -> Result<u64, Error> {
         let start = self.at;
-        let tree = batch.hash(helping);
+        let write = |at: usize, bytes: &[u8]| {
+            self.file.write_at((start + at) as u64, bytes).map_err(Error::io("write", &self.path))
+        };
+        let (tree, written) = batch.hash(helping, |records| write(0, records))?;
         let CommitLeaf { leaf, record_count } = chain.commit(batch, &tree, monotonic_ns);
-        self.file.write_at(start as u64, batch.bytes()).map_err(Error::io("write", &self.path))?;
+        write(written, batch.bytes().get(written..).unwrap_or_default())?;
         self.at += batch.len();
         self.written = self.written.max(self.at);
         self.commit_leaves.push(leaf);
