@@ -3,6 +3,7 @@
 //! It owns the active segment and the chain, and never waits for the disk: a full segment gets its seal, and the next
 //! one is begun, in memory. What of that has to reach the disk, and in which order, it hands out as a [`Flush`].
 
+use std::ops::Range;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -10,18 +11,24 @@ use crate::batch::Batch;
 use crate::error::Error;
 use crate::flush::{Flush, Retired};
 use crate::front::{Front, GROUP_SIZE};
-use crate::medium::Medium;
+use crate::medium::{File, Medium};
 use crate::metrics::Recorder;
 use crate::options::GroupOrder;
 use crate::segment::Segments;
 use crate::watermark::Mark;
 use crate::writer::{Chain, NewSegment, Previous, SegmentWriter, Spare};
 
+const PAGE_SIZE: u64 = 4096;
+
 /// Segments that may be full and not yet sealed on the disk. Then appending waits for the disk.
 const UNSEALED_MAX: usize = 4;
 
 /// Bytes of memory for a group and the records that the journal adds to it.
 const BATCH_CAPACITY: usize = GROUP_SIZE + (4 << 10);
+
+/// When so much of a segment is full, as its size divided by this, the next one's file is made. At full speed a segment
+/// fills in less time than a busy disk needs to reserve space for one.
+const SPARE_PART: u64 = 8;
 
 /// A flush of fewer bytes is small.
 const SMALL_FLUSH: u64 = 64 << 10;
@@ -46,6 +53,8 @@ pub(crate) struct Appender {
     /// The last commit that a flush covers, and where it ends.
     flushed_upto: u64,
     flushed_end: u64,
+    /// Up to here the disk was told to begin to write the active segment.
+    started_end: u64,
     /// Flushes of few bytes, one after the other.
     small_flushes: u32,
     spare: Option<Spare>,
@@ -88,6 +97,7 @@ impl Appender {
             retired: Vec::new(),
             unsealed: 0,
             flushed_end: 0,
+            started_end: 0,
             small_flushes: 0,
             spare: None,
             is_broken: false,
@@ -129,8 +139,7 @@ impl Appender {
             if self.group_order == GroupOrder::Priority {
                 self.batch.order_by_priority();
             }
-            let bytes =
-                self.writer.append(&mut self.batch, &mut self.chain, front.helping(), monotonic_ns)?;
+            let bytes = self.writer.append(&mut self.batch, &mut self.chain, front, monotonic_ns)?;
             self.last_committed_id = self.batch.last_event_id().max(self.last_committed_id);
             recorder.committed(&self.batch, bytes, &self.mark());
         }
@@ -154,6 +163,7 @@ impl Appender {
         self.writer = writer;
         self.retired.push(Retired { sealing, next: Some(naming) });
         self.unsealed += 1;
+        (self.flushed_end, self.started_end) = (0, 0);
         self.segments.push(Arc::clone(self.writer.segment()));
         recorder.began_segment(&self.mark());
         Ok(())
@@ -195,6 +205,15 @@ impl Appender {
         Ok(Some(Flush { retired: std::mem::take(&mut self.retired), active: (file, path.to_owned()), mark }))
     }
 
+    /// The part of the active segment that the disk was not told to begin to write.
+    pub(crate) fn unstarted(&mut self) -> (Arc<dyn File>, Range<u64>) {
+        // The page that is still written to is left to the next time.
+        let end = self.writer.end() / PAGE_SIZE * PAGE_SIZE;
+        let start = self.started_end.max(self.flushed_end / PAGE_SIZE * PAGE_SIZE).min(end);
+        self.started_end = end;
+        (self.writer.file().0, start..end)
+    }
+
     /// A flush has reached the disk.
     pub(crate) fn flushed(&mut self, flush: &Flush) {
         self.unsealed = self.unsealed.saturating_sub(flush.retired.len());
@@ -208,7 +227,7 @@ impl Appender {
 
     /// Whether a file for the next segment should be made now, off this path.
     pub(crate) fn wants_spare(&self) -> bool {
-        self.spare.is_none() && self.writer.end() > self.segment_size / 2
+        self.spare.is_none() && self.writer.end() > self.segment_size / SPARE_PART
     }
 
     /// Takes in a file for the next segment.

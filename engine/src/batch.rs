@@ -9,6 +9,8 @@ use semj_format::{Draft, EventHeader, Gap, Record, Records};
 
 use crate::helping::{Helping, SHARED_SIZE_MIN, hash_alone};
 
+/// Bytes of the smallest record.
+const RECORD_SIZE_MIN: usize = EventHeader::SIZE;
 /// Types that one Gap lists at most.
 const GAP_TYPES_MAX: usize = 1024;
 
@@ -16,6 +18,7 @@ const GAP_TYPES_MAX: usize = 1024;
 #[derive(Debug, Default)]
 pub(crate) struct Batch {
     bytes: Vec<u8>,
+    places: Vec<Place>,
     events: u32,
     first_event_id: u64,
     last_event_id: u64,
@@ -27,10 +30,19 @@ pub(crate) struct Batch {
     missing: u64,
 }
 
+/// Where a record stands in a batch.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Place {
+    /// 0 for a record of the journal's own.
+    pub(crate) event_id: u64,
+    pub(crate) offset: usize,
+}
+
 impl Batch {
     /// An empty batch with room for so many bytes.
     pub(crate) fn with_capacity(bytes: usize) -> Self {
-        Self { bytes: Vec::with_capacity(bytes), ..Self::default() }
+        let places = Vec::with_capacity(bytes / RECORD_SIZE_MIN);
+        Self { bytes: Vec::with_capacity(bytes), places, ..Self::default() }
     }
 
     /// Says what an empty batch follows on.
@@ -42,7 +54,7 @@ impl Batch {
     /// Encodes a draft with this header behind the other records. `size` is the draft's encoded size.
     pub(crate) fn push(&mut self, header: &EventHeader, draft: &Draft<'_>, size: usize) {
         self.count(header.event_id);
-        let start = self.bytes.len();
+        let start = self.begin(header.event_id);
         self.bytes.resize(start + size, 0);
         draft.encode_unsealed_with(header, &mut self.bytes[start..]);
         seal_checksum(&mut self.bytes[start..]);
@@ -52,7 +64,7 @@ impl Batch {
     #[inline]
     pub(crate) fn push_unsealed(&mut self, event_id: u64, record: &[u8]) {
         self.count(event_id);
-        let start = self.bytes.len();
+        let start = self.begin(event_id);
         self.bytes.extend_from_slice(record);
         seal_checksum(&mut self.bytes[start..]);
     }
@@ -65,7 +77,18 @@ impl Batch {
             self.last_event_id = other.last_event_id;
             self.previous_id = other.last_event_id;
         }
+        let offset = self.bytes.len();
+        self.places
+            .extend(other.places.iter().map(|place| Place { offset: offset + place.offset, ..*place }));
         self.bytes.extend_from_slice(&other.bytes);
+    }
+
+    /// Notes that a record begins here. Gives its offset.
+    #[inline]
+    fn begin(&mut self, event_id: u64) -> usize {
+        let offset = self.bytes.len();
+        self.places.push(Place { event_id, offset });
+        offset
     }
 
     #[inline]
@@ -138,16 +161,23 @@ impl Batch {
     /// stand before them: they say what is missing.
     pub(crate) fn order_by_priority(&mut self) {
         let rank = |record: &Record<'_>| if record.is_control() { 0 } else { record.event_priority() };
-        let mut records: Vec<_> = self.records().map(|(_, record)| (rank(&record), record)).collect();
-        if records.is_sorted_by_key(|(rank, _)| *rank) {
+        let mut records: Vec<_> = self
+            .records()
+            .zip(&self.places)
+            .map(|((_, of), place)| (rank(&of), of, place.event_id))
+            .collect();
+        if records.is_sorted_by_key(|(rank, ..)| *rank) {
             return;
         }
-        records.sort_by_key(|(rank, _)| *rank);
-        let ids = records.iter().filter(|(_, record)| !record.is_control());
-        let is_by_priority = !ids.is_sorted_by_key(|(_, record)| record.event_id());
-        let mut bytes = Vec::with_capacity(self.bytes.capacity());
-        records.iter().for_each(|(_, record)| bytes.extend_from_slice(record.bytes()));
-        self.bytes = bytes;
+        records.sort_by_key(|(rank, ..)| *rank);
+        let ids = records.iter().map(|(.., event_id)| *event_id).filter(|event_id| *event_id != 0);
+        let is_by_priority = !ids.is_sorted();
+        let mut ordered = Self::with_capacity(self.bytes.capacity());
+        for (_, record, event_id) in records {
+            ordered.begin(event_id);
+            ordered.bytes.extend_from_slice(record.bytes());
+        }
+        (self.bytes, self.places) = (ordered.bytes, ordered.places);
         self.is_by_priority = is_by_priority;
     }
 
@@ -166,12 +196,18 @@ impl Batch {
         if self.bytes.len() < SHARED_SIZE_MIN {
             return Ok((hash_alone(&self.bytes), 0));
         }
-        let (tree, written) = helping.hash_while(&mut self.bytes, write);
+        let offsets = self.places.iter().map(|place| place.offset);
+        let (tree, written) = helping.hash_while(&mut self.bytes, offsets, write);
         written.map(|()| (tree, self.bytes.len()))
     }
 
+    /// Where the records stand.
+    pub(crate) fn places(&self) -> &[Place] {
+        &self.places
+    }
+
     /// The records with their offsets in the batch.
-    pub(crate) fn records(&self) -> impl Iterator<Item = (usize, Record<'_>)> {
+    fn records(&self) -> impl Iterator<Item = (usize, Record<'_>)> {
         // Encoded here, so no frame is wrong.
         Records::new(&self.bytes, 0).map_while(Result::ok)
     }
@@ -204,9 +240,10 @@ impl Batch {
 
     /// Empties the batch. Memory beyond `capacity`, which an unusually large batch needed, is given back.
     pub(crate) fn clear(&mut self, capacity: usize) {
-        let Self { mut bytes, .. } = std::mem::take(self);
+        let Self { mut bytes, mut places, .. } = std::mem::take(self);
         bytes.clear();
         bytes.shrink_to(capacity);
-        self.bytes = bytes;
+        places.clear();
+        (self.bytes, self.places) = (bytes, places);
     }
 }

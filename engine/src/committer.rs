@@ -28,6 +28,8 @@ use crate::writer::Spare;
 
 /// After so many bytes the watermark is written, whatever the time: what is behind it has to be proven by an open.
 const MARK_BYTES: u64 = 8 << 20;
+/// After so many bytes the disk is told to begin to write them, so that a flush finds little left to do.
+const START_BYTES: u64 = 4 << 20;
 /// With [`SyncStrategy::Adaptive`], a flush begins so many times its usual duration after the last one at the earliest.
 const FLUSH_PAUSE: u32 = 20;
 /// And so long after at the earliest.
@@ -74,10 +76,14 @@ struct Syncing {
     unsynced_bytes: u64,
     /// Bytes appended up to the last flush.
     flushed_bytes: u64,
+    /// Bytes appended up to the last time that the disk was told to begin to write.
+    started_bytes: u64,
     flush_time: Duration,
     /// Something urgent, or a full segment, waits for a flush.
     is_urgent: bool,
     wants_spare: bool,
+    /// There is enough to tell the disk to begin to write.
+    wants_start: bool,
     closing: bool,
     /// Until when the thread sleeps; `None` while it is awake.
     sleeps_until: Option<Option<Instant>>,
@@ -110,9 +116,11 @@ impl Committer {
                 unsynced_since: None,
                 unsynced_bytes: 0,
                 flushed_bytes: 0,
+                started_bytes: 0,
                 flush_time: Duration::ZERO,
                 is_urgent: false,
                 wants_spare: false,
+                wants_start: false,
                 closing: false,
                 sleeps_until: None,
             }),
@@ -188,6 +196,7 @@ impl Committer {
             syncing.unsynced_since.get_or_insert_with(Instant::now);
         }
         syncing.unsynced_bytes = sums.bytes - syncing.flushed_bytes;
+        syncing.wants_start = self.syncs_events() && sums.bytes - syncing.started_bytes >= START_BYTES;
         syncing.wants_spare = wants_spare;
         syncing.is_urgent |= is_urgent || has_retired;
         self.wake_syncing(&syncing);
@@ -200,7 +209,7 @@ impl Committer {
             (at, None) => at.is_some(),
             (None, _) => false,
         };
-        if is_early || syncing.wants_spare {
+        if is_early || syncing.wants_spare || syncing.wants_start {
             self.wakes_syncing.notify_one();
         }
     }
@@ -227,13 +236,18 @@ impl Committer {
         }
     }
 
+    /// Whether events are synced that nobody asks for.
+    fn syncs_events(&self) -> bool {
+        !matches!(self.timing.policy, SyncPolicy::None | SyncPolicy::MetadataOnly)
+    }
+
     /// When the next flush is due that nobody waits for.
     fn sync_at(&self, syncing: &Syncing) -> Option<Instant> {
         let since = syncing.unsynced_since?;
         if syncing.is_urgent {
             return Some(since);
         }
-        if matches!(self.timing.policy, SyncPolicy::None | SyncPolicy::MetadataOnly) {
+        if !self.syncs_events() {
             return None;
         }
         let delay = match self.timing.strategy {
@@ -360,6 +374,16 @@ impl Committer {
             if std::mem::take(&mut syncing.wants_spare) {
                 drop(syncing);
                 self.prepare_spare();
+                syncing = self.syncing.lock();
+                continue;
+            }
+            if std::mem::take(&mut syncing.wants_start) {
+                syncing.started_bytes = self.recorder.sums().bytes;
+                drop(syncing);
+                let (file, range) = self.appender.lock().unstarted();
+                if !range.is_empty() {
+                    file.start_write(range);
+                }
                 syncing = self.syncing.lock();
                 continue;
             }

@@ -38,7 +38,7 @@ const LINGER: Duration = Duration::from_millis(50);
 /// How long a waiting producer sleeps until it looks again by itself.
 const ROOM_WAIT: Duration = Duration::from_millis(1);
 /// How long a waiting producer that can't help looks again and again before it sleeps.
-const ROOM_SPIN: Duration = Duration::from_micros(20);
+const ROOM_SPIN: Duration = Duration::from_micros(50);
 /// How long the committer waits for a claimant between two looks.
 const CLAIM_WAIT: Duration = Duration::from_micros(50);
 /// The committer has records come to its processor's cache so many places ahead: producers have written them on others.
@@ -63,6 +63,8 @@ pub(crate) struct Front {
     is_urgent: AtomicBool,
     /// Producers that wait for room.
     room_waiters: AtomicU64,
+    /// Producers that look for room and have not gone to sleep.
+    spinners: AtomicU64,
     waits: AtomicU64,
     dropped_events: AtomicU64,
     /// The committer's own: the last id that it has drained.
@@ -170,6 +172,7 @@ impl Front {
             has_failed: AtomicBool::new(false),
             is_urgent: AtomicBool::new(false),
             room_waiters: AtomicU64::new(0),
+            spinners: AtomicU64::new(0),
             waits: AtomicU64::new(0),
             dropped_events: AtomicU64::new(0),
             last_drained_id: AtomicU64::new(next_event_id - 1),
@@ -644,8 +647,8 @@ impl Front {
         }
     }
 
-    /// For the committer: moves records below the place `upto` into the batch, in their order, until it has the size
-    /// of a group. True if there are none left.
+    /// For the committer: moves records into the batch, in their order, until it has the size of a group or those below
+    /// the place `upto` are done. True if there are none left of these.
     ///
     /// Waits for claimants that have not published yet, each for `claim_timeout` at most: then its place is taken
     /// away and becomes a gap.
@@ -656,12 +659,12 @@ impl Front {
         let mut at = start;
         let mut told = start;
         let is_complete = loop {
-            if at >= upto {
+            // What was published since then comes along, but nothing beyond is waited for.
+            let is_asked_for = at < upto;
+            if !is_asked_for && !matches!(self.ring.peek(at), Next::Published(_)) {
                 break true;
             }
-            if at + GATHER_AHEAD < upto
-                && let Next::Published(slot) = self.ring.peek(at + GATHER_AHEAD)
-            {
+            if let Next::Published(slot) = self.ring.peek(at + GATHER_AHEAD) {
                 self.slab.prefetch_record(slot);
             }
             match self.take_in(batch, at) {
@@ -677,7 +680,8 @@ impl Front {
                         }
                     }
                 }
-                Taken::NoRoom => break false,
+                Taken::NoRoom => break !is_asked_for,
+                Taken::Blocked if !is_asked_for => break true,
                 Taken::Blocked => {
                     self.ring.set_drained(at);
                     let since = *blocked_since.get_or_insert_with(Instant::now);
@@ -696,6 +700,14 @@ impl Front {
             self.tell_of_room();
         }
         is_complete
+    }
+
+    /// For the committer: there is work in which a producer that waits for room can help. One of them is woken for it.
+    pub(crate) fn call_helper(&self) {
+        if self.room_waiters.load(Ordering::Relaxed) > 0 {
+            let _state = self.state.lock();
+            self.room.notify_one();
+        }
     }
 
     /// Wakes producers that wait for room.
@@ -910,14 +922,20 @@ impl<'a> Wait<'a> {
             None => ROOM_WAIT,
         };
         let drained = front.ring.drained();
+        // One of those who wait looks again and again, and the others leave it the processor. All help.
+        let spins = front.spinners.fetch_add(1, Ordering::Relaxed) == 0;
+        let spin = if spins { ROOM_SPIN.min(left) } else { Duration::ZERO };
         let mut idle_since = now;
-        while front.ring.drained() == drained && idle_since.elapsed() < ROOM_SPIN.min(left) {
+        while front.ring.drained() == drained {
             if front.helping.help() {
                 idle_since = Instant::now();
-            } else {
+            } else if idle_since.elapsed() < spin {
                 std::hint::spin_loop();
+            } else {
+                break;
             }
         }
+        front.spinners.fetch_sub(1, Ordering::Relaxed);
         let mut state = front.state.lock();
         front.room_waiters.fetch_add(1, Ordering::SeqCst);
         // The committer looks at the waiters after it has moved `drained`.
@@ -1024,7 +1042,7 @@ mod tests {
         loop {
             let mut batch = Batch::default();
             let is_complete = front.gather(&mut batch, front.ring.tail(), 1);
-            for (_, record) in batch.records() {
+            for (_, record) in semj_format::Records::new(batch.bytes(), 0).map(|record| record.unwrap()) {
                 record.verify_checksum().unwrap();
                 match control::parse::<Gap>(&record) {
                     Ok(Some(gap)) => gaps.push((gap.first_event_id, gap.last_event_id, gap.event_count)),

@@ -82,26 +82,21 @@ impl Helping {
     }
 
     /// The tree over the records of a group, hashed together with those who help. They begin while `meanwhile` does
-    /// something else with the group's bytes.
+    /// something else with the group's bytes. `offsets` are those of the records.
     pub(crate) fn hash_while<T>(
         &self,
         bytes: &mut Vec<u8>,
+        offsets: impl ExactSizeIterator<Item = usize>,
         meanwhile: impl FnOnce(&[u8]) -> T,
     ) -> (MerkleTree, T) {
-        let mut starts = Vec::new();
-        let mut count = 0;
-        let mut at = 0;
-        for record in records(bytes) {
-            if count % SUBTREE_RECORDS == 0 {
-                starts.push(at);
-            }
-            count += 1;
-            at += record.bytes().len();
+        let is_whole = offsets.len().is_multiple_of(SUBTREE_RECORDS);
+        let mut starts: Vec<_> = offsets.step_by(SUBTREE_RECORDS).collect();
+        if is_whole {
+            starts.push(bytes.len());
         }
         // The last ones, which make no whole subtree, are hashed apart.
-        let rest = if count % SUBTREE_RECORDS == 0 { at } else { starts.pop().unwrap_or(0) };
-        let roots = starts.iter().map(|_| OnceLock::new()).collect();
-        starts.push(rest);
+        let rest = starts.last().copied().unwrap_or(0);
+        let roots = starts.iter().skip(1).map(|_| OnceLock::new()).collect();
         let mut offer =
             Arc::new(Offer { bytes: std::mem::take(bytes), starts, roots, next: AtomicUsize::new(0) });
         *self.offer.lock() = Some(Arc::clone(&offer));
@@ -154,6 +149,10 @@ mod tests {
             .collect()
     }
 
+    fn offsets(bytes: &[u8]) -> Vec<usize> {
+        Records::new(bytes, 0).map(|record| record.map_or(0, |(at, _)| at)).collect()
+    }
+
     #[test]
     fn the_tree_is_the_same_whoever_helps() {
         let helping = Helping::default();
@@ -169,8 +168,10 @@ mod tests {
             for count in [0, 1, 63, 64, 65, 127, 128, 200, 256, 300, 640, 641] {
                 let mut bytes = group(count);
                 let expected = (hash_alone(&bytes), bytes.clone());
+                let offsets = offsets(&bytes);
                 for _ in 0..20 {
-                    let (tree, seen) = helping.hash_while(&mut bytes, |bytes| bytes == expected.1);
+                    let (tree, seen) =
+                        helping.hash_while(&mut bytes, offsets.iter().copied(), |bytes| bytes == expected.1);
                     assert!(seen);
                     assert_eq!(
                         (tree.count(), tree.root()),
@@ -189,6 +190,7 @@ mod tests {
         let helping = Helping::default();
         let mut bytes = group(640);
         let expected = hash_alone(&bytes).root();
+        let offsets = offsets(&bytes);
         std::thread::scope(|scope| {
             let helping = &helping;
             let (begun, is_begun) = std::sync::mpsc::channel();
@@ -205,7 +207,8 @@ mod tests {
             });
             let started = Instant::now();
             while is_begun.try_recv().is_err() {
-                assert_eq!(helping.hash_while(&mut bytes, |_| ()).0.root(), expected);
+                let (tree, ()) = helping.hash_while(&mut bytes, offsets.iter().copied(), |_| ());
+                assert_eq!(tree.root(), expected);
             }
             assert!(started.elapsed() < Duration::from_secs(5));
         });

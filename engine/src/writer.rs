@@ -14,7 +14,8 @@ use semj_format::{Commit, Digest, Draft, EventType, JournalHeader, SegmentOpen, 
 use crate::batch::Batch;
 use crate::directory;
 use crate::error::Error;
-use crate::helping::{Helping, hash_alone};
+use crate::front::Front;
+use crate::helping::hash_alone;
 use crate::medium::{File, Medium};
 use crate::segment::Segment;
 use crate::watermark::Mark;
@@ -305,14 +306,17 @@ impl SegmentWriter {
         &mut self,
         batch: &mut Batch,
         chain: &mut Chain,
-        helping: &Helping,
+        front: &Front,
         monotonic_ns: i64,
     ) -> Result<u64, Error> {
         let start = self.at;
         let write = |at: usize, bytes: &[u8]| {
             self.file.write_at((start + at) as u64, bytes).map_err(Error::io("write", &self.path))
         };
-        let (tree, written) = batch.hash(helping, |records| write(0, records))?;
+        let (tree, written) = batch.hash(front.helping(), |records| {
+            front.call_helper();
+            write(0, records)
+        })?;
         let CommitLeaf { leaf, record_count } = chain.commit(batch, &tree, monotonic_ns);
         write(written, batch.bytes().get(written..).unwrap_or_default())?;
         self.at += batch.len();
@@ -327,8 +331,8 @@ impl SegmentWriter {
         if batch.last_event_id() != 0 {
             self.last_event_id = batch.last_event_id();
         }
-        let events = batch.records().filter(|(_, record)| !record.is_control());
-        self.segment.publish(events.map(|(offset, record)| (record.event_id(), start + offset)), self.at);
+        let events = batch.places().iter().filter(|place| place.event_id != 0);
+        self.segment.publish(events.map(|place| (place.event_id, start + place.offset)), self.at);
         Ok(batch.len() as u64)
     }
 

@@ -127,9 +127,14 @@ impl Medium for Disk {
     }
 
     fn give_way(&self) {
-        // On Linux this is about the calling thread alone.
-        if let Err(error) = rustix::process::nice(19) {
-            tracing::debug!(%error, "a thread that should give way keeps its priority");
+        #[cfg(target_os = "linux")]
+        {
+            let none = libc::sched_param { sched_priority: 0 };
+            // SAFETY: 0 is the calling thread, and the pointer is to a parameter that lives through the call.
+            if unsafe { libc::sched_setscheduler(0, libc::SCHED_IDLE, &raw const none) } != 0 {
+                let error = io::Error::last_os_error();
+                tracing::debug!(%error, "a thread that should give way keeps its priority");
+            }
         }
     }
 
@@ -192,6 +197,21 @@ impl File for DiskFile {
 
     fn write_at(&self, offset: u64, bytes: &[u8]) -> io::Result<()> {
         self.file.write_all_at(bytes, offset)
+    }
+
+    fn start_write(&self, range: Range<u64>) {
+        #[cfg(target_os = "linux")]
+        {
+            use std::os::fd::AsRawFd as _;
+            let (start, size) = (range.start.cast_signed(), (range.end - range.start).cast_signed());
+            // SAFETY: takes no memory. With this flag it neither waits nor takes note of an error, which the next sync
+            // still gives. What it answers says nothing that matters.
+            unsafe {
+                libc::sync_file_range(self.file.as_raw_fd(), start, size, libc::SYNC_FILE_RANGE_WRITE);
+            }
+        }
+        #[cfg(not(target_os = "linux"))]
+        let _ = range;
     }
 
     fn sync_data(&self) -> io::Result<()> {

@@ -103,6 +103,9 @@ pub trait File: Debug + Send + Sync {
     fn read_at(&self, offset: u64, bytes: &mut [u8]) -> io::Result<usize>;
     /// Writes all of `bytes` at `offset`.
     fn write_at(&self, offset: u64, bytes: &[u8]) -> io::Result<()>;
+    /// Has the disk begin to write the bytes of a range, where it can be told to, and does not wait for it. Whether that
+    /// succeeds, [`File::sync_data`] says.
+    fn start_write(&self, _range: Range<u64>) {}
     /// Makes the bytes durable, and what is needed to read them back.
     fn sync_data(&self) -> io::Result<()>;
     /// Makes bytes and all metadata durable.
