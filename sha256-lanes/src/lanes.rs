@@ -83,7 +83,7 @@ fn wide_lanes(
             let lane = free.trailing_zeros() as usize;
             free &= free - 1;
             busy |= 1 << lane;
-            lanes.begin(lane, message);
+            lanes.begin(lane, message, messages.get(number + wide::LANES).copied().unwrap_or_default());
             numbers[lane] = number;
         }
         if (busy.count_ones() as usize) < WIDE_MIN {
@@ -206,7 +206,7 @@ fn wide_pairs(wide: wide::Processor, prefix: u8, digests: &mut [[u8; 32]], at: u
     let (pairs, _) = digests.as_flattened().as_chunks::<BLOCK_SIZE>();
     let mut lanes = wide::Lanes::new(wide, prefix);
     for (lane, pair) in pairs[at..at + count].iter().enumerate() {
-        lanes.begin(lane, pair);
+        lanes.begin(lane, pair, &[]);
     }
     // Prefix, pair and padding are two blocks.
     lanes.step();
