@@ -26,9 +26,9 @@ const UNSEALED_MAX: usize = 4;
 /// Bytes of memory for a group and the records that the journal adds to it.
 const BATCH_CAPACITY: usize = GROUP_SIZE + (4 << 10);
 
-/// When so much of a segment is full, as its size divided by this, the next one's file is made. At full speed a segment
-/// fills in less time than a busy disk needs to reserve space for one.
-const SPARE_PART: u64 = 8;
+/// A segment that was full in less time is followed by another such one: the file for the one after it is made at
+/// once, because a busy disk needs a good part of that time to reserve the space.
+const FAST_SEGMENT_NS: i64 = 1_000_000_000;
 
 /// A flush of fewer bytes is small.
 const SMALL_FLUSH: u64 = 64 << 10;
@@ -58,6 +58,9 @@ pub(crate) struct Appender {
     /// Flushes of few bytes, one after the other.
     small_flushes: u32,
     spare: Option<Spare>,
+    /// When the active segment was begun, in monotonic nanoseconds, and whether the one before was full soon.
+    began_ns: i64,
+    is_fast: bool,
     /// Something that was begun has not come to its end: nothing may be written behind it.
     is_broken: bool,
 }
@@ -100,6 +103,8 @@ impl Appender {
             started_end: 0,
             small_flushes: 0,
             spare: None,
+            began_ns: 0,
+            is_fast: false,
             is_broken: false,
         }
     }
@@ -149,7 +154,10 @@ impl Appender {
 
     /// Ends the active segment and begins the next.
     pub(crate) fn rotate(&mut self, recorder: &Recorder) -> Result<(), Error> {
-        let (sealing, previous) = self.writer.seal(&mut self.chain, self.medium.monotonic_ns())?;
+        let now = self.medium.monotonic_ns();
+        self.is_fast = self.began_ns != 0 && now.saturating_sub(self.began_ns) < FAST_SEGMENT_NS;
+        self.began_ns = now;
+        let (sealing, previous) = self.writer.seal(&mut self.chain, now)?;
         let new = NewSegment {
             medium: &*self.medium,
             dir: &self.dir,
@@ -227,7 +235,7 @@ impl Appender {
 
     /// Whether a file for the next segment should be made now, off this path.
     pub(crate) fn wants_spare(&self) -> bool {
-        self.spare.is_none() && self.writer.end() > self.segment_size / SPARE_PART
+        self.spare.is_none() && (self.is_fast || self.writer.end() > self.segment_size / 2)
     }
 
     /// Takes in a file for the next segment.

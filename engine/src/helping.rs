@@ -15,7 +15,7 @@ use semj_format::digest::{MerkleTree, RecordTree};
 use semj_format::{Digest, Record, Records};
 
 /// A subtree has two to the power of this many records.
-const SUBTREE_LEVEL: u32 = 6;
+const SUBTREE_LEVEL: u32 = 7;
 const SUBTREE_RECORDS: usize = 1 << SUBTREE_LEVEL;
 /// Groups of fewer bytes are hashed sooner than anybody could help.
 pub(crate) const SHARED_SIZE_MIN: usize = 128 << 10;

@@ -135,8 +135,7 @@ fn load_blocks(lanes: &Lanes<'_>) -> ([__m512i; LANES], u16) {
         let next = lanes.next[lane];
         let at = message.len() as i64 - lanes.left[lane] + 1;
         if at < next.len() as i64 {
-            // SAFETY: a prefetch is a hint that faults for no address.
-            unsafe { _mm_prefetch::<_MM_HINT_T0>(next.as_ptr().wrapping_offset(at as isize).cast()) };
+            _mm_prefetch::<_MM_HINT_T0>(next.as_ptr().wrapping_offset(at as isize).cast());
         }
         // Where nothing is read the address doesn't matter, but one that is not mapped costs time.
         let start = if bytes[lane] == 0 { ROUND_CONSTANTS.as_ptr().cast() } else { start };
