@@ -429,6 +429,7 @@ impl Front {
         let mut wait = Wait::new(patience);
         loop {
             if let Some(slot) = self.slab.take_for(class) {
+                self.slab.prefetch_start(slot);
                 return Ok(slot);
             }
             wait.for_room(self, Some(header))?;

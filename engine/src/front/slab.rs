@@ -15,6 +15,8 @@ use crate::metrics::PoolClass;
 
 /// Bytes of the slots of each class. The last one holds the largest record.
 pub(crate) const CLASS_SIZES: [usize; 5] = [512, 2 << 10, 8 << 10, 32 << 10, 128 << 10];
+/// Bytes of a larger slot that are fetched ahead: a processor has some twenty cache lines under way at once.
+const PREFETCH_SIZE_MAX: usize = 1280;
 /// Bytes at a slot's beginning that say what is in it.
 const HEADER_SIZE: usize = size_of::<SlotHeader>();
 /// Small slots beside those of the ring, for cells whose slot a stopped producer holds.
@@ -188,6 +190,15 @@ impl Slab {
             for line in (0..size).step_by(64) {
                 prefetch_for_write(at.as_ptr().wrapping_add(line));
             }
+        }
+    }
+
+    /// The same for a slot of any size, as much of it as the processor can have under way at once.
+    #[inline]
+    pub(crate) fn prefetch_start(&self, slot: u32) {
+        let (at, size) = self.locate(slot);
+        for line in (0..size.min(PREFETCH_SIZE_MAX)).step_by(64) {
+            prefetch_for_write(at.as_ptr().wrapping_add(line));
         }
     }
 
