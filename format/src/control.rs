@@ -271,6 +271,79 @@ on_disk! {
     }
 }
 
+on_disk! {
+    /// Content was taken out of the journal on purpose, and how the journal is proven without it. Written before it goes.
+    /// The body is followed by `type_count` [`GapType`]s.
+    pub struct Compacted [128] {
+        /// See [`CompactedKind`].
+        0 kind: u32,
+        /// With `Retired` the limits that were passed, see [`Compacted::BYTES`]; 0 otherwise.
+        4 reason: u32,
+        /// With `Retired` the last segment that is no part of the journal any more, and all before it are none either.
+        8 segment_number: u64,
+        /// Where that segment ends.
+        16 end_offset: u64,
+        /// Sequence number of its last commit.
+        24 commit_sequence: u64,
+        /// Segments that were taken out, since the journal's beginning.
+        32 segment_count: u64,
+        /// Events of theirs.
+        40 event_count: u64,
+        /// Records of theirs.
+        48 record_count: u64,
+        /// Bytes of theirs, up to their ends.
+        56 byte_count: u64,
+        /// The lowest id among those events, 0 where there are none.
+        64 first_event_id: u64,
+        /// The highest id among them, 0 where there are none.
+        72 last_event_id: u64,
+        /// How that segment ended: see [`PreviousEnd`].
+        80 end: u32,
+        /// How many types follow.
+        84 type_count: u32,
+        /// CLOCK_REALTIME of the decision, nanoseconds since 1970.
+        88 wall_clock_ns: i64,
+        /// The digest at that segment's end: of its seal, or of its last commit before the cut.
+        96 digest: Digest,
+    }
+}
+
+impl Compacted {
+    /// Reason: the segments had more bytes than they may.
+    pub const BYTES: u32 = 0x1;
+    /// Reason: they were older than they may be.
+    pub const AGE: u32 = 0x2;
+    /// Reason: they were more than they may be.
+    pub const SEGMENTS: u32 = 0x4;
+
+    /// Whether a segment that begins so goes on where the last retired one ended.
+    pub fn continues_in(&self, next: &SegmentOpen) -> bool {
+        self.kind == CompactedKind::Retired.code()
+            && next.previous_segment == self.segment_number
+            && next.segment_number > self.segment_number
+            && next.previous_end == self.end
+            && next.previous_end_offset == self.end_offset
+            && next.previous_digest == self.digest
+            && next.next_commit_sequence == self.commit_sequence.wrapping_add(1)
+    }
+}
+
+/// The values of [`Compacted::kind`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CompactedKind {
+    /// The oldest segments, as a whole.
+    Retired,
+}
+
+impl CompactedKind {
+    /// The number on disk.
+    pub const fn code(self) -> u32 {
+        match self {
+            Self::Retired => 1,
+        }
+    }
+}
+
 /// The values of [`Gap::reason`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum GapReason {
@@ -326,6 +399,7 @@ body!(Commit, JOURNAL_COMMIT);
 body!(SegmentSeal, JOURNAL_SEGMENT_SEAL);
 body!(Recovered, JOURNAL_RECOVERED, range_count, DamagedRange);
 body!(Gap, JOURNAL_GAP, type_count, GapType);
+body!(Compacted, JOURNAL_COMPACTED, type_count, GapType);
 
 /// Bytes of a record with this body and nothing behind it.
 pub const fn record_size<B: Body>() -> usize {
@@ -366,6 +440,12 @@ pub fn damaged_ranges<'a>(record: &Record<'a>) -> impl Iterator<Item = DamagedRa
 /// The types behind a [`Gap`] body. Whole entries only, as [`parse`] has checked.
 pub fn gap_types<'a>(record: &Record<'a>) -> impl Iterator<Item = GapType> + use<'a> {
     let entries = record.payload().get(Gap::SIZE..).unwrap_or_default();
+    entries.as_chunks().0.iter().map(GapType::decode)
+}
+
+/// The types behind a [`Compacted`] body. Whole entries only, as [`parse`] has checked.
+pub fn compacted_types<'a>(record: &Record<'a>) -> impl Iterator<Item = GapType> + use<'a> {
+    let entries = record.payload().get(Compacted::SIZE..).unwrap_or_default();
     entries.as_chunks().0.iter().map(GapType::decode)
 }
 

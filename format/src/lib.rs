@@ -11,7 +11,7 @@
 //! | [`record`] | a whole record, borrowed from a buffer |
 //! | [`draft`] | a record that is about to be written |
 //! | [`context`] | the 21 context fields, in the kernel's fixed form and in the compact one |
-//! | [`control`] | the journal's own records: SegmentOpen, Commit, SegmentSeal, Recovered, Gap |
+//! | [`control`] | the journal's own records: SegmentOpen, Commit, SegmentSeal, Recovered, Gap, Compacted |
 //! | [`event_type`] | the 72 event types and their names |
 //! | [`layout`] | how structures are declared, here and by whoever adds a file of their own |
 //! | [`watermark`] | how far the journal was durable, kept outside of the segments |
@@ -38,7 +38,7 @@ pub mod record;
 pub mod watermark;
 
 pub use context::{Context, ContextError, ContextForm};
-pub use control::{Commit, ControlError, Gap, Recovered, SegmentOpen, SegmentSeal};
+pub use control::{Commit, Compacted, ControlError, Gap, Recovered, SegmentOpen, SegmentSeal};
 pub use digest::Digest;
 pub use draft::{Draft, DraftContext, DraftError};
 pub use event_header::{CausalityLink, EventFlags, EventHeader, Priority};

@@ -16,7 +16,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use semj_format::control;
 use semj_format::{
-    CausalityLink, Commit, Context, Draft, DraftContext, EventHeader, EventType, Gap, Record, Recovered,
+    CausalityLink, Commit, Compacted, Context, Draft, DraftContext, EventHeader, EventType, Gap, Record, Recovered,
     SegmentOpen, SegmentSeal,
 };
 use serde::de::{self, Deserializer, Visitor};
@@ -780,6 +780,22 @@ fn body_value(record: &Record<'_>) -> Option<serde_json::Value> {
             json!({
                 "first_event_id": body.first_event_id, "last_event_id": body.last_event_id,
                 "event_count": body.event_count, "reason": body.reason, "types": types,
+            })
+        }
+        EventType::JOURNAL_COMPACTED => {
+            let body: Compacted = control::parse(record).ok()??;
+            let types: Vec<_> = control::compacted_types(record)
+                .map(|gone| {
+                    json!({ "event_type": TypeField(EventType(gone.event_type)), "event_count": gone.event_count })
+                })
+                .collect();
+            json!({
+                "kind": body.kind, "reason": body.reason, "segment_number": body.segment_number,
+                "end_offset": body.end_offset, "commit_sequence": body.commit_sequence,
+                "segment_count": body.segment_count, "event_count": body.event_count,
+                "record_count": body.record_count, "byte_count": body.byte_count,
+                "first_event_id": body.first_event_id, "last_event_id": body.last_event_id, "end": body.end,
+                "wall_clock_ns": body.wall_clock_ns, "digest": body.digest.to_string(), "types": types,
             })
         }
         _ => return None,

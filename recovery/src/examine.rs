@@ -4,7 +4,7 @@ use std::cmp;
 use std::num::NonZeroUsize;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use semj_format::control::{DamagedRange, PreviousEnd};
+use semj_format::control::{Compacted, DamagedRange, PreviousEnd};
 use semj_format::journal_header::FLAG_CUT;
 use semj_format::{ControlError, Digest, HeaderError, JournalHeader, SegmentOpen, Watermark, WatermarkFile};
 
@@ -13,6 +13,7 @@ use crate::evidence::{End, Evidence, Link, durable_behind, find_behind};
 use crate::fault::{Fault, FaultKind};
 use crate::known::{HEADER, KnownDamage};
 use crate::placement;
+use crate::retired::Beginning;
 use crate::salvage::Resumption;
 use crate::scanner::{ScanEnd, Scanner, Totals, is_zero};
 use crate::trust::{self, NamedEnd, Proof, Trusted};
@@ -150,6 +151,10 @@ pub struct Report {
     pub mode: OpenMode,
     /// What the journal's watermark says of how far it was durable.
     pub watermark: WatermarkFile,
+    /// What the journal begins behind, where segments were retired: the first segment here goes on from it.
+    pub retired: Option<Compacted>,
+    /// Names of files of retired segments, which are none of the journal's any more and are to be removed.
+    pub leftovers: Vec<String>,
     /// The segments, in their order.
     pub segments: Vec<SegmentReport>,
     /// How many of them are kept: all; in [`OpenMode::PointInTime`] those up to the first fault, in
@@ -228,6 +233,8 @@ pub fn examine_with(
     mode: OpenMode,
     effort: Effort,
 ) -> Report {
+    let beginning = Beginning::of(inputs);
+    let (leftovers, inputs) = inputs.split_at(beginning.map_or(0, |beginning| beginning.leftovers));
     let known = KnownDamage::of(inputs);
     let openings: Vec<_> = inputs.iter().map(|input| opening(input, &known, mode)).collect();
     let placed = match mode {
@@ -241,6 +248,8 @@ pub fn examine_with(
     let mut report = Report {
         mode,
         watermark,
+        retired: beginning.map(|beginning| beginning.retired),
+        leftovers: leftovers.iter().map(|input| input.name.to_owned()).collect(),
         segments: Vec::with_capacity(inputs.len()),
         kept: inputs.len(),
         tip: None,
@@ -275,7 +284,7 @@ pub fn examine_with(
             report.highest_segment_number.max(segment.number).max(input.number.unwrap_or(0));
         report.highest_event_id =
             report.highest_event_id.max(segment.totals.last_event_id).max(examined.highest_event_id);
-        hold_against_previous(input, &mut segment, previous.as_ref(), &known, mode);
+        hold_against_previous(input, &mut segment, previous.as_ref(), beginning.is_some(), &known, mode);
         let is_placed = placed.get(i).is_none_or(|placed| *placed) && !examined.contradicts_the_chain;
         if mode == OpenMode::Salvage && !is_placed && segment.verdict != Verdict::Unsupported {
             segment.give_up(input, last_event_id);
@@ -850,11 +859,13 @@ fn bad_opening(input: &SegmentInput<'_>, last_event_id: u64, fault: Fault) -> Se
     }
 }
 
-/// Holds a segment's name and beginning against what stands before it.
+/// Holds a segment's name and beginning against what stands before it. Where segments were retired, the first one that is
+/// left was held against that already.
 fn hold_against_previous(
     input: &SegmentInput<'_>,
     segment: &mut SegmentReport,
     previous: Option<&SegmentReport>,
+    has_retired: bool,
     known: &KnownDamage,
     mode: OpenMode,
 ) {
@@ -872,7 +883,7 @@ fn hold_against_previous(
         return;
     }
     let link_fault = match previous {
-        None if opening.previous_end != PreviousEnd::None.code() => {
+        None if opening.previous_end != PreviousEnd::None.code() && !has_retired => {
             fault("previous_segment of the first segment here", opening.previous_segment, 0)
         }
         // Where the opening before is bad, its own verdict says so.

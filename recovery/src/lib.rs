@@ -8,6 +8,7 @@
 //! | [`evidence`], [`decision`] | what is known about a segment's end, and the table that turns it into a verdict |
 //! | [`salvage`] | finds what proves itself behind damage |
 //! | `known`, `placement` | damage that earlier opens have recorded; which files have a place in the journal |
+//! | `retired` | segments that were taken out on purpose, and where the journal begins without them |
 //! | [`trust`] | what was proven before and need not be read again |
 //! | [`examine()`] | holds the segments against each other; makes the report and, for a writer, the plan |
 //!
@@ -20,6 +21,7 @@ pub mod examine;
 pub mod fault;
 mod known;
 mod placement;
+mod retired;
 pub mod salvage;
 pub mod scanner;
 pub mod trust;

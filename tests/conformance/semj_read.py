@@ -59,6 +59,11 @@ SEAL = Layout("SegmentSeal", 176, "segment_number:u64 epoch:u64 commit_sequence:
 RECOVERED = Layout("Recovered", 56, "segment_number:u64 commit_sequence:u64 cut_offset:u64 quarantined_bytes:u64 "
                                     "kept_events:u64 mode:u32 verdict:u32 range_count:u32 reserved:u32")
 RANGE = Layout("DamagedRange", 24, "segment_number:u64 offset:u64 length:u64")
+COMPACTED = Layout("Compacted", 128, "kind:u32 reason:u32 segment_number:u64 end_offset:u64 commit_sequence:u64 "
+                                     "segment_count:u64 event_count:u64 record_count:u64 byte_count:u64 "
+                                     "first_event_id:u64 last_event_id:u64 end:u32 type_count:u32 wall_clock_ns:i64 "
+                                     "digest:digest")
+GAP_TYPE_SIZE, RETIRED = 16, 1
 
 WATERMARK = Layout("Watermark", 128, "magic:u32 version:u32 generation:u64 journal_uuid:uuid epoch:u64 "
                                      "segment_number:u64 end:u64 commit_sequence:u64 last_event_id:u64 digest:digest "
@@ -66,6 +71,7 @@ WATERMARK = Layout("Watermark", 128, "magic:u32 version:u32 generation:u64 journ
 
 MAGIC, SEALED, CUT, BY_PRIORITY = 0x53454D4A, 1, 2, 1
 SEGMENT_OPEN, SEGMENT_COMMIT, SEGMENT_SEAL, JOURNAL_RECOVERED = 0x0701, 0x0702, 0x0703, 0x0704
+JOURNAL_COMPACTED = 0x070C
 ZEROS = bytes(1 << 20)
 
 CONTEXT_FIELDS = [  # name, bytes in the fixed form, whether it is a text
@@ -502,13 +508,41 @@ def segment_open(data, size):
     return None
 
 
-def known_damage(segment):
-    """The ranges that Recovered records in the first group of a segment name, as (segment, offset, length)."""
+def in_first_group(segment, event_type):
+    """Records of one of the journal's own types, layout version 0, in the first group of a segment."""
     for record in segment.accepted:
         if record.head.event_id == 0 and record.head.event_type == SEGMENT_COMMIT:
             return
-        if (record.head.event_id, record.head.event_type, record.head.event_subtype) != (0, JOURNAL_RECOVERED, 0):
-            continue
+        if (record.head.event_id, record.head.event_type, record.head.event_subtype) == (0, event_type, 0):
+            yield record
+
+
+def retired(files):
+    """The Compacted that the journal begins behind, and the index of the first file of the journal."""
+    scans = [Segment(data, size, groups=1, headless=True) for _, _, data, size in files]
+    found = []
+    for scan in scans:
+        for record in in_first_group(scan, JOURNAL_COMPACTED):
+            if len(record.payload) < COMPACTED.size:
+                continue
+            body = COMPACTED.read(record.payload)
+            if len(record.payload) == COMPACTED.size + GAP_TYPE_SIZE * body.type_count and body.kind == RETIRED:
+                if body.segment_number < scan.opening.segment_number:
+                    found.append((body, scan.opening.journal_uuid))
+    for body, uuid in sorted(found, key=lambda pair: -pair[0].segment_number):
+        first = next((i for i, file in enumerate(files) if file[0] is not None and file[0] > body.segment_number), None)
+        opening = scans[first].opening if first is not None else None
+        if opening and opening.journal_uuid == uuid and opening.segment_number > body.segment_number and (
+                opening.previous_segment, opening.previous_end, opening.previous_end_offset, opening.previous_digest,
+                opening.next_commit_sequence) == (
+                body.segment_number, body.end, body.end_offset, body.digest, body.commit_sequence + 1):
+            return body, first
+    return None, 0
+
+
+def known_damage(segment):
+    """The ranges that Recovered records in the first group of a segment name, as (segment, offset, length)."""
+    for record in in_first_group(segment, JOURNAL_RECOVERED):
         if len(record.payload) < RECOVERED.size:
             continue
         count = RECOVERED.read(record.payload).range_count
@@ -528,7 +562,10 @@ def read_watermark(path):
 
 
 def judge(files, mark=None):
-    """`files` is (number in the name or None, name, data, size) in order; gives for each its scan and a report."""
+    """`files` is (number in the name or None, name, data, size) in order; gives for each that is a segment of the
+    journal its scan and a report."""
+    beginning, first = retired(files)
+    files = files[first:]
     known = KnownDamage(files)
     openings = [opening_of(data, size, known) for _, _, data, size in files]
     if mark and any(opening and opening.epoch > mark.epoch for opening in openings):
@@ -563,7 +600,7 @@ def judge(files, mark=None):
             wrong = None
             if scan.opening.segment_number != number:
                 wrong = f"segment_number {scan.opening.segment_number}, the file's name says {number}"
-            elif i == 0 and scan.opening.previous_end != 0:
+            elif i == 0 and scan.opening.previous_end != 0 and not beginning:
                 wrong = f"segment {scan.opening.previous_segment} should stand before this one"
             elif i > 0 and previous and scan.opening.previous_segment != previous.segment_number:
                 wrong = (f"previous_segment {scan.opening.previous_segment}, the file before has "

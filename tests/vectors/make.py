@@ -31,15 +31,17 @@ RECOVERED = struct.Struct("<QQQQQIIII")
 DAMAGED_RANGE = struct.Struct("<QQQ")
 GAP = struct.Struct("<QQQII")
 GAP_TYPE = struct.Struct("<IIQ")
+COMPACTED = struct.Struct("<IIQQQQQQQQQIIq32s")
 WATERMARK = struct.Struct("<IIQ16sQQQQQ32s20s")       # without the checksum
 for structure, size in ((JOURNAL_HEADER, 52), (EVENT_HEADER, 132), (LINK, 160), (SEGMENT_OPEN, 168), (COMMIT, 128),
                         (SEGMENT_SEAL, 144), (RECOVERED, 56), (DAMAGED_RANGE, 24), (GAP, 32), (GAP_TYPE, 16),
-                        (WATERMARK, 124)):
+                        (COMPACTED, 128), (WATERMARK, 124)):
     assert structure.size == size
 
 SEALED, CUT = 1, 2
 BY_PRIORITY = 1
 TYPE_OPEN, TYPE_COMMIT, TYPE_SEAL, TYPE_RECOVERED, TYPE_GAP = 0x0701, 0x0702, 0x0703, 0x0704, 0x070B
+TYPE_COMPACTED = 0x070C
 CREATE, DELETE, WRITE, SYNC = 0x0101, 0x0102, 0x0104, 0x0503
 
 CONTEXT_FIELDS = (
@@ -255,9 +257,13 @@ def watermark(*slots):
     return b"".join(one + bytes(4096 - len(one)) for one in (*slots, b"", b"")[:2])
 
 
-def journal(name, description, segments, mark=None):
-    """A directory: (number in the name, first id in the name, data, verdict, accepted Segment or None, more), and its
-    watermark file, if it has one."""
+def journal(name, description, segments, mark=None, leftovers=()):
+    """A directory: (number in the name, first id in the name, data, verdict, accepted Segment or None, more), its
+    watermark file, if it has one, and files of segments that are none of the journal's: (number, first id, data)."""
+    left = []
+    for number, first_id, data in leftovers:
+        left.append(f"{name}/{number:010}-{first_id:020}.semj")
+        FILES[left[-1]] = data
     if mark is not None:
         FILES[f"{name}/WATERMARK"] = mark
     rows = []
@@ -265,7 +271,8 @@ def journal(name, description, segments, mark=None):
         file = f"{name}/{number:010}-{first_id:020}.semj"
         FILES[file] = data
         rows.append({"file": file, "verdict": verdict, **(expectation(segment) if segment else NOTHING), **more})
-    CASES.append({"directory": name, "description": description, "segments": rows})
+    CASES.append({"directory": name, "description": description, "segments": rows,
+                  **({"leftovers": left} if left else {})})
 
 
 def event(i, event_type=CREATE, payload=b"", **more):
@@ -581,6 +588,52 @@ def known_losses():
         (1, 1, good, "Corrupt", a, {}), (3, 7, c.file(), "Corrupt", c, {})])
 
 
+def retired():
+    """Segments that were taken out on purpose."""
+    def statement(*gone, kind=1, digest=None, end=None):
+        last = gone[-1]
+        ids = [i for one in gone for i in one.ids]
+        return control(TYPE_COMPACTED, COMPACTED.pack(
+            kind, 4, last.number, last.end() if end is None else end, last.sequence, len(gone), len(ids),
+            sum(one.records for one in gone), sum(one.end() for one in gone), min(ids), max(ids), 1, 0, WALL_NS,
+            last.tip() if digest is None else digest))
+
+    a = base().seal()
+    b = Segment(2, 1, a, 1, 7)
+    b.group(events(7, 2))
+    b.seal()
+
+    def third(*records):
+        c = Segment(3, 1, b, 1, 9, records)
+        c.group(events(9, 2))
+        return c
+
+    a_file, b_file = a.file(flags=SEALED), b.file(flags=SEALED)
+    second = (2, 7, b_file, "Whole", b, {})
+    c = third(statement(a))
+    last = (3, 9, c.file(), "OpenEnd", c, {})
+    journal("journals/retired", "segment 1 was retired; segment 3's Compacted says so", [second, last])
+    journal("journals/retired-leftover", "segment 1 was retired, and its file is still there", [second, last],
+            leftovers=[(1, 1, a_file)])
+    journal("journals/retired-damaged-leftover", "segment 1 was retired, and its file is damaged", [second, last],
+            leftovers=[(1, 1, flip(a_file, 60))])
+    journal("journals/retired-and-missing", "segment 1 was retired, and segment 2 is not there", [
+        (3, 9, c.file(), "Corrupt", c, {})])
+    c = third(statement(a, digest=b"\x77" * 32))
+    journal("journals/retired-other-digest", "Compacted has another digest than segment 2 goes on from", [
+        (2, 7, b_file, "Corrupt", b, {}), (3, 9, c.file(), "OpenEnd", c, {})])
+    c = third(statement(a, kind=0x7777))
+    journal("journals/retired-unknown-kind", "a Compacted of a kind that is not known says nothing", [
+        (1, 1, a_file, "Whole", a, {}), second, (3, 9, c.file(), "OpenEnd", c, {})])
+    c = third(statement(a), statement(a, b))
+    journal("journals/retired-twice", "of two Compacted the one counts that retires more; a file in between is still there", [
+        (3, 9, c.file(), "OpenEnd", c, {})], leftovers=[(2, 7, b_file)])
+    c = Segment(3, 1, b, 1, 9)
+    c.group([statement(a), *events(9, 2)])
+    journal("journals/retired-not-first-group", "a Compacted behind the first group says nothing", [
+        (2, 7, b_file, "Corrupt", b, {}), (3, 9, c.file(), "OpenEnd", c, {})])
+
+
 def watermarks():
     a = base().seal()
     b = Segment(2, 1, a, 1, 7)
@@ -696,7 +749,7 @@ def main(argv):
     if argv[1:] == ["--example"]:
         print(example_text(), end="")
         return 0
-    for make in (good, torn, ambiguous, corrupt, unsupported, journals, known_losses, watermarks):
+    for make in (good, torn, ambiguous, corrupt, unsupported, journals, known_losses, retired, watermarks):
         make()
     if argv[1:] == ["--list"]:
         print(list_text(), end="")
