@@ -3,6 +3,7 @@
 //! Data goes to standard output, everything else to standard error. Exit status: 0 good, 1 failed or damage
 //! found, 2 wrong use, 3 done, but something was skipped or lost.
 
+mod amount;
 mod answer;
 mod commands;
 mod filter;
@@ -27,6 +28,7 @@ Examples:
   semj cat ./journal --path /project/src --since -5m
   semj get 4711 ./journal
   semj verify ./journal
+  semj retain ./journal --max-bytes 10GB --dry-run
   semj export -j ./journal --format kernel -o journal.semj")]
 struct Cli {
     #[command(subcommand)]
@@ -43,6 +45,8 @@ enum Command {
     Explain(commands::explain::Args),
     Index(commands::index::Args),
     Verify(commands::verify::Args),
+    Rotate(commands::rotate::Args),
+    Retain(commands::retain::Args),
     Stats(commands::stats::Args),
     Inspect(commands::inspect::Args),
 }
@@ -88,6 +92,8 @@ fn main() -> ExitCode {
         Command::Explain(args) => commands::explain::run(&args),
         Command::Index(args) => commands::index::run(&args),
         Command::Verify(args) => commands::verify::run(&args),
+        Command::Rotate(args) => commands::rotate::run(&args),
+        Command::Retain(args) => commands::retain::run(&args),
         Command::Stats(args) => commands::stats::run(&args),
         Command::Inspect(args) => commands::inspect::run(&args),
     };

@@ -43,7 +43,7 @@ fn ns(time: Timestamp) -> Result<i64, String> {
 }
 
 /// `5m`, `1h30m`, `90 s`, `2d`.
-fn duration_ns(text: &str) -> Result<i64, String> {
+pub(crate) fn duration_ns(text: &str) -> Result<i64, String> {
     let wrong = || format!("{text:?}: a duration is a number and ms, s, m, h, d or w, such as 5m or 1h30m");
     let mut rest = text.trim();
     let mut total: i64 = 0;

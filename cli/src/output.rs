@@ -9,7 +9,7 @@ use anyhow::Result;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use semj::format::control::DamagedRange;
 use semj::recovery::Extent;
-use semj::{Report, SegmentReport};
+use semj::{Compacted, Report, SegmentReport};
 use serde_json::{Value, json};
 
 /// Standard output, buffered.
@@ -161,6 +161,18 @@ pub(crate) fn lost_segment(lost: &DamagedRange) -> String {
     format!("segment {}: lost, {}", lost.segment_number, bytes(lost.length))
 }
 
+/// What a journal begins behind.
+pub(crate) fn retired(retired: &Compacted) -> String {
+    format!(
+        "segments up to {}: retired, {}, {}, ids up to {}; proven from {} on",
+        retired.segment_number,
+        count(retired.segment_count, "segment"),
+        count(retired.event_count, "event"),
+        retired.last_event_id,
+        retired.digest
+    )
+}
+
 /// Wall-clock time in UTC, to the microsecond.
 pub(crate) fn wall_clock(ns: i64) -> String {
     match jiff::Timestamp::from_nanosecond(ns.into()) {
@@ -186,6 +198,17 @@ pub(crate) fn report_json(report: &Report) -> Value {
         })),
         "watermark_faults": report.watermark.faults.map(|fault| fault.map(|fault| fault.to_string())),
         "digest": report.tip.map(|tip| tip.digest.to_string()),
+        "retired": report.retired.map(|retired| json!({
+            "segment_number": retired.segment_number,
+            "segments": retired.segment_count,
+            "events": retired.event_count,
+            "bytes": retired.byte_count,
+            "first_event_id": retired.first_event_id,
+            "last_event_id": retired.last_event_id,
+            "wall_clock_ns": retired.wall_clock_ns,
+            "digest": retired.digest.to_string(),
+        })),
+        "leftovers": report.leftovers,
         "segments": report.segments.iter().map(segment_json).collect::<Vec<_>>(),
     })
 }

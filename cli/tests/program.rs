@@ -407,3 +407,56 @@ fn kill_9_during_an_import_leaves_a_prefix_that_verifies_and_can_be_added_to() {
     }
     assert!(cut_short >= 10, "{cut_short} of 20 imports were cut short");
 }
+
+/// A closed journal of some segments.
+fn segmented(count: usize) -> (tempfile::TempDir, PathBuf) {
+    let (dir, journal) = place();
+    for i in 0..count {
+        let input =
+            format!("{{\"event_type\":\"FilesystemRead\",\"ktime_ns\":{i},\"payload\":{{\"i\":{i}}}}}\n");
+        let output = with_input(&["import", "-", "-j", text(&journal)], input.repeat(10).as_bytes());
+        assert_eq!(status(&output), 0, "{}", err(&output));
+    }
+    (dir, journal)
+}
+
+#[test]
+fn retained_is_what_the_limits_leave_and_verify_tells_it_from_what_is_missing() {
+    let (_dir, journal) = segmented(5);
+    let before = semj(&["export", "-j", text(&journal)]).stdout;
+    let dry = semj(&["retain", text(&journal), "--max-segments", "4", "--dry-run"]);
+    assert!(
+        out(&dry).contains("2 segments, 20 events") && out(&dry).contains("would be retired"),
+        "{}",
+        out(&dry)
+    );
+    assert_eq!(semj(&["export", "-j", text(&journal)]).stdout, before);
+    let done = semj(&["retain", text(&journal), "--max-segments", "4", "--json"]);
+    let said: Value = serde_json::from_slice(&done.stdout).unwrap();
+    assert_eq!(
+        (&said["retired"][1]["last_event_id"], &said["kept_segments"]),
+        (&20.into(), &4.into()),
+        "{said}"
+    );
+    let verified = semj(&["verify", text(&journal)]);
+    assert_eq!(status(&verified), 0, "{}", out(&verified));
+    assert!(
+        out(&verified).contains("segments up to 2: retired, 2 segments, 20 events, ids up to 20"),
+        "{}",
+        out(&verified)
+    );
+    let verified: Value =
+        serde_json::from_slice(&semj(&["verify", text(&journal), "--json"]).stdout).unwrap();
+    assert_eq!((&verified["retired"]["events"], &verified["events"]), (&20.into(), &30.into()));
+    let after = semj(&["export", "-j", text(&journal)]).stdout;
+    assert!(before.ends_with(&after) && lines(&after).len() == 30);
+    let nothing = semj(&["retain", text(&journal), "--max-bytes", "1TB", "--max-age", "30d"]);
+    assert!(out(&nothing).contains("0 segments"), "{}", out(&nothing));
+    let closed = semj(&["rotate", text(&journal)]);
+    assert!(status(&closed) == 0 && out(&closed).contains("has ended already"), "{}", err(&closed));
+    fs::remove_file(segment(&journal)).unwrap();
+    let missing = semj(&["verify", text(&journal)]);
+    assert!(status(&missing) == 1 && out(&missing).contains("previous_segment"), "{}", out(&missing));
+    assert_eq!(status(&semj(&["retain", text(&journal), "--max-segments", "1"])), 1);
+    assert_eq!(status(&semj(&["retain", text(&journal)])), 2);
+}

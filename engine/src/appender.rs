@@ -7,13 +7,16 @@ use std::ops::Range;
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use semj_format::Compacted;
+
 use crate::batch::Batch;
 use crate::error::Error;
 use crate::flush::{Flush, Retired};
 use crate::front::{Front, GROUP_SIZE};
 use crate::medium::{File, Medium};
 use crate::metrics::Recorder;
-use crate::options::GroupOrder;
+use crate::options::{GroupOrder, Rotation};
+use crate::retention::{self, Ended, Needs, Plan, Rest, Retention};
 use crate::segment::Segments;
 use crate::watermark::Mark;
 use crate::writer::{Chain, NewSegment, Previous, SegmentWriter, Spare};
@@ -61,8 +64,19 @@ pub(crate) struct Appender {
     /// When the active segment was begun, in monotonic nanoseconds, and whether the one before was full soon.
     began_ns: i64,
     is_fast: bool,
+    keeping: Keeping,
     /// Something that was begun has not come to its end: nothing may be written behind it.
     is_broken: bool,
+}
+
+/// When segments end before they are full, and how many are kept.
+#[derive(Debug, Default)]
+pub(crate) struct Keeping {
+    pub(crate) rotation: Rotation,
+    pub(crate) retention: Retention,
+    pub(crate) needs: Option<Needs>,
+    /// What the journal begins behind, by the newest segment.
+    pub(crate) retired: Option<Compacted>,
 }
 
 /// How far an append came.
@@ -105,12 +119,19 @@ impl Appender {
             spare: None,
             began_ns: 0,
             is_fast: false,
+            keeping: Keeping::default(),
             is_broken: false,
         }
     }
 
     pub(crate) fn with_group_order(self, group_order: GroupOrder) -> Self {
         Self { group_order, ..self }
+    }
+
+    /// With limits of how much is kept, and what was retired before.
+    pub(crate) fn with_keeping(mut self, keeping: Keeping) -> Self {
+        self.keeping = keeping;
+        self
     }
 
     /// Does something that writes. After a failure, or a panic, nothing is ever written again: bytes that stand behind
@@ -138,8 +159,11 @@ impl Appender {
         let monotonic_ns = self.medium.monotonic_ns();
         let is_complete = front.gather(&mut self.batch, upto, monotonic_ns);
         if !self.batch.is_empty() {
-            if !self.writer.has_room(self.batch.len()) {
-                self.rotate(recorder)?;
+            let events = u64::from(self.batch.events());
+            if !self.writer.has_room(self.batch.len())
+                || self.writer.is_due(&self.keeping.rotation, events, monotonic_ns)
+            {
+                self.rotate(None, recorder)?;
             }
             if self.group_order == GroupOrder::Priority {
                 self.batch.order_by_priority();
@@ -152,8 +176,37 @@ impl Appender {
         Ok(if is_complete { Appended::All } else { Appended::Group })
     }
 
-    /// Ends the active segment and begins the next.
-    pub(crate) fn rotate(&mut self, recorder: &Recorder) -> Result<(), Error> {
+    /// Whether the active segment is older than it may become.
+    pub(crate) fn is_old(&self) -> bool {
+        let rotation = Rotation { max_events: None, ..self.keeping.rotation };
+        self.writer.is_due(&rotation, 0, self.medium.monotonic_ns())
+    }
+
+    /// What is retired now, by the journal's own limits or by these.
+    fn retire(&self, retention: Option<&Retention>) -> Option<Compacted> {
+        let Keeping { retention: own, needs, retired, .. } = &self.keeping;
+        let mut retentions =
+            [Some(own), retention].into_iter().flatten().filter(|retention| retention.is_any());
+        let first = retentions.next()?;
+        // Those that were retired are in the list until they are removed.
+        let mut ended = Ended::of_segments(&self.segments.snapshot());
+        let upto = retired.map_or(0, |retired| retired.segment_number);
+        ended.retain(|segment| segment.segment_number > upto);
+        let rest = Rest::new(self.writer.end(), self.segment_size);
+        let now_ns = self.medium.clock_anchor().wall_clock_ns;
+        let mut plan = Plan::default();
+        for retention in std::iter::once(first).chain(retentions) {
+            match retention::lowest_needed(retention, needs.as_ref()) {
+                Ok(lowest) => plan = plan.or(Plan::new(&ended, rest, retention, now_ns, lowest)),
+                Err(error) => tracing::warn!(%error, "nothing is retired: what is needed is not known"),
+            }
+        }
+        plan.statement(&ended, retired.as_ref(), now_ns)
+    }
+
+    /// Ends the active segment and begins the next, which says what is retired by the journal's limits or by these.
+    pub(crate) fn rotate(&mut self, retention: Option<&Retention>, recorder: &Recorder) -> Result<(), Error> {
+        let retiring = self.retire(retention);
         let now = self.medium.monotonic_ns();
         self.is_fast = self.began_ns != 0 && now.saturating_sub(self.began_ns) < FAST_SEGMENT_NS;
         self.began_ns = now;
@@ -167,20 +220,24 @@ impl Appender {
             previous,
             spare: self.spare.take(),
         };
-        let (writer, naming) = SegmentWriter::begin(new, &[], &mut self.chain)?;
+        let retired = retiring.or(self.keeping.retired);
+        let notes: Vec<_> = retired.as_ref().map(retention::note).into_iter().collect();
+        let (writer, naming) = SegmentWriter::begin(new, &notes, &mut self.chain)?;
         self.writer = writer;
-        self.retired.push(Retired { sealing, next: Some(naming) });
+        self.keeping.retired = retired;
+        let gone_upto = retiring.map(|retired| retired.segment_number);
+        self.retired.push(Retired { sealing, next: Some(naming), gone_upto });
         self.unsealed += 1;
         (self.flushed_end, self.started_end) = (0, 0);
         self.segments.push(Arc::clone(self.writer.segment()));
-        recorder.began_segment(&self.mark());
+        recorder.began_segment(&self.mark(), retired);
         Ok(())
     }
 
     /// Ends the active segment for good.
     pub(crate) fn close(&mut self, recorder: &Recorder) -> Result<(), Error> {
         let (sealing, Previous { .. }) = self.writer.seal(&mut self.chain, self.medium.monotonic_ns())?;
-        self.retired.push(Retired { sealing, next: None });
+        self.retired.push(Retired { sealing, next: None, gone_upto: None });
         if let Some(spare) = self.spare.take() {
             self.medium.remove(&spare.path).map_err(Error::io("remove", &spare.path))?;
         }
@@ -226,6 +283,11 @@ impl Appender {
     pub(crate) fn flushed(&mut self, flush: &Flush) {
         self.unsealed = self.unsealed.saturating_sub(flush.retired.len());
         self.chain.synced_upto = self.chain.synced_upto.max(flush.mark.commit_sequence);
+    }
+
+    /// What the journal begins behind, as its newest segment says.
+    pub(crate) const fn begins_behind(&self) -> Option<Compacted> {
+        self.keeping.retired
     }
 
     /// Whether a full segment is still to be sealed on the disk, and no flush was handed out for it.

@@ -10,7 +10,7 @@
 //! nothing is known of the bytes it was to make durable.
 
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, mpsc};
 use std::time::{Duration, Instant};
 
 use parking_lot::{Condvar, Mutex, MutexGuard};
@@ -20,9 +20,12 @@ use crate::directory;
 use crate::error::Error;
 use crate::front::{Front, Work};
 use crate::group_commit::{GroupCommit, Turn};
+use crate::keeper;
 use crate::medium::Medium;
 use crate::metrics::Recorder;
 use crate::options::{SyncPolicy, SyncStrategy};
+use crate::retention::Retention;
+use crate::segment::{Segment, Segments};
 use crate::watermark::{Mark, WatermarkWriter};
 use crate::writer::Spare;
 
@@ -49,6 +52,9 @@ pub(crate) struct Committer {
     syncing: Mutex<Syncing>,
     /// Tells the syncing thread that there is something to do earlier than it thinks.
     wakes_syncing: Condvar,
+    segments: Arc<Segments>,
+    /// Who removes files of retired segments, if there is a thread for it.
+    removals: Mutex<Option<mpsc::Sender<Vec<Arc<Segment>>>>>,
 }
 
 /// When what happens that nobody waits for.
@@ -97,15 +103,16 @@ impl Committer {
         timing: Timing,
         appender: Appender,
         watermark: WatermarkWriter,
-        segments: u64,
     ) -> Self {
         let durable = appender.mark();
+        let segments = Arc::clone(&appender.segments);
+        let segment_count = segments.snapshot().len() as u64;
         Self {
             medium,
             dir,
             front,
             group_commit: GroupCommit::new(durable.last_event_id),
-            recorder: Recorder::new(segments, durable),
+            recorder: Recorder::new(segment_count, durable, appender.begins_behind()),
             timing,
             appender: Mutex::new(appender),
             watermark: Mutex::new(watermark),
@@ -125,6 +132,8 @@ impl Committer {
                 sleeps_until: None,
             }),
             wakes_syncing: Condvar::new(),
+            segments,
+            removals: Mutex::new(None),
         }
     }
 
@@ -297,12 +306,36 @@ impl Committer {
             if let Some(flush) = flush {
                 self.recorder.synced(flush.run(&*self.medium, &self.dir)?);
                 self.appender.lock().flushed(&flush);
+                if let Some(upto) = flush.gone_upto() {
+                    self.remove(upto);
+                }
             }
             self.note_flushed(&mark, bytes, started);
             if appended == Appended::All {
                 return Ok(mark.last_event_id);
             }
         }
+    }
+
+    /// Takes the segments up to this number out of what readers see, and has their files removed. The newest segment says
+    /// that they are retired, and has its name on the disk.
+    fn remove(&self, upto: u64) {
+        let gone = self.segments.retire(upto);
+        self.recorder.took_out(gone.len() as u64);
+        let removals = self.removals.lock();
+        let left = match &*removals {
+            Some(removals) => removals.send(gone).err().map(|unsent| unsent.0),
+            None => Some(gone),
+        };
+        drop(removals);
+        if let Some(gone) = left {
+            keeper::remove(self, &gone);
+        }
+    }
+
+    /// From here on whoever receives this removes the files of retired segments.
+    pub(crate) fn give_removals_to(&self, removals: Option<mpsc::Sender<Vec<Arc<Segment>>>>) {
+        *self.removals.lock() = removals;
     }
 
     fn note_flushed(&self, mark: &Mark, bytes: u64, started: Instant) {
@@ -319,13 +352,20 @@ impl Committer {
         self.wake_syncing(&syncing);
     }
 
-    /// Ends the active segment, with everything emitted before the call in it, and begins the next. Both are durable on
-    /// return.
-    pub(crate) fn rotate(&self) -> Result<(), Error> {
+    /// Ends the active segment, with everything emitted before the call in it, and begins the next, which retires old ones
+    /// by the journal's limits or by these. Both are durable on return.
+    pub(crate) fn rotate(&self, retention: Option<&Retention>) -> Result<(), Error> {
+        self.front.check()?;
         self.make_room()?;
-        let rotated = self.write(&mut self.appender.lock(), |a| a.rotate(&self.recorder));
+        let rotated = self.write(&mut self.appender.lock(), |a| a.rotate(retention, &self.recorder));
         self.or_fail(rotated)?;
         self.sync()
+    }
+
+    /// Ends the active segment if it is too old.
+    pub(crate) fn rotate_if_old(&self) -> Result<(), Error> {
+        let is_old = self.appender.lock().is_old();
+        if is_old { self.rotate(None) } else { Ok(()) }
     }
 
     /// Ends the journal. Nobody emits or waits any more, and the threads have ended.

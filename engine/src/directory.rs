@@ -8,6 +8,10 @@ pub(crate) const LOCK: &str = "LOCK";
 pub(crate) const WATERMARK: &str = "WATERMARK";
 /// A watermark file that is being made.
 pub(crate) const WATERMARK_UNFINISHED: &str = "WATERMARK.tmp";
+/// What another process asks of the writer.
+pub(crate) const REQUEST: &str = "REQUEST";
+/// A request that is being made.
+pub(crate) const REQUEST_UNFINISHED: &str = "REQUEST.tmp";
 /// Where recovery puts what it takes out.
 pub(crate) const QUARANTINE: &str = "quarantine";
 /// Ends the name of a segment's file.

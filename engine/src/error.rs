@@ -151,6 +151,14 @@ pub enum Error {
         /// The event's priority.
         priority: Priority,
     },
+    /// The process that has the journal open does not do what it was asked for: it does not look for requests, or hangs.
+    #[error("{}: in use by {}, which does not answer", dir.display(), Holder(*pid))]
+    Unheeded {
+        /// The journal's directory.
+        dir: PathBuf,
+        /// The holder's process id, where it could be read.
+        pid: Option<u32>,
+    },
     /// Another thread has failed to write a moment ago, and its failure is about to be told.
     #[error("writing has stopped")]
     Stopped,

@@ -13,6 +13,8 @@ use crate::writer::{Naming, Sealing};
 pub(crate) struct Retired {
     pub(crate) sealing: Sealing,
     pub(crate) next: Option<Naming>,
+    /// The last segment that the next one says is retired: it and those before it can go when that has its name.
+    pub(crate) gone_upto: Option<u64>,
 }
 
 /// Everything that was appended up to a moment and is not on the disk.
@@ -27,6 +29,11 @@ pub(crate) struct Flush {
 }
 
 impl Flush {
+    /// The last segment that can be removed when it is done.
+    pub(crate) fn gone_upto(&self) -> Option<u64> {
+        self.retired.iter().filter_map(|retired| retired.gone_upto).max()
+    }
+
     /// Does it. Gives how many syncs of segment data it took.
     ///
     /// The order is what recovery relies on: a segment is durable up to its seal before its header says so, and that

@@ -9,20 +9,22 @@ use std::sync::Arc;
 use std::thread::{self, JoinHandle};
 
 use parking_lot::Mutex;
-use semj_format::{Draft, EventHeader, EventType};
+use semj_format::{Compacted, Draft, EventHeader, EventType};
 use semj_recovery::{Effort, Report};
 
-use crate::appender::Appender;
+use crate::appender::{Appender, Keeping};
 use crate::committer::{Committer, Timing};
 use crate::directory;
 use crate::error::Error;
 use crate::event::Event;
 use crate::front::{Front, Patience, Setup};
+use crate::keeper::Keeper;
 use crate::medium::{Disk, LockOutcome, Medium};
 use crate::metrics::Metrics;
-use crate::open::{self, Opened};
+use crate::open::{self, Opened, Opening};
 use crate::options::{Backpressure, CommitOn, Options, SyncPolicy, SyncStrategy};
 use crate::reader::Reader;
+use crate::retention::Retention;
 use crate::segment::Segments;
 use crate::stats::Stats;
 use crate::ticket::Ticket;
@@ -52,6 +54,7 @@ pub struct Journal {
     is_strict: bool,
     /// The process that opened the journal: asking the kernel for each event would cost more than all of the rest.
     process_id: u32,
+    keeper: Mutex<Option<Keeper>>,
     state: Mutex<State>,
     /// Given back last.
     _lock: Box<dyn Debug + Send + Sync>,
@@ -98,8 +101,15 @@ impl Journal {
             CommitOn::CallersThread => NonZeroUsize::MIN,
         };
         let effort = Effort { proof: options.proof, threads };
-        let opened = open::open_for_writing(&*medium, dir, options.mode, effort, options.segment_size)?;
-        let Opened { report, segments, writer, watermark, chain, next_event_id } = opened;
+        let opening = Opening {
+            mode: options.mode,
+            effort,
+            segment_size: options.segment_size,
+            retention: &options.retention,
+            needs: options.needs.as_ref(),
+        };
+        let opened = open::open_for_writing(&*medium, dir, opening)?;
+        let Opened { report, segments, writer, watermark, chain, next_event_id, retired } = opened;
         tracing::info!(
             segments = segments.len(),
             events = report.events(),
@@ -131,7 +141,6 @@ impl Journal {
             batch_bytes: options.batch_bytes,
             watermark_interval: options.watermark_interval,
         };
-        let segment_count = segments.len() as u64;
         let segments = Arc::new(Segments::new(segments));
         let appender = Appender::new(
             Arc::clone(&medium),
@@ -142,16 +151,15 @@ impl Journal {
             chain,
             next_event_id - 1,
         )
-        .with_group_order(options.group_order);
-        let committer = Arc::new(Committer::new(
-            Arc::clone(&medium),
-            dir.to_owned(),
-            front,
-            timing,
-            appender,
-            watermark,
-            segment_count,
-        ));
+        .with_group_order(options.group_order)
+        .with_keeping(Keeping {
+            rotation: options.rotation,
+            retention: options.retention,
+            needs: options.needs,
+            retired,
+        });
+        let committer =
+            Arc::new(Committer::new(Arc::clone(&medium), dir.to_owned(), front, timing, appender, watermark));
         let journal = Self {
             medium,
             committer,
@@ -163,6 +171,7 @@ impl Journal {
             has_threads,
             is_strict: options.sync_policy == SyncPolicy::Strict,
             process_id: std::process::id(),
+            keeper: Mutex::new(None),
             state: Mutex::new(State::Open(Vec::new())),
             _lock: lock,
         };
@@ -171,6 +180,8 @@ impl Journal {
             journal.start("semj-appending", Committer::run_appending)?;
             journal.start("semj-syncing", Committer::run_syncing)?;
             journal.segments.start_indexing(Arc::clone(&journal.medium), dir.to_owned())?;
+            let keeper = Keeper::start(Arc::clone(&journal.committer), options.request_interval)?;
+            *journal.keeper.lock() = Some(keeper);
         }
         Ok(journal)
     }
@@ -327,14 +338,28 @@ impl Journal {
         self.wait_durable(self.committer.front.last_id())
     }
 
-    /// Seals the active segment, with everything emitted before the call in it, and begins the next.
+    /// Seals the active segment, with everything emitted before the call in it, and begins the next. What passes the limits of
+    /// [`Options::retention`] is retired.
     ///
     /// # Errors
     ///
     /// The journal has stopped writing.
     pub fn rotate(&self) -> Result<(), Error> {
-        self.committer.front.check()?;
-        self.committer.rotate()
+        self.committer.rotate(None)
+    }
+
+    /// [`Journal::rotate`], and retires what passes these limits too.
+    ///
+    /// # Errors
+    ///
+    /// As [`Journal::rotate`].
+    pub fn retain(&self, retention: &Retention) -> Result<(), Error> {
+        self.committer.rotate(Some(retention))
+    }
+
+    /// What the journal begins behind: the record that says which segments were retired, if any were.
+    pub fn retired(&self) -> Option<Compacted> {
+        self.committer.recorder.sums().retired
     }
 
     /// A view of what is committed now. Events that were emitted and synced are in it.
@@ -352,6 +377,8 @@ impl Journal {
             epoch: self.epoch,
             segment_number: sums.appended.segment_number,
             segments: sums.segments,
+            segments_retired: sums.retired.map_or(0, |retired| retired.segment_count),
+            events_retired: sums.retired.map_or(0, |retired| retired.event_count),
             events_emitted: sums.events + pending,
             last_emitted_id: front.last_id(),
             last_committed_id: sums.appended.last_event_id,
@@ -391,6 +418,10 @@ impl Journal {
         let State::Open(threads) = std::mem::replace(&mut *self.state.lock(), State::Closed) else {
             return Ok(());
         };
+        let keeper = self.keeper.lock().take();
+        if let Some(keeper) = keeper {
+            keeper.end(&self.committer);
+        }
         self.committer.end_threads();
         for thread in threads {
             // A panic has been told to the committer already.

@@ -3,6 +3,7 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use parking_lot::Mutex;
+use semj_format::Compacted;
 
 use crate::batch::Batch;
 use crate::histogram::{Histogram, Recording};
@@ -58,6 +59,8 @@ pub(crate) struct Recorder {
     marked_id: AtomicU64,
     /// What was appended last.
     appended: Mutex<Mark>,
+    /// What the journal begins behind.
+    retired: Mutex<Option<Compacted>>,
 }
 
 /// The sums among them.
@@ -70,11 +73,12 @@ pub(crate) struct Sums {
     pub(crate) syncs: u64,
     pub(crate) marked_id: u64,
     pub(crate) appended: Mark,
+    pub(crate) retired: Option<Compacted>,
 }
 
 impl Recorder {
     /// For a journal that has so many segments and goes this far.
-    pub(crate) fn new(segments: u64, appended: Mark) -> Self {
+    pub(crate) fn new(segments: u64, appended: Mark, retired: Option<Compacted>) -> Self {
         Self {
             emission_ns: Recording::new(),
             flush_ns: Recording::new(),
@@ -88,6 +92,7 @@ impl Recorder {
             syncs: AtomicU64::new(0),
             marked_id: AtomicU64::new(appended.last_event_id),
             appended: Mutex::new(appended),
+            retired: Mutex::new(retired),
         }
     }
 
@@ -101,11 +106,17 @@ impl Recorder {
         *self.appended.lock() = *mark;
     }
 
-    /// A segment was begun.
-    pub(crate) fn began_segment(&self, mark: &Mark) {
+    /// A segment was begun, which says what the journal begins behind.
+    pub(crate) fn began_segment(&self, mark: &Mark, retired: Option<Compacted>) {
+        *self.retired.lock() = retired;
         self.commits.fetch_add(1, Ordering::Relaxed);
         self.segments.fetch_add(1, Ordering::Relaxed);
         *self.appended.lock() = *mark;
+    }
+
+    /// Segments were taken out.
+    pub(crate) fn took_out(&self, segments: u64) {
+        self.segments.fetch_sub(segments, Ordering::Relaxed);
     }
 
     /// The journal was closed.
@@ -133,6 +144,7 @@ impl Recorder {
             syncs: load(&self.syncs),
             marked_id: load(&self.marked_id),
             appended: *self.appended.lock(),
+            retired: *self.retired.lock(),
         }
     }
 

@@ -4,7 +4,7 @@ use std::io;
 use std::path::Path;
 use std::sync::Arc;
 
-use semj_format::control::{DamagedRange, GapReason, PreviousEnd};
+use semj_format::control::{Compacted, DamagedRange, GapReason, PreviousEnd};
 use semj_format::journal_header::{FLAG_CUT, FLAG_SEALED};
 use semj_format::{Digest, EventType, Gap, JournalHeader, Recovered};
 use semj_recovery::{Effort, OpenMode, Proof, Report, SegmentInput, SegmentReport, Tip, examine_with};
@@ -12,6 +12,7 @@ use semj_recovery::{Effort, OpenMode, Proof, Report, SegmentInput, SegmentReport
 use crate::directory;
 use crate::error::Error;
 use crate::medium::{Disk, Map, Medium};
+use crate::retention::{self, Ended, Figures, Needs, Plan, Rest, Retention};
 use crate::segment::Segment;
 use crate::sidecar;
 use crate::watermark::{self, WatermarkWriter};
@@ -52,6 +53,10 @@ pub(crate) fn examine_dir(
     loop {
         match try_examine_dir(medium, dir, mode, effort) {
             Ok(found) if retries > 0 && has_bad_header(&found.report) => retries -= 1,
+            // A writer has removed what it retired while this looked, or put a segment behind the last one.
+            Ok(found) if retries > 0 && !found.report.is_whole() && found.has_other_names(medium, dir)? => {
+                retries -= 1;
+            }
             // A recovery that goes on at the same time moves segments and then the watermark.
             Ok(found)
                 if retries > 0
@@ -101,10 +106,18 @@ fn try_examine_dir(medium: &dyn Medium, dir: &Path, mode: OpenMode, effort: Effo
     if let Some(((_, name), map)) = names.iter().zip(&maps).find(|(_, map)| !map.is_intact()) {
         return Err(Error::changed(&dir.join(name), &**map));
     }
+    maps.drain(..report.leftovers.len());
     Ok(Found { maps, report })
 }
 
 impl Found {
+    /// Whether the directory has other segments by now.
+    fn has_other_names(&self, medium: &dyn Medium, dir: &Path) -> Result<bool, Error> {
+        let names = directory::segments(medium.list(dir).map_err(Error::io("list", dir))?);
+        let found = self.report.leftovers.iter().chain(self.report.segments.iter().map(|s| &s.name));
+        Ok(!names.iter().map(|(_, name)| name).eq(found))
+    }
+
     /// The same, if there is any segment.
     pub(crate) fn of_some(self, dir: &Path) -> Result<Self, Error> {
         match (self.report.segments.is_empty(), self.report.watermark.newest) {
@@ -135,7 +148,11 @@ impl Found {
             let opening = report.opening?;
             let extents = report.extents.clone();
             let sidecar = sidecar::map(medium, &path);
-            Some(Segment::found(opening, path, map, extents, report.is_verified, sidecar).map(Arc::new))
+            let figures = Figures::of(report);
+            Some(
+                Segment::found(opening, path, map, extents, figures, report.is_verified, sidecar)
+                    .map(Arc::new),
+            )
         })
         .collect()
     }
@@ -150,6 +167,18 @@ pub(crate) struct Opened {
     pub(crate) watermark: WatermarkWriter,
     pub(crate) chain: Chain,
     pub(crate) next_event_id: u64,
+    /// What the journal begins behind.
+    pub(crate) retired: Option<Compacted>,
+}
+
+/// How a directory is opened for writing.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Opening<'a> {
+    pub(crate) mode: OpenMode,
+    pub(crate) effort: Effort,
+    pub(crate) segment_size: u64,
+    pub(crate) retention: &'a Retention,
+    pub(crate) needs: Option<&'a Needs>,
 }
 
 /// Opens a directory for writing. The caller holds its lock.
@@ -160,10 +189,9 @@ pub(crate) struct Opened {
 pub(crate) fn open_for_writing(
     medium: &dyn Medium,
     dir: &Path,
-    mode: OpenMode,
-    effort: Effort,
-    segment_size: u64,
+    opening: Opening<'_>,
 ) -> Result<Opened, Error> {
+    let Opening { mode, effort, segment_size, .. } = opening;
     let found = examine_dir(medium, dir, mode, effort)?.accepted(dir)?;
     let report = found.report.clone();
     let quarantined = Quarantine::numbers(medium, dir)?;
@@ -220,15 +248,52 @@ pub(crate) fn open_for_writing(
         },
         spare: None,
     };
-    let notes = notes(&report, tip, gap, quarantined_bytes);
+    let retiring = retire(medium, &report, opening);
+    let retired = retiring.statement.or(report.retired);
+    let mut notes = notes(&report, tip, gap, quarantined_bytes);
+    notes.extend(retired.as_ref().map(retention::note));
     let writer = SegmentWriter::create(new, &notes, &mut chain)?;
     finish_old_headers(medium, dir, &report)?;
     let mark = writer.mark(&chain, next_event_id - 1);
     let watermark = WatermarkWriter::open(medium, dir, &report.watermark, &mark)?;
 
     let mut segments = found.into_segments(medium, dir)?;
+    segments.drain(..retiring.count);
     segments.push(Arc::clone(writer.segment()));
-    Ok(Opened { report, segments, writer, watermark, chain, next_event_id })
+    // The watermark speaks of the new segment, so that a journal without the old ones is none that is gone.
+    let gone = report.segments.iter().take(retiring.count).map(|segment| &segment.name);
+    retention::remove_files(medium, dir, report.leftovers.iter().chain(gone).map(String::as_str));
+    Ok(Opened { report, segments, writer, watermark, chain, next_event_id, retired })
+}
+
+/// What an open retires.
+#[derive(Default)]
+struct Retiring {
+    count: usize,
+    statement: Option<Compacted>,
+}
+
+/// What is retired of a journal that was found whole. Of one that is not, nothing goes that somebody may want to look at.
+fn retire(medium: &dyn Medium, report: &Report, opening: Opening<'_>) -> Retiring {
+    if !opening.retention.is_any() {
+        return Retiring::default();
+    }
+    if !report.is_whole() || report.kept < report.segments.len() {
+        tracing::warn!("nothing is retired of a journal that was not found whole");
+        return Retiring::default();
+    }
+    let lowest_needed = match retention::lowest_needed(opening.retention, opening.needs) {
+        Ok(lowest) => lowest,
+        Err(error) => {
+            tracing::warn!(%error, "nothing is retired: what is needed is not known");
+            return Retiring::default();
+        }
+    };
+    let ended = Ended::of_reports(report.kept_segments());
+    let rest = Rest::new(report.tip.map_or(0, |tip| tip.end as u64), opening.segment_size);
+    let now_ns = medium.clock_anchor().wall_clock_ns;
+    let plan = Plan::new(&ended, rest, opening.retention, now_ns, lowest_needed);
+    Retiring { count: plan.count, statement: plan.statement(&ended, report.retired.as_ref(), now_ns) }
 }
 
 /// The number after `number`. Only a forged journal has used them up.
@@ -356,10 +421,11 @@ fn finish_old_headers(medium: &dyn Medium, dir: &Path, report: &Report) -> Resul
     Ok(())
 }
 
-/// Removes segments whose creation was cut short: they never had a name that counts.
+/// Removes segments whose creation was cut short, which never had a name that counts, and requests to a writer that is gone.
 fn remove_unfinished(medium: &dyn Medium, dir: &Path) -> Result<(), Error> {
     for name in medium.list(dir).map_err(Error::io("list", dir))? {
-        if directory::is_unfinished(&name) || name == directory::WATERMARK_UNFINISHED {
+        let is_other = [directory::WATERMARK_UNFINISHED, directory::REQUEST, directory::REQUEST_UNFINISHED];
+        if directory::is_unfinished(&name) || is_other.contains(&name.as_str()) {
             let path = dir.join(name);
             medium.remove(&path).map_err(Error::io("remove", &path))?;
         }

@@ -5,6 +5,7 @@ use std::time::Duration;
 use semj_recovery::{OpenMode, Proof};
 
 use crate::error::Error;
+use crate::retention::{Needs, Retention};
 use crate::writer;
 
 /// On which thread a journal commits.
@@ -117,6 +118,25 @@ pub struct Options {
     /// How long an emitted event may wait at most for others to be committed with. Default: 5 ms. A sync, a
     /// rotation and a full buffer commit at once.
     pub commit_interval: Duration,
+    /// When segments are ended before they are full. Default: never.
+    pub rotation: Rotation,
+    /// How much of the journal is kept: looked at when it is opened and whenever a segment ends. Default: all.
+    pub retention: Retention,
+    /// Says from which event on somebody outside of the journal still needs events. Default: nobody does.
+    pub needs: Option<Needs>,
+    /// How often the journal looks for what another process asks of it ([`crate::request_rotation`],
+    /// [`crate::request_retention`]) and for a segment that has become too old, on a thread of its own. Default: 1 s; with
+    /// `None` requests are not heeded, and old segments end with the next event.
+    pub request_interval: Option<Duration>,
+}
+
+/// When a segment is ended before it is full.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Rotation {
+    /// So long after it was begun, if there is an event in it.
+    pub max_age: Option<Duration>,
+    /// When there are so many events in it. A batch is not divided, so that one of more events has a segment to itself.
+    pub max_events: Option<u64>,
 }
 
 impl Default for Options {
@@ -136,6 +156,10 @@ impl Default for Options {
             claim_timeout: Duration::from_millis(100),
             commit_on: CommitOn::OwnThread,
             commit_interval: Duration::from_millis(5),
+            rotation: Rotation::default(),
+            retention: Retention::default(),
+            needs: None,
+            request_interval: Some(Duration::from_secs(1)),
         }
     }
 }
@@ -155,6 +179,9 @@ impl Options {
                 value: self.buffer_events as u64,
                 must_be: "a power of two from 64 to 524,288",
             });
+        }
+        if self.rotation.max_events == Some(0) {
+            return Err(Error::Option { option: "rotation.max_events", value: 0, must_be: "1 or more" });
         }
         Ok(())
     }

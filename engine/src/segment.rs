@@ -2,8 +2,8 @@
 
 use std::hint::black_box;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, OnceLock};
 
 use parking_lot::{Mutex, RwLock};
 use semj_format::{JournalHeader, Record, RecordError, Records, SegmentOpen};
@@ -12,6 +12,7 @@ use semj_recovery::Extent;
 
 use crate::error::Error;
 use crate::medium::{Map, Medium};
+use crate::retention::Figures;
 use crate::segment_index::SegmentIndex;
 use crate::sidecar::Indexer;
 
@@ -28,6 +29,8 @@ pub(crate) struct Segment {
     /// and the index are in place, loaded with `Acquire` by readers.
     end: AtomicUsize,
     index: SegmentIndex,
+    /// What is in it, when it has reached its end.
+    figures: OnceLock<Figures>,
     /// Whether every record was held against its checksum since the file was mapped.
     is_verified: AtomicBool,
     /// A read has found that the file is not what it was.
@@ -46,6 +49,7 @@ impl Segment {
             extents,
             end: AtomicUsize::new(end),
             index,
+            figures: OnceLock::new(),
             is_verified: AtomicBool::new(true),
             is_changed: AtomicBool::new(false),
         }
@@ -62,6 +66,7 @@ impl Segment {
         path: PathBuf,
         map: Box<dyn Map>,
         extents: Vec<Extent>,
+        figures: Figures,
         is_verified: bool,
         sidecar: Option<Box<dyn Map>>,
     ) -> Result<Self, Error> {
@@ -76,6 +81,7 @@ impl Segment {
             extents,
             end: AtomicUsize::new(end),
             index: SegmentIndex::found(sidecar),
+            figures: OnceLock::from(figures),
             is_verified: AtomicBool::new(is_verified),
             is_changed: AtomicBool::new(false),
         };
@@ -94,6 +100,17 @@ impl Segment {
     /// The segment's number.
     pub(crate) const fn number(&self) -> u64 {
         self.opening.segment_number
+    }
+
+    /// What is in it; `None` before it has reached its end.
+    pub(crate) fn figures(&self) -> Option<Figures> {
+        self.figures.get().copied()
+    }
+
+    /// Takes note of what is in it: it has reached its end.
+    pub(crate) fn ended(&self, figures: Figures) {
+        // It ends once.
+        self.figures.get_or_init(|| figures);
     }
 
     /// Its file.
@@ -363,6 +380,15 @@ impl Segments {
         if let (Some(indexer), Some(sealed)) = (&*self.indexer.lock(), sealed) {
             indexer.push(sealed);
         }
+    }
+
+    /// Leaves out the segments up to this number. Gives them; readers that have them keep them.
+    pub(crate) fn retire(&self, segment_number: u64) -> Vec<Arc<Segment>> {
+        let mut list = self.list.write();
+        let (gone, kept) =
+            list.iter().cloned().partition(|segment: &Arc<Segment>| segment.number() <= segment_number);
+        *list = Arc::new(kept);
+        gone
     }
 
     /// Has sidecars written on a thread of their own: now for all but the last segment, and later as segments are sealed.

@@ -11,6 +11,10 @@ pub struct Stats {
     pub segment_number: u64,
     /// Segments of the journal, the active one included.
     pub segments: u64,
+    /// Segments that were retired since the journal began.
+    pub segments_retired: u64,
+    /// Events that were in them.
+    pub events_retired: u64,
     /// Events that were emitted or imported.
     pub events_emitted: u64,
     /// The id of the last event that was emitted, 0 before the first of the journal.

@@ -5,6 +5,7 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use semj_format::control::{self, Body, PreviousEnd};
 use semj_format::digest::MerkleTree;
@@ -17,6 +18,8 @@ use crate::error::Error;
 use crate::front::Front;
 use crate::helping::hash_alone;
 use crate::medium::{File, Medium};
+use crate::options::Rotation;
+use crate::retention::Figures;
 use crate::segment::Segment;
 use crate::watermark::Mark;
 
@@ -294,6 +297,16 @@ impl SegmentWriter {
         }
     }
 
+    /// Whether the segment has to end before a group of so many events, by its age or their number. One without events
+    /// goes on.
+    pub(crate) fn is_due(&self, rotation: &Rotation, events: u64, monotonic_ns: i64) -> bool {
+        let age = u64::try_from(monotonic_ns.saturating_sub(self.segment.opening.monotonic_ns));
+        let age = age.map(Duration::from_nanos).unwrap_or_default();
+        self.event_count > 0
+            && (rotation.max_events.is_some_and(|max| self.event_count + events > max)
+                || rotation.max_age.is_some_and(|max| age >= max))
+    }
+
     /// Whether a group of so many bytes, its Commit and a seal still have room.
     pub(crate) fn has_room(&self, group_size: usize) -> bool {
         self.at + group_size + COMMIT_SIZE + SEAL_SIZE <= self.size
@@ -395,6 +408,12 @@ impl SegmentWriter {
         };
         let header = JournalHeader::new(self.record_count + 1, next_event_id, self.at as u64, FLAG_SEALED);
         self.segment.publish(std::iter::empty(), self.at);
+        self.segment.ended(Figures {
+            records: self.record_count + 1,
+            events: self.event_count,
+            first_event_id: self.first_event_id,
+            last_event_id: self.last_event_id,
+        });
         tracing::debug!(segment = self.number(), events = self.event_count, digest = %seal.digest, "segment sealed");
         let sealing = Sealing { file: Arc::clone(&self.file), path: self.path.clone(), header };
         let end_offset = self.at as u64;

@@ -16,8 +16,8 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use semj_format::control;
 use semj_format::{
-    CausalityLink, Commit, Compacted, Context, Draft, DraftContext, EventHeader, EventType, Gap, Record, Recovered,
-    SegmentOpen, SegmentSeal,
+    CausalityLink, Commit, Compacted, Context, Draft, DraftContext, EventHeader, EventType, Gap, Record,
+    Recovered, SegmentOpen, SegmentSeal,
 };
 use serde::de::{self, Deserializer, Visitor};
 use serde::{Deserialize, Serialize};

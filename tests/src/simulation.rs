@@ -10,7 +10,10 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use semj::{CommitOn, Error, Event, EventType, Journal, OpenMode, Options, Proof, Reader};
+use semj::{
+    CommitOn, Compacted, Error, Event, EventType, Journal, OpenMode, Options, Proof, Reader, Retention,
+    plan_retention_on,
+};
 use semj_format::journal_header::FLAG_SEALED;
 
 use crate::disk::{Barrier, Choices, Faults, Odometer, SimulatedDisk, SyncFailure};
@@ -75,6 +78,8 @@ struct Model {
     epoch: u64,
     /// Whether the journal was closed since the last event.
     is_closed: bool,
+    /// The highest id that was retired, for certain or, after a crash, perhaps.
+    retired: u64,
 }
 
 impl Model {
@@ -92,9 +97,17 @@ impl Model {
         self.is_closed = false;
     }
 
-    /// Holds what a reader sees against the list: I1, I2, I3.
+    /// Holds what a reader sees against the list: I1, I2, I3. What was retired on purpose is not there, and nothing else.
     fn check(&self, reader: Option<&Reader>) -> Result<u64, String> {
-        let mut last = 0;
+        self.check_behind(reader, reader.and_then(|reader| reader.report().retired).map_or(0, retired_upto))
+    }
+
+    /// The same, with the last id that the journal says is retired.
+    fn check_behind(&self, reader: Option<&Reader>, retired: u64) -> Result<u64, String> {
+        if retired > self.retired {
+            return Err(format!("I15: events up to {retired} are retired, up to {} should be", self.retired));
+        }
+        let mut last = retired;
         for record in reader.into_iter().flat_map(|reader| reader.iter(..)) {
             let record = record.map_err(|error| format!("I1: {error}"))?;
             if record.event_id() != last + 1 {
@@ -116,8 +129,31 @@ impl Model {
     }
 }
 
+/// Keeps so many segments.
+fn segments(max: u64) -> Retention {
+    Retention { max_segments: Some(max), ..Retention::default() }
+}
+
+fn retired_upto(retired: Compacted) -> u64 {
+    retired.last_event_id
+}
+
+/// The last id that a writer's journal says is retired.
+fn retired_of(journal: &Journal) -> u64 {
+    journal.retired().map_or(0, retired_upto)
+}
+
 fn open(disk: &SimulatedDisk, watermark_interval: Duration) -> Result<Journal, Error> {
+    open_retaining(disk, watermark_interval, Retention::default())
+}
+
+fn open_retaining(
+    disk: &SimulatedDisk,
+    watermark_interval: Duration,
+    retention: Retention,
+) -> Result<Journal, Error> {
     let options = Options {
+        retention,
         // One or the other, by something that differs from open to open.
         proof: if disk.steps().is_multiple_of(2) { Proof::Newest } else { Proof::Everything },
         segment_size: 256 << 10,
@@ -175,8 +211,9 @@ impl History {
         let mut model = Model::default();
         for _ in 0..1 + self.random.below(4) {
             let faults = self.faults_of_a_life();
+            let retention = self.retention_of_a_life(&disk, &mut model)?;
             disk.set_faults(self.faults(faults));
-            if matches!(self.life(&disk, &mut model)?, Death::Process) && self.random.one_in(2) {
+            if matches!(self.life(&disk, &mut model, retention)?, Death::Process) && self.random.one_in(2) {
                 disk.turn_on();
                 continue;
             }
@@ -231,18 +268,41 @@ impl History {
         }
     }
 
+    /// How much a life keeps, after a note of what its open may retire.
+    fn retention_of_a_life(&mut self, disk: &SimulatedDisk, model: &mut Model) -> Result<Retention, String> {
+        if !self.random.one_in(3) {
+            return Ok(Retention::default());
+        }
+        let retention = segments(2 + self.random.below(3));
+        disk.set_faults(self.faults(Faults::default()));
+        match plan_retention_on(disk, Path::new(DIR), &retention, None) {
+            Ok(plan) => {
+                let retiring = plan.retiring.iter().map(|segment| segment.last_event_id);
+                model.retired = retiring.fold(model.retired, u64::max);
+                Ok(retention)
+            }
+            Err(Error::NoJournal { .. }) => Ok(retention),
+            Err(error) => Err(format!("I1: the journal can't be read: {error}")),
+        }
+    }
+
     fn note(&mut self, what: u64) {
         self.outcome.fingerprint = Random::new(self.outcome.fingerprint ^ what).next();
     }
 
     /// A life of a writer, up to its end.
-    fn life(&mut self, disk: &SimulatedDisk, model: &mut Model) -> Result<Death, String> {
+    fn life(
+        &mut self,
+        disk: &SimulatedDisk,
+        model: &mut Model,
+        retention: Retention,
+    ) -> Result<Death, String> {
         let death = |disk: &SimulatedDisk| if disk.has_power() { Death::Process } else { Death::Power };
         let faults = disk.faults_left();
         // Even an open that fails may have begun a new segment.
         model.is_closed = false;
         let interval = if self.random.one_in(3) { Duration::MAX / 4 } else { Duration::ZERO };
-        let journal = match open(disk, interval) {
+        let journal = match open_retaining(disk, interval, retention) {
             Ok(journal) => journal,
             Err(_) if !disk.has_power() || disk.faults_left() < faults => {
                 let end = death(disk);
@@ -251,8 +311,10 @@ impl History {
             }
             Err(error) => return Err(format!("I1: the journal can't be opened: {error}")),
         };
-        let last = model.check(Some(&journal.reader()))?;
+        let retired = retired_of(&journal);
+        let last = model.check_behind(Some(&journal.reader()), retired)?;
         model.recovered(last);
+        model.retired = retired;
         let epoch = journal.stats().epoch;
         if epoch <= model.epoch {
             return Err(format!("I6: epoch {epoch} was used before"));
@@ -300,8 +362,16 @@ impl History {
                 self.emitted(model, emitted, payloads)?
             }
             6..9 => journal.sync().map(|()| model.acknowledged = model.emitted()).is_ok(),
-            _ => journal.rotate().map(|()| model.acknowledged = model.emitted()).is_ok(),
+            _ => {
+                let rotated = match self.random.below(3) {
+                    0 => journal.retain(&segments(2 + self.random.below(3))),
+                    _ => journal.rotate(),
+                };
+                rotated.map(|()| model.acknowledged = model.emitted()).is_ok()
+            }
         };
+        // Said, and perhaps not yet on the disk.
+        model.retired = model.retired.max(retired_of(journal));
         model.marked = model.marked.max(journal.stats().last_marked_id);
         if !done && (journal.sync().is_ok() || journal.emit(&Event::new(EventType::SYSTEM_SYNC)).is_ok()) {
             return Err("I10: something was acknowledged after a failure".into());
@@ -343,6 +413,7 @@ impl History {
         self.outcome.states += 1;
         let reader = read(disk)?;
         let last = model.check(reader.as_ref())?;
+        let retired = reader.as_ref().and_then(|reader| reader.report().retired).map_or(0, retired_upto);
         self.note(last);
         let newest = reader.as_ref().and_then(|reader| reader.report().segments.last());
         if model.is_closed
@@ -375,9 +446,18 @@ impl History {
 
         let journal = open(disk, Duration::ZERO)
             .map_err(|error| format!("I1: the journal can't be opened: {error}"))?;
-        let recovered = model.check(Some(&journal.reader()))?;
-        if recovered != last {
-            return Err(format!("I4: a reader saw {last} events, the writer {recovered}"));
+        let recovered = model.check_behind(Some(&journal.reader()), retired_of(&journal))?;
+        if (recovered, retired_of(&journal)) != (last, retired) {
+            let found = retired_of(&journal);
+            return Err(format!(
+                "I4: a reader saw events {retired} to {last}, the writer {found} to {recovered}"
+            ));
+        }
+        let left = disk.files(Path::new(DIR)).len();
+        let report = journal.recovery();
+        // The segments that are kept, the new one, and the watermark.
+        if left != report.segments.len() + 2 {
+            return Err(format!("I15: {left} files are left where {} should be", report.segments.len() + 2));
         }
         if journal.stats().epoch <= model.epoch {
             return Err(format!("I6: epoch {} was used before", journal.stats().epoch));

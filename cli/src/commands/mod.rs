@@ -8,5 +8,7 @@ pub(crate) mod get;
 pub(crate) mod import;
 pub(crate) mod index;
 pub(crate) mod inspect;
+pub(crate) mod retain;
+pub(crate) mod rotate;
 pub(crate) mod stats;
 pub(crate) mod verify;

@@ -78,6 +78,12 @@ fn print(args: &Args, path: &Path, report: &Report, started: Instant) -> Result<
         return Ok(outcome);
     }
     let mut out = output::stdout();
+    if let Some(retired) = &report.retired {
+        writeln!(out, "{}", output::retired(retired))?;
+    }
+    for name in &report.leftovers {
+        writeln!(out, "{name}  retired: the next writer removes the file")?;
+    }
     for segment in &report.segments {
         writeln!(
             out,

@@ -1,0 +1,220 @@
+//! What one process asks of the writer of a journal, which is another: to end its segment, and to let old ones go.
+//!
+//! The request is a small file, made whole under another name. The writer looks for it now and then, does what it says, and
+//! removes it when that is durable: that is the answer.
+
+use std::fmt::Write as _;
+use std::io::ErrorKind;
+use std::path::Path;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use semj_recovery::{Effort, OpenMode, Proof};
+
+use crate::directory;
+use crate::error::Error;
+use crate::journal::Journal;
+use crate::medium::{Disk, Medium};
+use crate::open;
+use crate::options::{CommitOn, Options};
+use crate::retention::{Needs, Retention};
+use crate::writer::SEGMENT_SIZE_MIN;
+
+/// The longest request that is read.
+const SIZE_MAX: usize = 4096;
+/// How often somebody who waits for the answer looks for it.
+const POLL: Duration = Duration::from_millis(20);
+
+/// What is asked for: to begin a new segment, and to retire old ones by these limits.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Request {
+    pub(crate) retention: Option<Retention>,
+}
+
+impl Request {
+    /// As the file has it: a line for each thing that is said.
+    fn encode(&self) -> String {
+        let mut text = "rotate\n".to_owned();
+        if let Some(retention) = &self.retention {
+            let age_ns = retention.max_age.map(|age| u64::try_from(age.as_nanos()).unwrap_or(u64::MAX));
+            let limits = [
+                ("max_bytes", retention.max_bytes),
+                ("max_age_ns", age_ns),
+                ("max_segments", retention.max_segments),
+                ("ignores_needs", retention.ignores_needs.then_some(1)),
+            ];
+            for (name, value) in limits {
+                if let Some(value) = value {
+                    // Writing into a string does not fail.
+                    let _: std::fmt::Result = writeln!(text, "{name} {value}");
+                }
+            }
+        }
+        text
+    }
+
+    /// `None` if it says something that is not known here.
+    fn parse(text: &str) -> Option<Self> {
+        let (first, rest) = text.split_once('\n')?;
+        let mut retention = Retention::default();
+        for line in rest.lines() {
+            let (name, value) = line.split_once(' ')?;
+            let value = value.parse().ok()?;
+            match name {
+                "max_bytes" => retention.max_bytes = Some(value),
+                "max_age_ns" => retention.max_age = Some(Duration::from_nanos(value)),
+                "max_segments" => retention.max_segments = Some(value),
+                "ignores_needs" => retention.ignores_needs = value == 1,
+                _ => return None,
+            }
+        }
+        (first == "rotate").then(|| Self { retention: retention.is_any().then_some(retention) })
+    }
+}
+
+/// What is asked of the writer in a directory, if anything is; what can't be read or understood is told and removed.
+pub(crate) fn take(medium: &dyn Medium, dir: &Path) -> Option<Request> {
+    let path = dir.join(directory::REQUEST);
+    let file = medium.open(&path, false).ok()?;
+    let mut bytes = vec![0; SIZE_MAX];
+    let mut size = 0;
+    let read = loop {
+        match file.read_at(size as u64, bytes.get_mut(size..).unwrap_or_default()) {
+            Ok(0) => break Ok(()),
+            Ok(read) => size += read,
+            Err(error) => break Err(error),
+        }
+    };
+    let text = bytes.get(..size).and_then(|bytes| std::str::from_utf8(bytes).ok());
+    let request = text.and_then(Request::parse);
+    if read.is_err() || request.is_none() {
+        tracing::warn!(path = %path.display(), "a request that can't be understood is passed over");
+        answer(medium, dir);
+        return None;
+    }
+    request
+}
+
+/// Tells whoever asked that it was done.
+pub(crate) fn answer(medium: &dyn Medium, dir: &Path) {
+    let path = dir.join(directory::REQUEST);
+    match medium.remove(&path) {
+        Err(error) if error.kind() != ErrorKind::NotFound => {
+            tracing::warn!(path = %path.display(), %error, "a request was done and could not be removed");
+        }
+        _ => {}
+    }
+}
+
+/// Ends the active segment of the journal in a directory and begins the next, whoever writes to it: by its writer, if it has
+/// one, which gets so much time, or else by opening it. Gives whether there was anything to end: a journal that is closed has
+/// no active segment.
+///
+/// # Errors
+///
+/// No journal there; [`Error::Unheeded`] if its writer does not answer; what [`Journal::open`] and [`Journal::close`] give.
+pub fn request_rotation(dir: impl AsRef<Path>, patience: Duration) -> Result<bool, Error> {
+    let dir = dir.as_ref();
+    let effort = Effort { proof: Proof::Newest, threads: Disk.threads() };
+    let found = open::examine_dir(&Disk, dir, OpenMode::Strict, effort)?.accepted(dir)?.of_some(dir)?;
+    if found.report.is_closed() {
+        return Ok(false);
+    }
+    drop(found);
+    open_or_ask(dir, small(), &Request::default(), patience)?;
+    Ok(true)
+}
+
+/// Applies a retention to the journal in a directory, whoever writes to it, as [`request_rotation`] does. The journal gets
+/// a new segment, which says what was retired, so that it is better not to ask where [`crate::plan_retention`] finds nothing.
+/// What its writer was told to keep for others stays; `needs` is for a journal without a writer.
+///
+/// # Errors
+///
+/// As [`request_rotation`].
+pub fn request_retention(
+    dir: impl AsRef<Path>,
+    retention: &Retention,
+    needs: Option<Needs>,
+    patience: Duration,
+) -> Result<(), Error> {
+    let dir = dir.as_ref();
+    // No journal is to begin where there is none.
+    let effort = Effort { proof: Proof::Newest, threads: Disk.threads() };
+    drop(open::examine_dir(&Disk, dir, OpenMode::Strict, effort)?.accepted(dir)?.of_some(dir)?);
+    let request = Request { retention: Some(retention.clone()) };
+    open_or_ask(dir, Options { retention: retention.clone(), needs, ..small() }, &request, patience)
+}
+
+/// For an open that writes no events.
+fn small() -> Options {
+    Options {
+        segment_size: SEGMENT_SIZE_MIN,
+        buffer_events: 64,
+        commit_on: CommitOn::CallersThread,
+        ..Options::default()
+    }
+}
+
+fn open_or_ask(dir: &Path, options: Options, request: &Request, patience: Duration) -> Result<(), Error> {
+    match Journal::open(dir, options) {
+        Ok(journal) => journal.close().map(drop),
+        Err(Error::Locked { pid, .. }) => ask(&Disk, dir, request, patience, pid),
+        Err(error) => Err(error),
+    }
+}
+
+/// Asks the writer and waits.
+fn ask(
+    medium: &dyn Medium,
+    dir: &Path,
+    request: &Request,
+    patience: Duration,
+    pid: Option<u32>,
+) -> Result<(), Error> {
+    let path = dir.join(directory::REQUEST);
+    let unfinished = dir.join(directory::REQUEST_UNFINISHED);
+    let text = request.encode();
+    let file = medium.create(&unfinished, text.len() as u64).map_err(Error::io("create", &unfinished))?;
+    file.write_at(0, text.as_bytes()).map_err(Error::io("write", &unfinished))?;
+    medium.rename(&unfinished, &path).map_err(Error::io("rename", &unfinished))?;
+    let until = Instant::now() + patience;
+    while Instant::now() < until {
+        thread::sleep(POLL);
+        match medium.open(&path, false) {
+            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(()),
+            other => drop(other.map_err(Error::io("open", &path))?),
+        }
+    }
+    // Nobody shall find it later. If it is gone by now it was heeded after all.
+    match medium.remove(&path) {
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
+        Err(source) => Err(Error::Io { operation: "remove", path, source }),
+        Ok(()) => Err(Error::Unheeded { dir: dir.to_owned(), pid }),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_request_says_the_same_on_the_other_side() {
+        let retention = Retention {
+            max_bytes: Some(1 << 40),
+            max_age: Some(Duration::from_nanos(86_400_000_000_001)),
+            max_segments: Some(3),
+            ignores_needs: true,
+        };
+        let some = Retention { max_segments: Some(1), ..Retention::default() };
+        for retention in [None, Some(some), Some(retention)] {
+            let request = Request { retention };
+            assert_eq!(Request::parse(&request.encode()), Some(request));
+        }
+        for other in
+            ["", "rotate", "stop\n", "rotate\nmax_bytes\n", "rotate\nmax_bytes x\n", "rotate\nmin_bytes 1\n"]
+        {
+            assert_eq!(Request::parse(other), None, "{other:?}");
+        }
+    }
+}

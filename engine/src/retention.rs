@@ -1,0 +1,461 @@
+//! Which segments a journal gives up, and what it says of them.
+//!
+//! Segments go from the oldest on, as a whole. A Compacted record in the first group of the next segment says up to which
+//! one and where that ended; when that segment has its name on the disk the journal begins behind them, and only then are
+//! their files removed. After a crash in between the next open removes what is left.
+
+use std::fmt;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use semj_format::control::{Body as _, Compacted, CompactedKind};
+use semj_format::{Digest, EventType, SegmentOpen};
+use semj_recovery::{Effort, OpenMode, Proof, SegmentReport};
+
+use crate::directory;
+use crate::error::Error;
+use crate::medium::{Disk, Medium};
+use crate::open;
+use crate::segment::Segment;
+use crate::writer::SEGMENT_SIZE_MIN;
+
+/// How much of a journal is kept. What passes any of these limits goes, whole segments, the oldest first; the segment that
+/// is written and the one before it always stay.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Retention {
+    /// Bytes of all segments: of those that are full what is used of them, of the one that is written its whole file.
+    /// Sidecars come on top.
+    pub max_bytes: Option<u64>,
+    /// How long ago a segment was ended.
+    pub max_age: Option<Duration>,
+    /// Segments, the one that is written included.
+    pub max_segments: Option<u64>,
+    /// Whether segments go that somebody still needs, as [`Options::needs`](crate::Options::needs) has it.
+    pub ignores_needs: bool,
+}
+
+impl Retention {
+    /// Whether anything may ever go.
+    pub const fn is_any(&self) -> bool {
+        self.max_bytes.is_some() || self.max_age.is_some() || self.max_segments.is_some()
+    }
+}
+
+/// Asks somebody outside of the journal from which event id on events are still needed; `None` if none are.
+#[derive(Clone)]
+pub struct Needs(Arc<dyn Fn() -> Result<Option<u64>, Error> + Send + Sync>);
+
+impl Needs {
+    /// By this function. It is called when a segment is full, on the thread that appends, and must not wait for long. After
+    /// an error nothing is given up.
+    pub fn new(lowest: impl Fn() -> Result<Option<u64>, Error> + Send + Sync + 'static) -> Self {
+        Self(Arc::new(lowest))
+    }
+
+    fn lowest(&self) -> Result<Option<u64>, Error> {
+        (self.0)()
+    }
+}
+
+impl fmt::Debug for Needs {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Needs")
+    }
+}
+
+/// The lowest id that is needed, where a retention heeds that.
+pub(crate) fn lowest_needed(retention: &Retention, needs: Option<&Needs>) -> Result<Option<u64>, Error> {
+    match needs {
+        Some(needs) if !retention.ignores_needs => needs.lowest(),
+        _ => Ok(None),
+    }
+}
+
+/// A segment that has reached its end.
+#[derive(Clone, Debug)]
+pub(crate) struct Ended {
+    pub(crate) segment_number: u64,
+    pub(crate) name: String,
+    bytes: u64,
+    records: u64,
+    events: u64,
+    first_event_id: u64,
+    last_event_id: u64,
+    /// No event behind it has a smaller id.
+    next_event_id: u64,
+    end: u32,
+    end_offset: u64,
+    commit_sequence: u64,
+    digest: Digest,
+    /// When it was ended, or a little later. CLOCK_REALTIME.
+    ended_ns: i64,
+}
+
+/// What was counted in a segment.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Figures {
+    pub(crate) records: u64,
+    pub(crate) events: u64,
+    pub(crate) first_event_id: u64,
+    pub(crate) last_event_id: u64,
+}
+
+impl Figures {
+    pub(crate) fn of(report: &SegmentReport) -> Self {
+        let totals = &report.totals;
+        Self {
+            records: totals.records,
+            events: totals.events,
+            first_event_id: totals.first_event_id,
+            last_event_id: if totals.events == 0 { 0 } else { totals.last_event_id },
+        }
+    }
+}
+
+impl Ended {
+    /// By what the segment behind it says. Where one between them is lost, it is that one's end, and what is said of it is
+    /// said of both.
+    fn new(name: String, bytes: u64, figures: Figures, next: &SegmentOpen) -> Self {
+        let Figures { records, events, first_event_id, last_event_id } = figures;
+        Self {
+            segment_number: next.previous_segment,
+            name,
+            bytes,
+            records,
+            events,
+            first_event_id,
+            last_event_id,
+            next_event_id: next.next_event_id,
+            end: next.previous_end,
+            end_offset: next.previous_end_offset,
+            commit_sequence: next.next_commit_sequence.wrapping_sub(1),
+            digest: next.previous_digest,
+            ended_ns: next.wall_clock_ns,
+        }
+    }
+
+    /// The segments before the last one, of a list that a writer has. One of which something is not known ends the list.
+    pub(crate) fn of_segments(segments: &[Arc<Segment>]) -> Vec<Self> {
+        let pairs = segments.iter().zip(segments.iter().skip(1));
+        pairs
+            .map_while(|(segment, next)| {
+                let name = segment.path().file_name()?.to_str()?.to_owned();
+                Some(Self::new(name, segment.end() as u64, segment.figures()?, &next.opening))
+            })
+            .collect()
+    }
+
+    /// The segments before the last one of a journal that was found.
+    pub(crate) fn of_reports(segments: &[SegmentReport]) -> Vec<Self> {
+        let pairs = segments.iter().zip(segments.iter().skip(1));
+        pairs
+            .map_while(|(segment, next)| {
+                let figures = Figures::of(segment);
+                Some(Self::new(segment.name.clone(), segment.end as u64, figures, &next.opening?))
+            })
+            .collect()
+    }
+}
+
+/// What stays in any case.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Rest {
+    pub(crate) bytes: u64,
+    pub(crate) segments: u64,
+}
+
+impl Rest {
+    /// The segment that has just ended, and the one behind it.
+    pub(crate) const fn new(ended_bytes: u64, next_bytes: u64) -> Self {
+        Self { bytes: ended_bytes + next_bytes, segments: 2 }
+    }
+}
+
+/// How many of the first segments go, and why.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Plan {
+    pub(crate) count: usize,
+    /// As [`Compacted::reason`] has it.
+    pub(crate) reason: u32,
+    /// Segments that would go too if nobody needed them.
+    pub(crate) held_back: usize,
+}
+
+impl Plan {
+    /// What a retention lets go of these segments, oldest first.
+    pub(crate) fn new(
+        ended: &[Ended],
+        rest: Rest,
+        retention: &Retention,
+        now_ns: i64,
+        lowest_needed: Option<u64>,
+    ) -> Self {
+        let mut bytes = rest.bytes + ended.iter().map(|segment| segment.bytes).sum::<u64>();
+        let mut segments = rest.segments + ended.len() as u64;
+        let mut plan = Self::default();
+        for segment in ended {
+            let age = u64::try_from(now_ns.saturating_sub(segment.ended_ns)).map(Duration::from_nanos);
+            let passed = [
+                (Compacted::BYTES, retention.max_bytes.is_some_and(|max| bytes > max)),
+                (Compacted::AGE, retention.max_age.is_some_and(|max| age.is_ok_and(|age| age > max))),
+                (Compacted::SEGMENTS, retention.max_segments.is_some_and(|max| segments > max)),
+            ];
+            let reason = passed.iter().filter(|(_, is_passed)| *is_passed).fold(0, |all, (bit, _)| all | bit);
+            if reason == 0 {
+                break;
+            }
+            let is_needed = lowest_needed.is_some_and(|lowest| lowest < segment.next_event_id);
+            if is_needed || plan.held_back > 0 {
+                plan.held_back += 1;
+            } else {
+                plan.count += 1;
+                plan.reason |= reason;
+            }
+            bytes -= segment.bytes;
+            segments -= 1;
+        }
+        plan
+    }
+
+    /// The one that takes more.
+    pub(crate) fn or(self, other: Self) -> Self {
+        if other.count > self.count { other } else { self }
+    }
+
+    /// What the journal says when these segments have gone, behind what it said before.
+    pub(crate) fn statement(
+        &self,
+        ended: &[Ended],
+        before: Option<&Compacted>,
+        now_ns: i64,
+    ) -> Option<Compacted> {
+        let gone = ended.get(..self.count)?;
+        let last = gone.last()?;
+        let sum = |of: fn(&Ended) -> u64, before: u64| gone.iter().map(of).sum::<u64>() + before;
+        let before = |of: fn(&Compacted) -> u64| before.map_or(0, of);
+        let first_ids = gone.iter().map(|segment| segment.first_event_id);
+        let first_event_id = [before(|b| b.first_event_id)].into_iter().chain(first_ids).find(|id| *id != 0);
+        let last_ids = gone.iter().map(|segment| segment.last_event_id);
+        Some(Compacted {
+            kind: CompactedKind::Retired.code(),
+            reason: self.reason,
+            segment_number: last.segment_number,
+            end_offset: last.end_offset,
+            commit_sequence: last.commit_sequence,
+            segment_count: gone.len() as u64 + before(|b| b.segment_count),
+            event_count: sum(|segment| segment.events, before(|b| b.event_count)),
+            record_count: sum(|segment| segment.records, before(|b| b.record_count)),
+            byte_count: sum(|segment| segment.bytes, before(|b| b.byte_count)),
+            first_event_id: first_event_id.unwrap_or(0),
+            last_event_id: last_ids.fold(before(|b| b.last_event_id), u64::max),
+            end: last.end,
+            type_count: 0,
+            wall_clock_ns: now_ns,
+            digest: last.digest,
+        })
+    }
+}
+
+/// The record that says it, for a segment's first group.
+pub(crate) fn note(retired: &Compacted) -> (EventType, Vec<u8>) {
+    (Compacted::EVENT_TYPE, retired.encode().to_vec())
+}
+
+/// Removes the files of retired segments, oldest first, with their sidecars. What can't be removed stays until the next
+/// open: the journal does not begin with it any more.
+pub(crate) fn remove_files<'a>(medium: &dyn Medium, dir: &Path, names: impl IntoIterator<Item = &'a str>) {
+    let mut removed = 0u32;
+    let remove = |path: &Path| match medium.remove(path) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+            tracing::warn!(path = %path.display(), %error, "the file of a retired segment was not removed");
+            false
+        }
+        _ => true,
+    };
+    for name in names {
+        let path = dir.join(name);
+        removed += u32::from(remove(&path));
+        remove(&directory::sidecar(&path));
+    }
+    if removed > 0 {
+        if let Err(error) = medium.sync_dir(dir) {
+            tracing::warn!(dir = %dir.display(), %error, "the removal of retired segments may not be durable");
+        }
+        tracing::info!(segments = removed, "retired segments removed");
+    }
+}
+
+/// A segment, as a retention sees it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct RetiringSegment {
+    /// The file's name.
+    pub name: String,
+    /// The segment's number.
+    pub segment_number: u64,
+    /// Bytes up to its end.
+    pub bytes: u64,
+    /// Events in it.
+    pub events: u64,
+    /// The lowest id among them, 0 where there are none.
+    pub first_event_id: u64,
+    /// The highest id.
+    pub last_event_id: u64,
+    /// When the one behind it was begun, nanoseconds since 1970.
+    pub ended_ns: i64,
+}
+
+impl RetiringSegment {
+    fn new(ended: &Ended) -> Self {
+        Self {
+            name: ended.name.clone(),
+            segment_number: ended.segment_number,
+            bytes: ended.bytes,
+            events: ended.events,
+            first_event_id: ended.first_event_id,
+            last_event_id: ended.last_event_id,
+            ended_ns: ended.ended_ns,
+        }
+    }
+}
+
+/// What a retention would take of a journal.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct RetentionPlan {
+    /// Segments that would go, oldest first.
+    pub retiring: Vec<RetiringSegment>,
+    /// Segments that would go too if nobody needed what is in them.
+    pub held_back: Vec<RetiringSegment>,
+    /// Segments that there would be then.
+    pub kept_segments: u64,
+    /// Their bytes.
+    pub kept_bytes: u64,
+    /// What was retired before.
+    pub retired: Option<Compacted>,
+}
+
+/// What a retention would take of the journal in a directory, in use or not. Changes nothing.
+///
+/// # Errors
+///
+/// No journal there, damage, an I/O error; an error that `needs` gives.
+pub fn plan_retention(
+    dir: impl AsRef<Path>,
+    retention: &Retention,
+    needs: Option<&Needs>,
+) -> Result<RetentionPlan, Error> {
+    plan_retention_on(&Disk, dir.as_ref(), retention, needs)
+}
+
+/// [`plan_retention`] on another medium.
+///
+/// # Errors
+///
+/// As [`plan_retention`].
+pub fn plan_retention_on(
+    medium: &dyn Medium,
+    dir: &Path,
+    retention: &Retention,
+    needs: Option<&Needs>,
+) -> Result<RetentionPlan, Error> {
+    let effort = Effort { proof: Proof::Newest, threads: medium.threads() };
+    let found = open::examine_dir(medium, dir, OpenMode::Strict, effort)?.accepted(dir)?.of_some(dir)?;
+    let report = &found.report;
+    let segments = report.kept_segments();
+    let ended = Ended::of_reports(segments);
+    // What is retired is said in a new segment, behind the newest one. It is as large as the one that is written, or is closed
+    // at once.
+    let newest = segments.last();
+    let next =
+        newest.filter(|_| !report.is_closed()).map_or(SEGMENT_SIZE_MIN, |newest| newest.file_size as u64);
+    let rest = Rest::new(newest.map_or(0, |newest| newest.end as u64), next);
+    let lowest = lowest_needed(retention, needs)?;
+    let now_ns = medium.clock_anchor().wall_clock_ns;
+    let plan = Plan::new(&ended, rest, retention, now_ns, lowest);
+    let (retiring, kept) = ended.split_at(plan.count);
+    Ok(RetentionPlan {
+        retiring: retiring.iter().map(RetiringSegment::new).collect(),
+        held_back: kept.iter().take(plan.held_back).map(RetiringSegment::new).collect(),
+        kept_segments: rest.segments + kept.len() as u64,
+        kept_bytes: rest.bytes + kept.iter().map(|segment| segment.bytes).sum::<u64>(),
+        retired: report.retired,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use semj_format::control::PreviousEnd;
+
+    use super::*;
+
+    /// Segments of 100 bytes and 10 events, ended at 10, 20, … seconds.
+    fn segments(count: u64) -> Vec<Ended> {
+        let ended = |i: u64| Ended {
+            segment_number: i,
+            name: directory::segment_name(i, i * 10 - 9),
+            bytes: 100,
+            records: 12,
+            events: 10,
+            first_event_id: i * 10 - 9,
+            last_event_id: i * 10,
+            next_event_id: i * 10 + 1,
+            end: PreviousEnd::Sealed.code(),
+            end_offset: 100,
+            commit_sequence: i * 2,
+            digest: Digest([i as u8; 32]),
+            ended_ns: i as i64 * 10_000_000_000,
+        };
+        (1..=count).map(ended).collect()
+    }
+
+    fn plan(count: u64, retention: &Retention, lowest_needed: Option<u64>) -> (usize, u32, usize) {
+        let rest = Rest::new(50, 100);
+        let plan = Plan::new(&segments(count), rest, retention, 60_000_000_000, lowest_needed);
+        (plan.count, plan.reason, plan.held_back)
+    }
+
+    #[test]
+    fn what_passes_a_limit_goes_and_no_more() {
+        let limits = Retention::default();
+        assert_eq!(plan(5, &limits, None), (0, 0, 0));
+        let bytes = |max| Retention { max_bytes: Some(max), ..Retention::default() };
+        assert_eq!(plan(5, &bytes(650), None), (0, 0, 0));
+        assert_eq!(plan(5, &bytes(649), None), (1, Compacted::BYTES, 0));
+        assert_eq!(plan(5, &bytes(450), None), (2, Compacted::BYTES, 0));
+        assert_eq!(plan(5, &bytes(0), None), (5, Compacted::BYTES, 0));
+        let count = |max| Retention { max_segments: Some(max), ..Retention::default() };
+        assert_eq!(plan(5, &count(7), None), (0, 0, 0));
+        assert_eq!(plan(5, &count(3), None), (4, Compacted::SEGMENTS, 0));
+        let age = |seconds| Retention { max_age: Some(Duration::from_secs(seconds)), ..Retention::default() };
+        assert_eq!(plan(5, &age(50), None), (0, 0, 0));
+        assert_eq!(plan(5, &age(49), None), (1, Compacted::AGE, 0));
+        assert_eq!(plan(9, &age(0), None), (5, Compacted::AGE, 0), "what ended in the future is not old");
+        let both = Retention { max_bytes: Some(649), ..count(4) };
+        assert_eq!(plan(5, &both, None), (3, Compacted::BYTES | Compacted::SEGMENTS, 0));
+    }
+
+    #[test]
+    fn what_somebody_needs_stays_and_all_behind_it() {
+        let limit = Retention { max_segments: Some(3), ..Retention::default() };
+        assert_eq!(plan(5, &limit, Some(1)), (0, 0, 4));
+        assert_eq!(plan(5, &limit, Some(20)), (1, Compacted::SEGMENTS, 3));
+        assert_eq!(plan(5, &limit, Some(21)), (2, Compacted::SEGMENTS, 2));
+        assert_eq!(plan(5, &limit, Some(41)), (4, Compacted::SEGMENTS, 0));
+    }
+
+    #[test]
+    fn a_statement_sums_up_all_that_was_ever_retired() {
+        let ended = segments(5);
+        let plan = Plan { count: 2, reason: Compacted::AGE, held_back: 0 };
+        let first = plan.statement(&ended, None, 7).unwrap();
+        assert_eq!((first.segment_number, first.segment_count, first.event_count), (2, 2, 20));
+        assert_eq!((first.first_event_id, first.last_event_id, first.byte_count), (1, 20, 200));
+        assert_eq!((first.commit_sequence, first.digest, first.end), (4, Digest([2; 32]), 1));
+        let second = plan.statement(&ended[2..], Some(&first), 8).unwrap();
+        assert_eq!((second.segment_number, second.segment_count, second.event_count), (4, 4, 40));
+        assert_eq!((second.first_event_id, second.last_event_id, second.record_count), (1, 40, 48));
+        assert_eq!(Plan::default().statement(&ended, Some(&first), 9), None);
+    }
+}

@@ -1,0 +1,257 @@
+//! What goes when a journal may not keep everything, what is said of it, and what stays.
+#![expect(clippy::unwrap_used, reason = "a test ends where something is not as it should be")]
+
+use std::fs;
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use semj::{
+    CommitOn, Compacted, Error, Event, EventType, Journal, Needs, OpenMode, Options, Reader, Retention,
+    Rotation, examine_journal, plan_retention, request_retention, request_rotation,
+};
+
+fn small() -> Options {
+    Options { segment_size: 256 << 10, commit_on: CommitOn::CallersThread, ..Options::default() }
+}
+
+fn segments(max: u64) -> Retention {
+    Retention { max_segments: Some(max), ..Retention::default() }
+}
+
+fn emit(journal: &Journal, count: u64) {
+    for _ in 0..count {
+        let id = journal.stats().last_emitted_id + 1;
+        let payload = format!("{{\"n\":{id}}}");
+        journal.emit(&Event::new(EventType::FILESYSTEM_WRITE).payload(payload.as_bytes())).unwrap();
+    }
+}
+
+/// A journal of so many segments of ten events, which is open.
+fn journal(dir: &Path, options: Options, count: u64) -> Journal {
+    let journal = Journal::open(dir, options).unwrap();
+    for i in 0..count {
+        if i > 0 {
+            journal.rotate().unwrap();
+        }
+        emit(&journal, 10);
+    }
+    journal.sync().unwrap();
+    journal
+}
+
+fn files(dir: &Path) -> Vec<u64> {
+    let names = fs::read_dir(dir).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap());
+    let mut numbers: Vec<_> =
+        names.filter(|name| name.ends_with(".semj")).map(|name| name[..10].parse().unwrap()).collect();
+    numbers.sort_unstable();
+    numbers
+}
+
+/// The ids that a reader of the directory sees, which are what a reader of a whole journal would see behind the retired.
+fn ids(dir: &Path) -> Vec<u64> {
+    let reader = Reader::open(dir, OpenMode::Strict).unwrap();
+    assert!(reader.report().is_whole());
+    let ids: Vec<_> = reader.iter(..).map(|record| record.unwrap().event_id()).collect();
+    for id in &ids {
+        assert_eq!(reader.get(*id).unwrap().unwrap().payload(), format!("{{\"n\":{id}}}").as_bytes());
+    }
+    ids
+}
+
+fn wait_until(what: &str, mut is_so: impl FnMut() -> bool) {
+    let started = Instant::now();
+    while !is_so() {
+        assert!(started.elapsed() < Duration::from_secs(30), "{what}");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
+
+#[test]
+fn the_oldest_segments_go_and_the_journal_says_so_and_is_proven_without_them() {
+    let dir = tempfile::tempdir().unwrap();
+    let journal = journal(dir.path(), Options { retention: segments(3), ..small() }, 6);
+    assert_eq!(files(dir.path()), [4, 5, 6]);
+    let retired = journal.retired().unwrap();
+    assert_eq!((retired.segment_number, retired.segment_count, retired.event_count), (3, 3, 30));
+    assert_eq!((retired.first_event_id, retired.last_event_id, retired.reason), (1, 30, Compacted::SEGMENTS));
+    let stats = journal.stats();
+    assert_eq!((stats.segments, stats.segments_retired, stats.events_retired), (3, 3, 30));
+    assert!(journal.reader().iter(..).map(|r| r.unwrap().event_id()).eq(31..=60));
+    assert!(journal.reader().get(30).unwrap().is_none());
+    assert!(ids(dir.path()).into_iter().eq(31..=60));
+    journal.close().unwrap();
+    let report = examine_journal(dir.path(), OpenMode::Strict).unwrap();
+    assert_eq!((report.retired, report.leftovers.len(), report.events()), (Some(retired), 0, 30));
+    // Told again and again, so that the newest segment always knows.
+    let journal = Journal::open(dir.path(), small()).unwrap();
+    assert_eq!(journal.retired(), Some(retired));
+    emit(&journal, 1);
+    journal.rotate().unwrap();
+    journal.rotate().unwrap();
+    drop(journal);
+    for name in [4, 5, 6, 7] {
+        assert!(files(dir.path()).contains(&name));
+    }
+    // Without one of those that are left, it is not whole: it is missing, and not retired.
+    let first = fs::read_dir(dir.path()).unwrap().map(|entry| entry.unwrap().path());
+    let first = first.filter(|path| path.extension().is_some_and(|e| e == "semj")).min().unwrap();
+    fs::remove_file(first).unwrap();
+    let report = examine_journal(dir.path(), OpenMode::Strict).unwrap();
+    assert!(!report.is_whole() && report.retired.is_none());
+    assert!(matches!(Journal::open(dir.path(), small()), Err(Error::Damaged { .. })));
+}
+
+#[test]
+fn limits_are_applied_when_a_journal_is_opened() {
+    let dir = tempfile::tempdir().unwrap();
+    journal(dir.path(), small(), 5).close().unwrap();
+    for (limits, left) in [
+        (Retention { max_bytes: Some(1 << 30), ..Retention::default() }, vec![1, 2, 3, 4, 5, 6]),
+        (Retention { max_age: Some(Duration::from_secs(3600)), ..segments(6) }, vec![2, 3, 4, 5, 6, 7]),
+        (Retention { max_age: Some(Duration::ZERO), ..Retention::default() }, vec![7, 8]),
+        // The segment that is written and the one before it stay whatever the limits are.
+        (Retention { max_bytes: Some(0), ..Retention::default() }, vec![8, 9]),
+        (segments(0), vec![9, 10]),
+    ] {
+        Journal::open(dir.path(), Options { retention: limits.clone(), ..small() }).unwrap().close().unwrap();
+        assert_eq!(files(dir.path()), left, "{limits:?}");
+        assert!(examine_journal(dir.path(), OpenMode::Strict).unwrap().is_whole());
+    }
+    let journal = Journal::open(dir.path(), small()).unwrap();
+    emit(&journal, 1);
+    assert_eq!(journal.stats().last_emitted_id, 51, "ids go on");
+    assert_eq!(journal.retired().unwrap().event_count, 50);
+}
+
+#[test]
+fn what_a_crash_left_of_retired_segments_is_not_read_and_goes_at_the_next_open() {
+    let dir = tempfile::tempdir().unwrap();
+    let copy = tempfile::tempdir().unwrap();
+    let journal = journal(dir.path(), small(), 5);
+    for entry in fs::read_dir(dir.path()).unwrap() {
+        let path = entry.unwrap().path();
+        fs::copy(&path, copy.path().join(path.file_name().unwrap())).unwrap();
+    }
+    journal.retain(&segments(3)).unwrap();
+    journal.close().unwrap();
+    assert_eq!(files(dir.path()), [4, 5, 6]);
+    // As if the removal of 1 and 3 had not come to the disk.
+    for name in ["0000000001-00000000000000000001.semj", "0000000003-00000000000000000021.semj"] {
+        fs::copy(copy.path().join(name), dir.path().join(name)).unwrap();
+    }
+    assert!(ids(dir.path()).into_iter().eq(31..=50));
+    let report = examine_journal(dir.path(), OpenMode::Strict).unwrap();
+    assert_eq!(report.leftovers.len(), 2);
+    for mode in [OpenMode::Strict, OpenMode::PointInTime, OpenMode::Salvage] {
+        assert!(examine_journal(dir.path(), mode).unwrap().is_whole());
+    }
+    Journal::open(dir.path(), small()).unwrap().close().unwrap();
+    assert_eq!(files(dir.path()), [4, 5, 6, 7]);
+    assert!(ids(dir.path()).into_iter().eq(31..=50));
+}
+
+#[test]
+fn what_somebody_needs_stays_unless_that_is_to_be_ignored() {
+    let dir = tempfile::tempdir().unwrap();
+    let needs = || Some(Needs::new(|| Ok(Some(21))));
+    let options = Options { retention: segments(2), needs: needs(), ..small() };
+    let journal = journal(dir.path(), options, 5);
+    assert_eq!(files(dir.path()), [3, 4, 5]);
+    let plan = plan_retention(dir.path(), &segments(2), needs().as_ref()).unwrap();
+    assert_eq!((plan.retiring.len(), plan.held_back.len()), (0, 2));
+    let plan = plan_retention(dir.path(), &segments(2), None).unwrap();
+    assert_eq!(plan.retiring.iter().map(|s| s.segment_number).collect::<Vec<_>>(), [3, 4]);
+    assert_eq!(
+        (plan.retiring[0].first_event_id, plan.retiring[1].last_event_id, plan.kept_segments),
+        (21, 40, 2)
+    );
+    assert_eq!(files(dir.path()), [3, 4, 5], "a plan changes nothing");
+    journal.retain(&Retention { ignores_needs: true, ..segments(2) }).unwrap();
+    assert_eq!(files(dir.path()), [5, 6]);
+    assert!(ids(dir.path()).into_iter().eq(41..=50));
+    // Nothing goes where it can't be known what is needed.
+    drop(journal);
+    let broken = Needs::new(|| Err(Error::Stopped));
+    let options = Options { retention: segments(1), needs: Some(broken), ..small() };
+    let journal = Journal::open(dir.path(), options).unwrap();
+    journal.rotate().unwrap();
+    assert_eq!(files(dir.path()), [5, 6, 7, 8]);
+}
+
+#[test]
+fn a_reader_keeps_what_it_has_while_the_files_go() {
+    let dir = tempfile::tempdir().unwrap();
+    let journal = journal(dir.path(), small(), 5);
+    let (inside, outside) = (journal.reader(), Reader::open(dir.path(), OpenMode::Strict).unwrap());
+    journal.retain(&segments(2)).unwrap();
+    assert_eq!(files(dir.path()), [5, 6]);
+    for reader in [&inside, &outside] {
+        assert!(reader.iter(..).map(|record| record.unwrap().event_id()).eq(1..=50));
+    }
+    assert!(journal.reader().iter(..).map(|record| record.unwrap().event_id()).eq(41..=50));
+}
+
+#[test]
+fn segments_end_by_number_of_events_and_by_age() {
+    let dir = tempfile::tempdir().unwrap();
+    let rotation = Rotation { max_events: Some(10), ..Rotation::default() };
+    let journal = Journal::open(dir.path(), Options { rotation, ..small() }).unwrap();
+    for _ in 0..35 {
+        emit(&journal, 1);
+        journal.sync().unwrap();
+    }
+    let batch: Vec<_> = (0..25).map(|_| Event::new(EventType::FILESYSTEM_READ)).collect();
+    journal.emit_batch(&batch).unwrap();
+    journal.emit(&batch[0]).unwrap();
+    journal.close().unwrap();
+    let report = examine_journal(dir.path(), OpenMode::Strict).unwrap();
+    assert_eq!(report.segments.iter().map(|s| s.totals.events).collect::<Vec<_>>(), [10, 10, 10, 5, 26]);
+
+    let dir = tempfile::tempdir().unwrap();
+    let rotation = Rotation { max_age: Some(Duration::from_millis(50)), ..Rotation::default() };
+    let options = Options {
+        rotation,
+        commit_on: CommitOn::OwnThread,
+        request_interval: Some(Duration::from_millis(5)),
+        ..small()
+    };
+    let journal = Journal::open(dir.path(), options).unwrap();
+    emit(&journal, 1);
+    wait_until("a segment that nobody writes to ends when it is old", || journal.stats().segments == 2);
+    std::thread::sleep(Duration::from_millis(200));
+    assert_eq!(journal.stats().segments, 2, "one without events goes on");
+}
+
+#[test]
+fn another_process_may_ask_the_writer() {
+    let dir = tempfile::tempdir().unwrap();
+    let interval = Some(Duration::from_millis(5));
+    let options = Options { commit_on: CommitOn::OwnThread, request_interval: interval, ..small() };
+    let journal = journal(dir.path(), options, 4);
+    let patience = Duration::from_secs(30);
+    assert!(request_rotation(dir.path(), patience).unwrap());
+    assert_eq!((files(dir.path()), journal.stats().segments), (vec![1, 2, 3, 4, 5], 5));
+    request_retention(dir.path(), &segments(3), None, patience).unwrap();
+    // The files go a little later.
+    wait_until("the files of retired segments go", || files(dir.path()) == [4, 5, 6]);
+    assert!(ids(dir.path()).into_iter().eq(31..=40));
+    // Nonsense is taken away, and does no harm.
+    fs::write(dir.path().join("REQUEST"), "stop\n").unwrap();
+    wait_until("what is not understood is removed", || !dir.path().join("REQUEST").exists());
+    journal.close().unwrap();
+    assert!(!request_rotation(dir.path(), patience).unwrap(), "a closed journal has nothing to end");
+    request_retention(dir.path(), &segments(2), None, patience).unwrap();
+    assert_eq!(files(dir.path()), [6, 7]);
+
+    let deaf = Journal::open(dir.path(), small()).unwrap();
+    let refused = request_rotation(dir.path(), Duration::from_millis(50));
+    assert!(matches!(refused, Err(Error::Unheeded { pid: Some(pid), .. }) if pid == std::process::id()));
+    assert!(!dir.path().join("REQUEST").exists());
+    drop(deaf);
+    let none = dir.path().join("none");
+    assert!(matches!(
+        request_rotation(&none, patience),
+        Err(Error::NoJournal { .. }) | Err(Error::Io { .. })
+    ));
+    assert!(!none.exists());
+}
