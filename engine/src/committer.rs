@@ -138,7 +138,7 @@ impl Committer {
     }
 
     /// Nothing will be written any more. All who wait get the error.
-    fn fail(&self, error: Error) {
+    pub(crate) fn fail(&self, error: Error) {
         self.front.fail(error);
         self.group_commit.fail();
         self.syncing.lock().closing = true;
@@ -307,7 +307,7 @@ impl Committer {
                 self.recorder.synced(flush.run(&*self.medium, &self.dir)?);
                 self.appender.lock().flushed(&flush);
                 if let Some(upto) = flush.gone_upto() {
-                    self.remove(upto);
+                    self.remove(upto)?;
                 }
             }
             self.note_flushed(&mark, bytes, started);
@@ -319,7 +319,7 @@ impl Committer {
 
     /// Takes the segments up to this number out of what readers see, and has their files removed. The newest segment says
     /// that they are retired, and has its name on the disk.
-    fn remove(&self, upto: u64) {
+    fn remove(&self, upto: u64) -> Result<(), Error> {
         let gone = self.segments.retire(upto);
         self.recorder.took_out(gone.len() as u64);
         let removals = self.removals.lock();
@@ -328,9 +328,7 @@ impl Committer {
             None => Some(gone),
         };
         drop(removals);
-        if let Some(gone) = left {
-            keeper::remove(self, &gone);
-        }
+        left.map_or(Ok(()), |gone| keeper::remove(self, &gone))
     }
 
     /// From here on whoever receives this removes the files of retired segments.

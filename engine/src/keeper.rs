@@ -47,7 +47,11 @@ fn keep(committer: &Committer, orders: &mpsc::Receiver<Vec<Arc<Segment>>>, inter
             None => orders.recv().map_err(|_| RecvTimeoutError::Disconnected),
         };
         match order {
-            Ok(segments) => remove(committer, &segments),
+            Ok(segments) => {
+                if let Err(error) = remove(committer, &segments) {
+                    committer.fail(error);
+                }
+            }
             Err(RecvTimeoutError::Disconnected) => return,
             Err(RecvTimeoutError::Timeout) => {
                 if let Err(error) = look_around(committer) {
@@ -69,7 +73,7 @@ fn look_around(committer: &Committer) -> Result<(), Error> {
 }
 
 /// Removes the files of segments that the journal does not begin with any more.
-pub(crate) fn remove(committer: &Committer, segments: &[Arc<Segment>]) {
+pub(crate) fn remove(committer: &Committer, segments: &[Arc<Segment>]) -> Result<(), Error> {
     let names = segments.iter().filter_map(|segment| segment.path().file_name()?.to_str());
-    retention::remove_files(&*committer.medium, committer.dir(), names);
+    retention::remove_files(&*committer.medium, committer.dir(), names)
 }

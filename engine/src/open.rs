@@ -262,7 +262,7 @@ pub(crate) fn open_for_writing(
     segments.push(Arc::clone(writer.segment()));
     // The watermark speaks of the new segment, so that a journal without the old ones is none that is gone.
     let gone = report.segments.iter().take(retiring.count).map(|segment| &segment.name);
-    retention::remove_files(medium, dir, report.leftovers.iter().chain(gone).map(String::as_str));
+    retention::remove_files(medium, dir, report.leftovers.iter().chain(gone).map(String::as_str))?;
     Ok(Opened { report, segments, writer, watermark, chain, next_event_id, retired })
 }
 

@@ -263,8 +263,12 @@ pub(crate) fn note(retired: &Compacted) -> (EventType, Vec<u8>) {
 }
 
 /// Removes the files of retired segments, oldest first, with their sidecars. What can't be removed stays until the next
-/// open: the journal does not begin with it any more.
-pub(crate) fn remove_files<'a>(medium: &dyn Medium, dir: &Path, names: impl IntoIterator<Item = &'a str>) {
+/// open: the journal does not begin with it any more. A sync that fails is a failure, as everywhere.
+pub(crate) fn remove_files<'a>(
+    medium: &dyn Medium,
+    dir: &Path,
+    names: impl IntoIterator<Item = &'a str>,
+) -> Result<(), Error> {
     let mut removed = 0u32;
     let remove = |path: &Path| match medium.remove(path) {
         Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
@@ -279,11 +283,10 @@ pub(crate) fn remove_files<'a>(medium: &dyn Medium, dir: &Path, names: impl Into
         remove(&directory::sidecar(&path));
     }
     if removed > 0 {
-        if let Err(error) = medium.sync_dir(dir) {
-            tracing::warn!(dir = %dir.display(), %error, "the removal of retired segments may not be durable");
-        }
+        medium.sync_dir(dir).map_err(Error::io("sync", dir))?;
         tracing::info!(segments = removed, "retired segments removed");
     }
+    Ok(())
 }
 
 /// A segment, as a retention sees it.

@@ -5,8 +5,9 @@
 //! cargo run -p semj-tests --release --bin syscalls [-- --short]
 //! ```
 //!
-//! Four lives: a new journal (events, batches, syncs, a rotation, a close), the same on one thread, one that recovers a torn
-//! tail first, and one that takes the segments behind damage out. For each call that touches the journal's directory, for every n: the process
+//! Five lives: a new journal (events, batches, syncs, a rotation, a close), the same on one thread, one that recovers a torn
+//! tail first, one that takes the segments behind damage out, and one that retires old segments when it opens and again when
+//! it rotates. For each call that touches the journal's directory, for every n: the process
 //! is killed at the n-th call; the n-th call fails with EIO, or with ENOSPC; all calls from the n-th on fail so. A writer
 //! that meets a failure goes on trying, and then opens the journal again in the same process. A life that does not end in
 //! time, or panics, is a failure too, and so is a fault that no life meets. Needs strace.
@@ -24,7 +25,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process_group};
-use semj::{CommitOn, Error, Event, EventType, Journal, OpenMode, Options, Reader};
+use semj::{CommitOn, Error, Event, EventType, Journal, OpenMode, Options, Reader, Retention};
 
 /// The calls that are let fail. One that a life or this kernel does not make is left out by itself.
 const CALLS: [&str; 21] = [
@@ -53,8 +54,9 @@ const CALLS: [&str; 21] = [
 /// Of these an error must come to the writer's ears: without them nothing is durable.
 const NEVER_PASSED_OVER: [&str; 6] = ["fsync", "fdatasync", "pwrite64", "fallocate", "ftruncate", "rename"];
 const FAULTS: [&str; 5] = ["signal=SIGKILL", "error=EIO", "error=EIO+", "error=ENOSPC", "error=ENOSPC+"];
-const LIVES: [&str; 4] = ["new", "1 thread", "torn", "damaged"];
+const LIVES: [&str; 5] = ["new", "1 thread", "torn", "damaged", "retaining"];
 const ONE_THREAD: usize = 1;
+const RETAINING: usize = 4;
 /// A life takes some milliseconds; with strace, and on a busy machine, some hundred.
 const DEADLINE: Duration = Duration::from_secs(30);
 /// Lives without a fault by which it is known which calls each life makes.
@@ -67,10 +69,15 @@ const NOT_OPEN: u8 = 3;
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     match arguments.iter().map(String::as_str).collect::<Vec<_>>()[..] {
-        ["live", commit_on, dir, notes] => {
-            let commit_on =
-                if commit_on == LIVES[ONE_THREAD] { CommitOn::CallersThread } else { CommitOn::OwnThread };
-            live(commit_on, Path::new(dir), Path::new(notes))
+        ["live", life, dir, notes] => {
+            let mut options = options();
+            if life == LIVES[ONE_THREAD] {
+                options.commit_on = CommitOn::CallersThread;
+            }
+            if life == LIVES[RETAINING] {
+                options.retention = segments_kept(3);
+            }
+            live(&options, Path::new(dir), Path::new(notes))
         }
         [] => report(sweep(false)),
         ["--short"] => report(sweep(true)),
@@ -102,8 +109,13 @@ fn options() -> Options {
         // Nothing by the clock: the n-th call is the same each time.
         sync_policy: semj::SyncPolicy::None,
         commit_interval: Duration::from_secs(3600),
+        request_interval: None,
         ..Options::default()
     }
+}
+
+fn segments_kept(max: u64) -> Retention {
+    Retention { max_segments: Some(max), ..Retention::default() }
 }
 
 /// What the event with this id holds.
@@ -116,7 +128,7 @@ fn payload(id: u64) -> Vec<u8> {
 /// A life of a writer. It writes down what happens: `open EPOCH`, `ack ID` after a sync, `batch FIRST END`, and `fail` when
 /// something was refused. After that it goes on trying, because nothing may be acknowledged any more, until it opens the
 /// journal again.
-fn live(commit_on: CommitOn, dir: &Path, notes: &Path) -> ExitCode {
+fn live(options: &Options, dir: &Path, notes: &Path) -> ExitCode {
     let Ok(mut notes) = File::options().create(true).append(true).open(notes) else {
         return ExitCode::FAILURE;
     };
@@ -128,8 +140,8 @@ fn live(commit_on: CommitOn, dir: &Path, notes: &Path) -> ExitCode {
             // Lost notes only make the check weaker.
             let _: io::Result<()> = notes.write_all(text.as_bytes());
         };
-        match Journal::open(dir, Options { commit_on, ..options() }) {
-            Ok(journal) => write(journal, &mut note),
+        match Journal::open(dir, options.clone()) {
+            Ok(journal) => write(journal, options.retention.is_any(), &mut note),
             Err(error) => note(format!("fail open {error}\n")),
         }
         was_open = !has_failed;
@@ -140,9 +152,10 @@ fn live(commit_on: CommitOn, dir: &Path, notes: &Path) -> ExitCode {
     if was_open { ExitCode::SUCCESS } else { ExitCode::from(NOT_OPEN) }
 }
 
-fn write(journal: Journal, note: &mut impl FnMut(String)) {
+fn write(journal: Journal, retains: bool, note: &mut impl FnMut(String)) {
     note(format!("open {}\n", journal.stats().epoch));
     let mut next = journal.stats().last_emitted_id + 1;
+    let last_before = next - 1;
     for step in 0..12u64 {
         let emitted = if step % 3 == 1 {
             let payloads: Vec<_> = (next..next + 4).map(payload).collect();
@@ -157,7 +170,14 @@ fn write(journal: Journal, note: &mut impl FnMut(String)) {
             let event = Event::new(EventType::FILESYSTEM_WRITE).payload(&payload);
             journal.emit(&event).map(|id| next = id + 1)
         };
-        let done = emitted.and_then(|()| if step == 7 { journal.rotate() } else { journal.sync() });
+        let done = emitted.and_then(|()| match step {
+            7 if retains => {
+                note(format!("retire {last_before}\n"));
+                journal.retain(&segments_kept(2))
+            }
+            7 => journal.rotate(),
+            _ => journal.sync(),
+        });
         note(match done {
             Ok(()) => format!("ack {}\n", next - 1),
             Err(error) => format!("fail {error}\n"),
@@ -192,7 +212,8 @@ fn sweep(is_short: bool) -> io::Result<bool> {
         return Err(io::Error::other("strace is needed and was not found (Debian: apt-get install strace)"));
     }
     let scratch = tempfile::tempdir()?;
-    let bases = [None, None, Some(torn_journal(scratch.path())?), Some(damaged_journal(scratch.path())?)];
+    let [torn, damaged, old] = [torn_journal, damaged_journal, old_journal].map(|make| make(scratch.path()));
+    let bases = [None, None, Some(torn?), Some(damaged?), Some(old?)];
     let mut tallies: BTreeMap<&str, Tally> = BTreeMap::new();
     let mut cases = Vec::new();
     for (life, base) in bases.iter().enumerate() {
@@ -348,6 +369,20 @@ fn damaged_journal(scratch: &Path) -> io::Result<PathBuf> {
     Ok(dir)
 }
 
+/// A closed journal of four segments, all but the last two of which are to go.
+fn old_journal(scratch: &Path) -> io::Result<PathBuf> {
+    let dir = scratch.join("old");
+    let journal = Journal::open(&dir, options()).map_err(failed)?;
+    for _ in 0..3 {
+        emit(&journal, 5)?;
+        journal.rotate().map_err(failed)?;
+    }
+    emit(&journal, 5)?;
+    journal.close().map_err(failed)?;
+    fs::write(dir.join("notes"), "open 1\nack 20\nretire 15\n")?;
+    Ok(dir)
+}
+
 fn copy(from: &Path, to: &Path) -> io::Result<()> {
     fs::create_dir_all(to)?;
     for entry in fs::read_dir(from)? {
@@ -487,6 +522,8 @@ struct Notes {
     epochs: Vec<u64>,
     /// The id behind which some are missing for good.
     gap: Option<u64>,
+    /// The highest id that may be retired.
+    retire: u64,
     tells_of_failure: bool,
 }
 
@@ -508,6 +545,7 @@ fn notes(dir: &Path) -> Result<Notes, String> {
             Some("ack") if has_failed => return Err(format!("I10: \"{line}\" after a failure")),
             Some("ack") => notes.acknowledged = number(&mut words)?,
             Some("batch") => notes.batches.push((number(&mut words)?, number(&mut words)?)),
+            Some("retire") => notes.retire = number(&mut words)?,
             Some("gap") => notes.gap = Some(number(&mut words)?),
             Some("fail") => {
                 has_failed = true;
@@ -523,7 +561,7 @@ fn check(dir: &Path, mut notes: Notes) -> Result<(), String> {
     let dir = dir.join("journal");
     let open = || Journal::open(&dir, options()).map_err(|error| format!("I1: it can't be opened: {error}"));
     let journal = open()?;
-    let recovered = last_event(&journal, notes.gap)?;
+    let recovered = last_event(&journal, &notes)?;
     if recovered < notes.acknowledged {
         return Err(format!("I1: {} was acknowledged, {recovered} is the last", notes.acknowledged));
     }
@@ -539,15 +577,20 @@ fn check(dir: &Path, mut notes: Notes) -> Result<(), String> {
     let next = journal.stats().last_emitted_id + 1;
     emit(&journal, 1).map_err(|error| format!("it does not go on: {error}"))?;
     journal.close().map_err(|error| format!("it can't be closed: {error}"))?;
-    match last_event(&open()?, notes.gap)? {
+    match last_event(&open()?, &notes)? {
         again if again == next => Ok(()),
         again => Err(format!("I4: {next} was the last event, then {again}")),
     }
 }
 
-/// The last event's id. Each must be as it was emitted and follow the one before, but for a gap that is known.
-fn last_event(journal: &Journal, gap: Option<u64>) -> Result<u64, String> {
-    let mut last = 0;
+/// The last event's id. Each must be as it was emitted and follow the one before, but for a gap that is known and for those
+/// that are retired.
+fn last_event(journal: &Journal, notes: &Notes) -> Result<u64, String> {
+    let gap = notes.gap;
+    let mut last = journal.retired().map_or(0, |retired| retired.last_event_id);
+    if last > notes.retire {
+        return Err(format!("I15: events up to {last} are retired, up to {} may be", notes.retire));
+    }
     for record in journal.reader().iter(..) {
         let record = record.map_err(|error| error.to_string())?;
         let id = record.event_id();
