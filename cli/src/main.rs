@@ -29,6 +29,7 @@ Examples:
   semj get 4711 ./journal
   semj verify ./journal
   semj retain ./journal --max-bytes 10GB --dry-run
+  semj snapshot ./journal /backup/journal
   semj export -j ./journal --format kernel -o journal.semj")]
 struct Cli {
     #[command(subcommand)]
@@ -47,6 +48,8 @@ enum Command {
     Verify(commands::verify::Args),
     Rotate(commands::rotate::Args),
     Retain(commands::retain::Args),
+    Snapshot(commands::snapshot::Args),
+    Restore(commands::restore::Args),
     Stats(commands::stats::Args),
     Inspect(commands::inspect::Args),
 }
@@ -94,6 +97,8 @@ fn main() -> ExitCode {
         Command::Verify(args) => commands::verify::run(&args),
         Command::Rotate(args) => commands::rotate::run(&args),
         Command::Retain(args) => commands::retain::run(&args),
+        Command::Snapshot(args) => commands::snapshot::run(&args),
+        Command::Restore(args) => commands::restore::run(&args),
         Command::Stats(args) => commands::stats::run(&args),
         Command::Inspect(args) => commands::inspect::run(&args),
     };

@@ -460,3 +460,46 @@ fn retained_is_what_the_limits_leave_and_verify_tells_it_from_what_is_missing() 
     assert_eq!(status(&semj(&["retain", text(&journal), "--max-segments", "1"])), 1);
     assert_eq!(status(&semj(&["retain", text(&journal)])), 2);
 }
+
+#[test]
+fn a_snapshot_gives_what_the_journal_gave_and_a_restore_what_the_snapshot_gives() {
+    let (dir, journal) = segmented(3);
+    let (target, back) = (dir.path().join("snapshot"), dir.path().join("back"));
+    let taken = semj(&["snapshot", text(&journal), text(&target), "--json"]);
+    let taken: Value = serde_json::from_slice(&taken.stdout).unwrap();
+    assert_eq!((&taken["events"], &taken["segments"]["kept"]), (&30.into(), &0.into()), "{taken}");
+    let exported = |journal: &Path| {
+        ["jsonl", "kernel"].map(|format| semj(&["export", text(journal), "--format", format]).stdout)
+    };
+    let before = exported(&journal);
+    assert!(!before[0].is_empty() && exported(&target) == before);
+    assert_eq!(
+        status(&with_input(&["import", "-", "-j", text(&journal)], b"{\"event_type\":1,\"ktime_ns\":1}\n")),
+        0
+    );
+    assert_eq!(exported(&target), before, "a snapshot does not change with its journal");
+    let restored = semj(&["restore", text(&target), text(&back)]);
+    assert_eq!(status(&restored), 0, "{}", err(&restored));
+    assert!(out(&restored).contains("30 events in 3 segments"), "{}", out(&restored));
+    assert_eq!(exported(&back), before);
+    assert_eq!(status(&semj(&["restore", text(&target), text(&back)])), 1, "there is a journal already");
+    let again = semj(&["snapshot", text(&journal), text(&target), "--verify"]);
+    assert!(out(&again).contains("31 events in 4 segments (3 were there"), "{}{}", out(&again), err(&again));
+    assert_eq!(exported(&target), exported(&journal));
+    assert_eq!(status(&semj(&["verify", text(&target)])), 0);
+}
+
+#[test]
+fn a_copy_whose_watermark_is_newer_is_verified_without_it_where_that_is_said() {
+    let (dir, journal) = segmented(2);
+    let copy = dir.path().join("copy");
+    fs::create_dir(&copy).unwrap();
+    for entry in fs::read_dir(&journal).unwrap() {
+        let path = entry.unwrap().path();
+        fs::copy(&path, copy.join(path.file_name().unwrap())).unwrap();
+    }
+    with_input(&["import", "-", "-j", text(&journal)], b"{\"event_type\":1,\"ktime_ns\":1}\n");
+    fs::copy(journal.join("WATERMARK"), copy.join("WATERMARK")).unwrap();
+    assert_eq!(status(&semj(&["verify", text(&copy)])), 1);
+    assert_eq!(status(&semj(&["verify", text(&copy), "--copied"])), 0);
+}

@@ -23,6 +23,14 @@ const SIDECAR_UNFINISHED: &str = ".idx.tmp";
 /// Ends the name of a segment that is being made.
 const UNFINISHED: &str = ".semj.tmp";
 
+/// Ends the name of a copy of a segment that is being made.
+const COPYING: &str = ".copy.semj.tmp";
+
+/// The name under which a segment is copied.
+pub(crate) fn copying(segment_name: &str) -> String {
+    format!("{}{COPYING}", segment_name.strip_suffix(SUFFIX).unwrap_or(segment_name))
+}
+
 /// The name of a segment's file: its number and the lowest id it may hold, so that names sort as ids do.
 pub(crate) fn segment_name(number: u64, next_event_id: u64) -> String {
     format!("{number:010}-{next_event_id:020}{SUFFIX}")

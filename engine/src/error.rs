@@ -159,6 +159,22 @@ pub enum Error {
         /// The holder's process id, where it could be read.
         pid: Option<u32>,
     },
+    /// What is in the target directory is no earlier snapshot of the journal. Nothing there was changed.
+    #[error("{}: no earlier snapshot of this journal: {file}: {what}", target.display())]
+    NotASnapshot {
+        /// The target.
+        target: PathBuf,
+        /// The file.
+        file: String,
+        /// What about it.
+        what: &'static str,
+    },
+    /// There is a journal where one was to be made.
+    #[error("{}: there is a journal already, or what is left of one", dir.display())]
+    NotEmpty {
+        /// The directory.
+        dir: PathBuf,
+    },
     /// Another thread has failed to write a moment ago, and its failure is about to be told.
     #[error("writing has stopped")]
     Stopped,
@@ -177,6 +193,10 @@ impl Error {
     /// Of a map through which bytes were read that are not the file's any more.
     pub(crate) fn changed(path: &Path, map: &dyn Map) -> Self {
         Self::Changed { path: path.to_owned(), expected: map.size() as u64, found: map.file_size(path).ok() }
+    }
+
+    pub(crate) fn not_a_snapshot(target: &Path, file: &str, what: &'static str) -> Self {
+        Self::NotASnapshot { target: target.to_owned(), file: file.to_owned(), what }
     }
 
     pub(crate) fn gone(dir: &Path, watermark: &Watermark) -> Self {

@@ -10,7 +10,7 @@ use std::thread::{self, JoinHandle};
 
 use parking_lot::Mutex;
 use semj_format::{Compacted, Draft, EventHeader, EventType};
-use semj_recovery::{Effort, Report};
+use semj_recovery::{Effort, Report, SegmentReport};
 
 use crate::appender::{Appender, Keeping};
 use crate::committer::{Committer, Timing};
@@ -26,6 +26,7 @@ use crate::options::{Backpressure, CommitOn, Options, SyncPolicy, SyncStrategy};
 use crate::reader::Reader;
 use crate::retention::Retention;
 use crate::segment::Segments;
+use crate::snapshot::{self, SnapshotOptions, SnapshotProgress, SnapshotReport};
 use crate::stats::Stats;
 use crate::ticket::Ticket;
 use crate::writer;
@@ -355,6 +356,22 @@ impl Journal {
     /// As [`Journal::rotate`].
     pub fn retain(&self, retention: &Retention) -> Result<(), Error> {
         self.committer.rotate(Some(retention))
+    }
+
+    /// Takes a snapshot with everything that was emitted before the call. See [`crate::snapshot`].
+    ///
+    /// # Errors
+    ///
+    /// As [`Journal::sync`] and [`crate::snapshot`].
+    pub fn snapshot(
+        &self,
+        target: impl AsRef<Path>,
+        options: SnapshotOptions,
+        progress: &mut dyn FnMut(SnapshotProgress),
+    ) -> Result<SnapshotReport, Error> {
+        self.sync()?;
+        let sync = |_: &SegmentReport| self.sync();
+        snapshot::snapshot_with(&*self.medium, self.dir(), target.as_ref(), options, &sync, progress)
     }
 
     /// What the journal begins behind: the record that says which segments were retired, if any were.

@@ -66,6 +66,7 @@ mod retention;
 mod segment;
 mod segment_index;
 mod sidecar;
+mod snapshot;
 mod stats;
 mod sync;
 mod ticket;
@@ -77,7 +78,7 @@ pub use event::Event;
 pub use histogram::Histogram;
 pub use journal::Journal;
 pub use metrics::{Metrics, PoolClass};
-pub use open::examine_journal;
+pub use open::{examine_copy, examine_journal};
 pub use options::{Backpressure, CommitOn, GroupOrder, Options, Rotation, SyncPolicy, SyncStrategy};
 pub use query::{Chain, Effect, Matches};
 pub use reader::{Events, Located, Reader, Records};
@@ -90,5 +91,8 @@ pub use semj_index::{Explain, Glob, GlobError, Query};
 pub use semj_recovery as recovery;
 pub use semj_recovery::{OpenMode, Proof, Report, SegmentReport, Verdict};
 pub use sidecar::{SidecarReport, SidecarState, rebuild_sidecars, verify_sidecars};
+pub use snapshot::{
+    SnapshotMethod, SnapshotOptions, SnapshotProgress, SnapshotReport, restore, snapshot, snapshot_on,
+};
 pub use stats::Stats;
 pub use ticket::Ticket;

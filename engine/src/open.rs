@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use semj_format::control::{Compacted, DamagedRange, GapReason, PreviousEnd};
 use semj_format::journal_header::{FLAG_CUT, FLAG_SEALED};
-use semj_format::{Digest, EventType, Gap, JournalHeader, Recovered};
+use semj_format::{Digest, EventType, Gap, JournalHeader, Recovered, WatermarkFile};
 use semj_recovery::{Effort, OpenMode, Proof, Report, SegmentInput, SegmentReport, Tip, examine_with};
 
 use crate::directory;
@@ -20,6 +20,10 @@ use crate::writer::{Chain, NewSegment, Previous, SegmentWriter, finish_header};
 
 /// How often a reader looks again at a journal whose files or headers change under it.
 const LIVE_RETRIES: usize = 2;
+/// And at one whose files are removed under it, which costs less.
+const LISTING_RETRIES: usize = 16;
+/// How often a header is looked at until it is right.
+const HEADER_LOOKS: usize = 8;
 /// Damaged ranges that one Recovered record can list.
 const DAMAGED_RANGES_MAX: usize = (48 << 10) / DamagedRange::SIZE;
 
@@ -42,6 +46,19 @@ pub fn examine_journal(dir: impl AsRef<Path>, mode: OpenMode) -> Result<Report, 
     Ok(examine_dir(&Disk, dir, mode, effort)?.of_some(dir)?.report)
 }
 
+/// [`examine_journal`] of a directory that was copied file by file while the journal was in use. Its watermark may have been
+/// copied behind its segments, and is left out of account: what is missing at the end is not noticed. A
+/// [`crate::snapshot()`] is a copy without that.
+///
+/// # Errors
+///
+/// As [`examine_journal`].
+pub fn examine_copy(dir: impl AsRef<Path>, mode: OpenMode) -> Result<Report, Error> {
+    let dir = dir.as_ref();
+    let effort = Effort { proof: Proof::Everything, threads: Disk.threads() };
+    Ok(examine_files(&Disk, dir, WatermarkFile::default(), mode, effort)?.of_some(dir)?.report)
+}
+
 /// Looks at a directory without changing it.
 pub(crate) fn examine_dir(
     medium: &dyn Medium,
@@ -50,12 +67,15 @@ pub(crate) fn examine_dir(
     effort: Effort,
 ) -> Result<Found, Error> {
     let mut retries = LIVE_RETRIES;
+    let mut listings = LISTING_RETRIES;
     loop {
         match try_examine_dir(medium, dir, mode, effort) {
             Ok(found) if retries > 0 && has_bad_header(&found.report) => retries -= 1,
             // A writer has removed what it retired while this looked, or put a segment behind the last one.
-            Ok(found) if retries > 0 && !found.report.is_whole() && found.has_other_names(medium, dir)? => {
-                retries -= 1;
+            Ok(found)
+                if listings > 0 && !found.report.is_whole() && found.has_other_names(medium, dir)? =>
+            {
+                listings -= 1;
             }
             // A recovery that goes on at the same time moves segments and then the watermark.
             Ok(found)
@@ -65,8 +85,8 @@ pub(crate) fn examine_dir(
             {
                 retries -= 1;
             }
-            Err(Error::Io { source, .. }) if retries > 0 && source.kind() == io::ErrorKind::NotFound => {
-                retries -= 1;
+            Err(Error::Io { source, .. }) if listings > 0 && source.kind() == io::ErrorKind::NotFound => {
+                listings -= 1;
             }
             other => return other,
         }
@@ -83,23 +103,37 @@ fn has_bad_header(report: &Report) -> bool {
 fn try_examine_dir(medium: &dyn Medium, dir: &Path, mode: OpenMode, effort: Effort) -> Result<Found, Error> {
     // Before the segments: what it says was durable then is there now.
     let watermark = watermark::read(medium, dir)?;
+    examine_files(medium, dir, watermark, mode, effort)
+}
+
+fn examine_files(
+    medium: &dyn Medium,
+    dir: &Path,
+    watermark: WatermarkFile,
+    mode: OpenMode,
+    effort: Effort,
+) -> Result<Found, Error> {
     let names = directory::segments(medium.list(dir).map_err(Error::io("list", dir))?);
     let mut maps = Vec::with_capacity(names.len());
     let mut ends = Vec::with_capacity(names.len());
+    let mut headers = Vec::with_capacity(names.len());
     for (_, name) in &names {
         let path = dir.join(name);
         let file = medium.open(&path, false).map_err(Error::io("open", &path))?;
-        maps.push(file.map().map_err(Error::io("map", &path))?);
+        let map = file.map().map_err(Error::io("map", &path))?;
+        // Before the end: what it says is there then.
+        headers.push(header(&*map));
+        maps.push(map);
         // Behind the map, so that a live writer's bytes in the map are not taken for zeros.
         ends.push(file.data_end().map_err(Error::io("seek in", &path))?);
     }
     let inputs: Vec<_> = names
         .iter()
-        .zip(maps.iter().zip(&ends))
-        .map(|((number, name), (map, end))| {
+        .zip(maps.iter().zip(ends.iter().zip(headers)))
+        .map(|((number, name), (map, (end, header)))| {
             let file_size = map.size();
             let data = usize::try_from(*end).map_or(file_size, |end| end.min(file_size));
-            SegmentInput { name, number: Some(*number), bytes: map.bytes(0..data), file_size }
+            SegmentInput { name, number: Some(*number), bytes: map.bytes(0..data), file_size, header }
         })
         .collect();
     let report = examine_with(&inputs, watermark, mode, effort);
@@ -110,7 +144,25 @@ fn try_examine_dir(medium: &dyn Medium, dir: &Path, mode: OpenMode, effort: Effo
     Ok(Found { maps, report })
 }
 
+/// A segment's header, which is the one part that is written twice: one that is not right is looked at again.
+fn header(map: &dyn Map) -> Option<[u8; JournalHeader::SIZE]> {
+    let mut header = None;
+    for _ in 0..HEADER_LOOKS {
+        header = map.bytes(0..JournalHeader::SIZE).first_chunk().copied();
+        if header.is_none_or(|header| JournalHeader::parse(&header).is_ok()) {
+            break;
+        }
+        std::thread::yield_now();
+    }
+    header
+}
+
 impl Found {
+    /// The file of a segment that is kept.
+    pub(crate) fn map(&self, place: usize) -> Option<&dyn Map> {
+        self.maps.get(place).map(|map| &**map)
+    }
+
     /// Whether the directory has other segments by now.
     fn has_other_names(&self, medium: &dyn Medium, dir: &Path) -> Result<bool, Error> {
         let names = directory::segments(medium.list(dir).map_err(Error::io("list", dir))?);
@@ -323,7 +375,7 @@ fn make_durable(
 }
 
 /// Whether the header says where the segment ends, which it does only when all of it was durable.
-fn is_final(segment: &SegmentReport) -> bool {
+pub(crate) fn is_final(segment: &SegmentReport) -> bool {
     let flag = if segment.is_sealed { FLAG_SEALED } else { FLAG_CUT };
     segment.header.is_some_and(|header| header.flags & flag != 0 && header.journal_size == segment.end as u64)
 }
@@ -403,17 +455,20 @@ fn gap(report: &Report, last_event_id: u64) -> Option<Gap> {
     })
 }
 
+/// The header of a segment that ends where it does, with its final figures. Behind damage a walk by sizes gets lost;
+/// figures that speak of records there would not be true.
+pub(crate) fn final_header(segment: &SegmentReport) -> Option<JournalHeader> {
+    let flag = if segment.is_sealed { FLAG_SEALED } else { FLAG_CUT };
+    let totals = &segment.totals;
+    let next_event_id = totals.last_event_id.saturating_add(1);
+    let can_be = segment.header.is_some() && segment.damaged.is_empty();
+    can_be.then(|| JournalHeader::new(totals.records, next_event_id, segment.end as u64, flag))
+}
+
 /// Makes the headers of segments final that a crash or a cut left as they were at creation.
 fn finish_old_headers(medium: &dyn Medium, dir: &Path, report: &Report) -> Result<(), Error> {
-    for segment in report.kept_segments() {
-        let flag = if segment.is_sealed { FLAG_SEALED } else { FLAG_CUT };
-        // Behind damage a walk by sizes gets lost; figures that speak of records there would not be true.
-        if is_final(segment) || segment.header.is_none() || !segment.damaged.is_empty() {
-            continue;
-        }
-        let totals = &segment.totals;
-        let next_event_id = totals.last_event_id.saturating_add(1);
-        let header = JournalHeader::new(totals.records, next_event_id, segment.end as u64, flag);
+    for segment in report.kept_segments().iter().filter(|segment| !is_final(segment)) {
+        let Some(header) = final_header(segment) else { continue };
         let path = dir.join(&segment.name);
         let file = medium.open(&path, true).map_err(Error::io("open", &path))?;
         finish_header(&*file, &path, &header)?;

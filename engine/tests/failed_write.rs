@@ -42,6 +42,12 @@ impl Medium for FailingDisk {
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
         Disk.rename(from, to)
     }
+    fn link(&self, from: &Path, to: &Path) -> io::Result<()> {
+        Disk.link(from, to)
+    }
+    fn clone_file(&self, from: &Path, to: &Path) -> io::Result<()> {
+        Disk.clone_file(from, to)
+    }
     fn remove(&self, path: &Path) -> io::Result<()> {
         Disk.remove(path)
     }

@@ -77,12 +77,25 @@ pub struct SegmentInput<'a> {
     pub bytes: &'a [u8],
     /// Bytes of the whole file.
     pub file_size: usize,
+    /// The header as it was before the file's end was looked for. A live writer makes it final behind everything else, and it
+    /// would then speak of bytes that are not looked at. `None`: as it stands in the bytes.
+    pub header: Option<[u8; JournalHeader::SIZE]>,
 }
 
 impl<'a> SegmentInput<'a> {
     /// A whole file.
     pub const fn new(name: &'a str, number: Option<u64>, bytes: &'a [u8]) -> Self {
-        Self { name, number, bytes, file_size: bytes.len() }
+        Self { name, number, bytes, file_size: bytes.len(), header: None }
+    }
+
+    /// The bytes that the header is read from.
+    pub(crate) fn header_bytes(&self) -> &[u8] {
+        self.header.as_ref().map_or(self.bytes, |header| header)
+    }
+
+    /// A scanner that begins at its beginning.
+    fn scanner(&self, last_event_id: u64) -> Result<Scanner<'a>, Fault> {
+        Scanner::with_header(self.header_bytes(), self.bytes, last_event_id)
     }
 }
 
@@ -334,7 +347,7 @@ fn cut_at_first_fault(report: &mut Report) {
 /// The SegmentOpen of a file, where it is right, and with it the header. That is not needed for a salvage, and not
 /// where it is known to be damaged.
 fn opening(input: &SegmentInput<'_>, known: &KnownDamage, mode: OpenMode) -> Option<SegmentOpen> {
-    if let Ok(scanner) = Scanner::new(input.bytes, 0) {
+    if let Ok(scanner) = input.scanner(0) {
         return Some(*scanner.opening());
     }
     let is_known_or_salvaged =
@@ -453,7 +466,7 @@ fn trusted_segment(input: &SegmentInput<'_>, last_event_id: u64, follows: Follow
         Follows::Mark(mark) => NamedEnd::of_mark(mark),
         Follows::Nothing => return None,
     };
-    let scanner = Scanner::new(input.bytes, last_event_id).ok()?;
+    let scanner = input.scanner(last_event_id).ok()?;
     let Trusted { totals, end, is_sealed } = trust::whole_segment(&scanner, &named)?;
     let segment = SegmentReport {
         name: input.name.to_owned(),
@@ -491,7 +504,7 @@ fn examine_segment(
     trusts: bool,
 ) -> Examined {
     let headless = || Scanner::without_header(input.bytes, last_event_id);
-    match Scanner::new(input.bytes, last_event_id) {
+    match input.scanner(last_event_id) {
         Ok(scanner) => {
             let examined = examine_scanned(input, scanner, None, follows, known, mode, trusts);
             let segment = &examined.segment;
@@ -843,7 +856,7 @@ fn bad_opening(input: &SegmentInput<'_>, last_event_id: u64, fault: Fault) -> Se
         name: input.name.to_owned(),
         number: input.number.unwrap_or(0),
         file_size: input.file_size,
-        header: JournalHeader::parse(input.bytes).ok(),
+        header: JournalHeader::parse(input.header_bytes()).ok(),
         opening: None,
         extents: Vec::new(),
         totals,

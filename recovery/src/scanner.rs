@@ -123,7 +123,16 @@ impl<'a> Scanner<'a> {
     ///
     /// What is wrong with the opening. It is synced before the file gets its name, so it is never torn.
     pub fn new(bytes: &'a [u8], last_event_id: u64) -> Result<Self, Fault> {
-        let header = JournalHeader::parse(bytes)
+        Self::with_header(bytes, bytes, last_event_id)
+    }
+
+    /// The same with a header that was read before.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::new`].
+    pub(crate) fn with_header(header: &[u8], bytes: &'a [u8], last_event_id: u64) -> Result<Self, Fault> {
+        let header = JournalHeader::parse(header)
             .map_err(|error| Fault { offset: error.offset(), kind: FaultKind::Header(error) })?;
         let mut scanner = Self::without_header(bytes, last_event_id)?;
         scanner.header = Some(header);

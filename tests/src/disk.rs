@@ -557,6 +557,23 @@ impl Medium for SimulatedDisk {
         Ok(())
     }
 
+    fn link(&self, from: &Path, to: &Path) -> io::Result<()> {
+        let mut state = self.lock();
+        state.step()?;
+        let inode = state.find(from)?;
+        if state.names.contains_key(to) {
+            return Err(io::ErrorKind::AlreadyExists.into());
+        }
+        let dir = to.parent().unwrap_or(Path::new("")).to_owned();
+        state.change_name(NameChange { dir, removed: None, added: Some((to.to_owned(), inode)) });
+        Ok(())
+    }
+
+    fn clone_file(&self, _from: &Path, _to: &Path) -> io::Result<()> {
+        self.lock().step()?;
+        Err(io::ErrorKind::Unsupported.into())
+    }
+
     fn remove(&self, path: &Path) -> io::Result<()> {
         let mut state = self.lock();
         state.step()?;

@@ -12,14 +12,16 @@ use std::time::Duration;
 
 use semj::{
     CommitOn, Compacted, Error, Event, EventType, Journal, OpenMode, Options, Proof, Reader, Retention,
-    plan_retention_on,
+    SnapshotMethod, SnapshotOptions, plan_retention_on,
 };
 use semj_format::journal_header::FLAG_SEALED;
+use semj_recovery::Tip;
 
 use crate::disk::{Barrier, Choices, Faults, Odometer, SimulatedDisk, SyncFailure};
 use crate::random::Random;
 
 const DIR: &str = "/journal";
+const SNAPSHOT: &str = "/snapshot";
 /// Power cuts in a row that recovery has to stand.
 const NESTED_CUTS: u32 = 3;
 /// Dirty pages up to which a power cut is gone through in all its ways, and how many ways at most.
@@ -80,6 +82,10 @@ struct Model {
     is_closed: bool,
     /// The highest id that was retired, for certain or, after a crash, perhaps.
     retired: u64,
+    /// Where the snapshot ends that was taken last.
+    snapshot: Option<Tip>,
+    /// Whether another was begun that has nothing in common with that one any more.
+    is_snapshot_replaced: bool,
 }
 
 impl Model {
@@ -163,6 +169,20 @@ fn open_retaining(
         ..Options::default()
     };
     Journal::open_on(Arc::new(disk.clone()), Path::new(DIR), options)
+}
+
+/// Holds the snapshot against the list: what was taken is there, and no more than what was in the journal.
+fn check_snapshot(disk: &SimulatedDisk, model: &Model) -> Result<(), String> {
+    let reader = match Reader::open_on(disk, Path::new(SNAPSHOT), OpenMode::Strict, Proof::Everything) {
+        Ok(reader) => reader,
+        // One that was not finished is known as such.
+        Err(_) if model.snapshot.is_none() || model.is_snapshot_replaced => return Ok(()),
+        Err(error) => return Err(format!("I16: the snapshot can't be read: {error}")),
+    };
+    let tip = model.snapshot.filter(|_| !model.is_snapshot_replaced);
+    let acknowledged = tip.map_or(0, |tip| tip.last_event_id);
+    let last = Model { acknowledged, batches: Vec::new(), ..model.clone() }.check(Some(&reader));
+    last.map(drop).map_err(|what| format!("I16: in the snapshot: {what}"))
 }
 
 /// What a reader sees; `None` where there is no journal yet.
@@ -286,6 +306,23 @@ impl History {
         }
     }
 
+    /// Takes a snapshot, onto an earlier one where there is one.
+    fn snapshot(&mut self, journal: &Journal, model: &mut Model) -> bool {
+        let retired = journal.retired().map_or(0, |retired| retired.segment_number);
+        model.is_snapshot_replaced |= model.snapshot.is_none_or(|tip| tip.segment_number <= retired);
+        let method = match self.random.below(2) {
+            0 => SnapshotMethod::Auto,
+            _ => SnapshotMethod::Copy,
+        };
+        let options = SnapshotOptions { method, ..SnapshotOptions::default() };
+        let taken = journal.snapshot(SNAPSHOT, options, &mut |_| ());
+        if let Ok(report) = &taken {
+            model.snapshot = Some(report.tip);
+            model.is_snapshot_replaced = false;
+        }
+        taken.is_ok()
+    }
+
     fn note(&mut self, what: u64) {
         self.outcome.fingerprint = Random::new(self.outcome.fingerprint ^ what).next();
     }
@@ -361,6 +398,14 @@ impl History {
                 let emitted = journal.emit_batch(&events);
                 self.emitted(model, emitted, payloads)?
             }
+            6 if self.random.one_in(4) => {
+                if !self.snapshot(journal, model) {
+                    // The journal may be all right: what failed may have been about the snapshot alone.
+                    return Ok(false);
+                }
+                model.acknowledged = model.emitted();
+                true
+            }
             6..9 => journal.sync().map(|()| model.acknowledged = model.emitted()).is_ok(),
             _ => {
                 let rotated = match self.random.below(3) {
@@ -427,6 +472,7 @@ impl History {
             let (_, bytes) = files.into_iter().find(|(name, _)| *name == segment.name)?;
             bytes.get(tail.start..tail.end).map(<[u8]>::to_vec)
         });
+        check_snapshot(disk, model)?;
         if let Some(reader) = reader
             && self.random.one_in(4)
         {

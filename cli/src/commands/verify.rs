@@ -33,6 +33,10 @@ pub(crate) struct Args {
     /// The journal's directory, by name; without either, SEMJ_JOURNAL names it.
     #[arg(short, long, value_name = "DIR")]
     journal: Option<PathBuf>,
+    /// The directory was copied while the journal was in use, so that its WATERMARK may be newer than its segments: leave
+    /// it out of account. A snapshot needs no such thing.
+    #[arg(long)]
+    copied: bool,
     /// Print the findings as JSON.
     #[arg(long)]
     json: bool,
@@ -49,7 +53,11 @@ pub(crate) fn run(args: &Args) -> Result<Outcome> {
     let path = path.as_path();
     let started = Instant::now();
     if path.is_dir() {
-        return print(args, path, &semj::examine_journal(path, OpenMode::Strict)?, started);
+        let report = match args.copied {
+            true => semj::examine_copy(path, OpenMode::Strict)?,
+            false => semj::examine_journal(path, OpenMode::Strict)?,
+        };
+        return print(args, path, &report, started);
     }
     let bytes = fs::read(path).with_context(|| format!("{}: can't read", path.display()))?;
     let name = path.file_name().unwrap_or(path.as_os_str()).to_string_lossy();

@@ -68,6 +68,17 @@ impl Medium for Disk {
         fs::rename(from, to)
     }
 
+    fn link(&self, from: &Path, to: &Path) -> io::Result<()> {
+        fs::hard_link(from, to)
+    }
+
+    fn clone_file(&self, from: &Path, to: &Path) -> io::Result<()> {
+        let source = fs::File::open(from)?;
+        let target = OpenOptions::new().write(true).create(true).truncate(true).open(to)?;
+        rustix::fs::ioctl_ficlone(&target, &source)?;
+        Ok(())
+    }
+
     fn remove(&self, path: &Path) -> io::Result<()> {
         fs::remove_file(path)
     }

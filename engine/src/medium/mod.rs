@@ -60,6 +60,11 @@ pub trait Medium: Debug + Send + Sync {
     fn open(&self, path: &Path, writable: bool) -> io::Result<Box<dyn File>>;
     /// Gives a file another name, in place of a file that has it.
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()>;
+    /// Gives a file a second name, on the same file system. A file that has that name is an error.
+    fn link(&self, from: &Path, to: &Path) -> io::Result<()>;
+    /// Makes a file of this name, in place of one that has it, that shares the blocks of another until either is written
+    /// to. Many file systems can't.
+    fn clone_file(&self, from: &Path, to: &Path) -> io::Result<()>;
     /// Removes a file.
     fn remove(&self, path: &Path) -> io::Result<()>;
     /// Makes the names in a directory durable.
