@@ -264,7 +264,9 @@ impl IdRule {
     fn new(commit: &Commit, after_id: u64) -> Self {
         let span = commit.last_event_id.wrapping_sub(commit.first_event_id).wrapping_add(1);
         let by_priority = commit.flags & Commit::FLAG_BY_PRIORITY != 0;
-        let numbered = !by_priority && span == u64::from(commit.event_count);
+        // Ids that were given before are nobody's place here.
+        let is_new = commit.first_event_id > after_id;
+        let numbered = !by_priority && is_new && span == u64::from(commit.event_count);
         Self {
             first: commit.first_event_id.max(after_id.saturating_add(1)),
             last: commit.last_event_id,

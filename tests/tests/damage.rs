@@ -356,6 +356,21 @@ fn salvage_gives_no_event_of_a_group_whose_ids_or_counts_are_not_its_commits() {
 }
 
 #[test]
+fn salvage_gives_no_event_of_a_torn_group_whose_ids_were_given_before() {
+    let mut segment = SegmentBuilder::new();
+    segment.group(&[1, 2, 3].map(|id| event(id, b"payload")));
+    let again = segment.bytes.len();
+    segment.group(&[1, 2, 3].map(|id| event(id, b"again")));
+    // Its first frame is no frame, so that what is right is looked for from its end.
+    segment.bytes[again..again + 132].fill(0xff);
+    let report = examine_one(&segment.bytes, OpenMode::Salvage);
+    let extents = &report.segments[0].extents;
+    let records = extents.iter().flat_map(|extent| Records::new(&segment.bytes[..extent.end], extent.start));
+    let ids = records.map(|record| record.unwrap().1.event_id()).filter(|id| *id != 0);
+    assert!(ids.eq(1..=3));
+}
+
+#[test]
 fn whole_bytes_that_contradict_the_chain_are_ambiguous() {
     type Change = fn(semj_format::Commit) -> semj_format::Commit;
     let cases: [(&str, Change); 7] = [
