@@ -175,6 +175,31 @@ pub enum Error {
         /// The directory.
         dir: PathBuf,
     },
+    /// A follower's segment was given up before everything of it was given out: see [`crate::Retention`].
+    #[error(
+        "{}: segment {segment_number} was retired, with events behind {last_event_id}; the journal begins with segment {first_segment}",
+        dir.display()
+    )]
+    Retired {
+        /// The journal's directory.
+        dir: PathBuf,
+        /// The segment that the follower was at.
+        segment_number: u64,
+        /// The first one that there is.
+        first_segment: u64,
+        /// The last event that was given out.
+        last_event_id: u64,
+    },
+    /// What a follower has given out is not in the journal any more, or its position is of another journal.
+    #[error("{}: the journal does not go on from offset {offset}, behind event {last_event_id}", path.display())]
+    Withdrawn {
+        /// The segment's file.
+        path: PathBuf,
+        /// Where the follower was.
+        offset: u64,
+        /// The last event that was given out.
+        last_event_id: u64,
+    },
     /// Another thread has failed to write a moment ago, and its failure is about to be told.
     #[error("writing has stopped")]
     Stopped,

@@ -49,6 +49,7 @@ mod directory;
 mod error;
 mod event;
 mod flush;
+mod follow;
 mod front;
 mod group_commit;
 mod helping;
@@ -75,6 +76,7 @@ mod writer;
 
 pub use error::Error;
 pub use event::Event;
+pub use follow::{Follower, Position, Start, View};
 pub use histogram::Histogram;
 pub use journal::Journal;
 pub use metrics::{Metrics, PoolClass};

@@ -13,11 +13,13 @@ use std::path::{Path, PathBuf};
 
 use memmap2::{Mmap, MmapOptions};
 use rustix::fs::{FallocateFlags, SeekFrom, fallocate, seek};
+use rustix::io::Errno;
 use rustix::time::{ClockId, Timespec, clock_gettime};
 
+use super::changes::{Looks, Notices};
 use super::clock::Clock;
 use super::sigbus::Watch;
-use super::{ClockAnchor, File, LockOutcome, Map, Medium, Now};
+use super::{Changes, ClockAnchor, File, LockOutcome, Map, Medium, Now};
 
 /// The process's clock, for all its journals.
 static CLOCK: Clock = Clock::new();
@@ -85,6 +87,16 @@ impl Medium for Disk {
 
     fn sync_dir(&self, dir: &Path) -> io::Result<()> {
         fs::File::open(dir)?.sync_all()
+    }
+
+    #[cfg(target_os = "linux")]
+    fn watch(&self, dir: &Path) -> io::Result<Box<dyn Changes>> {
+        match Notices::new(dir) {
+            Ok(notices) => Ok(Box::new(notices)),
+            // The user has none left: it is done without.
+            Err(Errno::MFILE | Errno::NOSPC) => Ok(Box::new(Looks)),
+            Err(error) => Err(error.into()),
+        }
     }
 
     fn lock(&self, path: &Path) -> io::Result<LockOutcome> {

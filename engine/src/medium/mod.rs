@@ -9,6 +9,7 @@
 //! * A new, renamed or removed name is durable only after a sync of the directory.
 //! * After a failed sync nothing is known of the bytes it was to make durable.
 
+mod changes;
 mod clock;
 mod disk;
 mod sigbus;
@@ -18,6 +19,7 @@ use std::io;
 use std::num::NonZeroUsize;
 use std::ops::Range;
 use std::path::Path;
+use std::time::Duration;
 
 pub use disk::Disk;
 
@@ -69,6 +71,10 @@ pub trait Medium: Debug + Send + Sync {
     fn remove(&self, path: &Path) -> io::Result<()>;
     /// Makes the names in a directory durable.
     fn sync_dir(&self, dir: &Path) -> io::Result<()>;
+    /// Begins to watch the files of a directory for changes. Where nobody tells of them, that is looking now and then.
+    fn watch(&self, _dir: &Path) -> io::Result<Box<dyn Changes>> {
+        Ok(Box::new(changes::Looks))
+    }
     /// Takes the lock of this file without waiting, and writes this process's id into it.
     fn lock(&self, path: &Path) -> io::Result<LockOutcome>;
 
@@ -94,6 +100,13 @@ pub trait Medium: Debug + Send + Sync {
     }
     /// 16 random bytes.
     fn random(&self) -> io::Result<[u8; 16]>;
+}
+
+/// Waits for changes.
+pub trait Changes: Debug + Send {
+    /// Returns when a file was written to or got a name since the last call, or after so long. Whether there was, or may
+    /// have been, such a change.
+    fn wait(&mut self, at_most: Duration) -> io::Result<bool>;
 }
 
 /// An open file.

@@ -1,0 +1,268 @@
+//! Followers: every event once, in order, never before it is committed.
+#![expect(clippy::unwrap_used, reason = "a test ends where something is not as it should be")]
+
+use std::fs::{self, OpenOptions};
+use std::os::unix::fs::FileExt as _;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use semj::{
+    CommitOn, Error, Event, EventType, Follower, GroupOrder, Journal, Options, Position, Priority, Retention,
+    Start, SyncStrategy, View,
+};
+
+const PATIENCE: Option<Duration> = Some(Duration::from_secs(20));
+const NONE: Option<Duration> = Some(Duration::ZERO);
+
+fn options() -> Options {
+    Options { segment_size: 256 << 10, commit_on: CommitOn::CallersThread, ..Options::default() }
+}
+
+fn emit(journal: &Journal, count: u64) {
+    for n in 0..count {
+        let payload = [n as u8; 300];
+        let priority = if n % 3 == 0 { Priority::HIGH } else { Priority::LOW };
+        journal.emit(&Event::new(EventType::FILESYSTEM_WRITE).priority(priority).payload(&payload)).unwrap();
+    }
+}
+
+/// The ids that there are without waiting.
+fn given(follower: &mut Follower) -> Vec<u64> {
+    std::iter::from_fn(|| follower.next(NONE).unwrap().map(|located| located.record.event_id())).collect()
+}
+
+#[test]
+fn every_event_comes_once_and_in_order_while_segments_come_and_go() {
+    const EVENTS: u64 = 30_000;
+    let dir = tempfile::tempdir().unwrap();
+    let journal =
+        Journal::open(dir.path(), Options { segment_size: 512 << 10, ..Options::default() }).unwrap();
+    std::thread::scope(|scope| {
+        for view in [View::Published, View::Durable] {
+            let mut follower = Follower::open(dir.path(), Start::Beginning, view).unwrap();
+            let journal = &journal;
+            scope.spawn(move || {
+                for id in 1..=EVENTS {
+                    let located = follower.next(PATIENCE).unwrap().unwrap();
+                    assert_eq!(located.record.event_id(), id);
+                    located.record.verify_checksum().unwrap();
+                    if view == View::Durable {
+                        assert!(journal.stats().last_durable_id >= id, "{id} is not durable");
+                    }
+                }
+                assert!(follower.position().segment_number > 20);
+            });
+        }
+        emit(&journal, EVENTS);
+        journal.sync().unwrap();
+    });
+}
+
+#[test]
+fn what_is_not_committed_is_not_seen_and_what_is_not_durable_only_by_who_wants_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let options = Options {
+        sync_strategy: SyncStrategy::Async,
+        sync_interval: Duration::from_secs(3600),
+        watermark_interval: Duration::from_millis(10),
+        commit_interval: Duration::from_millis(1),
+        ..Options::default()
+    };
+    let journal = Journal::open(dir.path(), options).unwrap();
+    let mut published = Follower::open(dir.path(), Start::End, View::Published).unwrap();
+    let mut durable = Follower::open(dir.path(), Start::End, View::Durable).unwrap();
+    assert!(published.next(NONE).unwrap().is_none());
+    emit(&journal, 10);
+    for id in 1..=10 {
+        assert_eq!(published.next(PATIENCE).unwrap().unwrap().record.event_id(), id);
+    }
+    assert!(durable.next(Some(Duration::from_millis(50))).unwrap().is_none());
+    journal.sync().unwrap();
+    assert_eq!(durable.next(PATIENCE).unwrap().unwrap().record.event_id(), 1);
+}
+
+#[test]
+fn a_follower_that_sleeps_is_woken_at_once() {
+    let dir = tempfile::tempdir().unwrap();
+    let journal = Journal::open(dir.path(), options()).unwrap();
+    let mut follower = Follower::open(dir.path(), Start::End, View::Published).unwrap();
+    std::thread::scope(|scope| {
+        let seen = scope.spawn(|| {
+            (0..20).map(|_| follower.next(PATIENCE).unwrap().map(|_| Instant::now())).collect::<Vec<_>>()
+        });
+        let mut published = Vec::new();
+        for _ in 0..20 {
+            std::thread::sleep(Duration::from_millis(5));
+            journal.emit(&Event::new(EventType::FILESYSTEM_READ)).unwrap();
+            journal.sync().unwrap();
+            published.push(Instant::now());
+        }
+        let mut waits: Vec<_> = seen
+            .join()
+            .unwrap()
+            .into_iter()
+            .zip(published)
+            .map(|(seen, published)| seen.unwrap().saturating_duration_since(published))
+            .collect();
+        waits.sort_unstable();
+        // By far less than it would look by itself. What the machine's other work adds is not held against it.
+        assert!(waits[10] < Duration::from_millis(50), "{waits:?}");
+    });
+}
+
+#[test]
+fn a_position_is_taken_up_wherever_it_is() {
+    for group_order in [GroupOrder::Emission, GroupOrder::Priority] {
+        let dir = tempfile::tempdir().unwrap();
+        let journal = Journal::open(dir.path(), Options { group_order, ..options() }).unwrap();
+        for count in [1, 7, 900, 3] {
+            emit(&journal, count);
+            journal.sync().unwrap();
+        }
+        let mut follower = Follower::open(dir.path(), Start::Beginning, View::Published).unwrap();
+        let mut positions = vec![follower.position()];
+        let mut ids = Vec::new();
+        while let Some(located) = follower.next(NONE).unwrap() {
+            ids.push(located.record.event_id());
+            positions.push(follower.position());
+        }
+        assert_eq!(ids.len(), 911);
+        assert!(positions.iter().any(|position| position.segment_number > 1));
+        for (given, position) in positions.iter().enumerate().filter(|(n, _)| n % 50 < 12) {
+            let mut again = Follower::open(dir.path(), Start::At(*position), View::Published).unwrap();
+            assert_eq!(again.position(), *position);
+            let rest = self::given(&mut again);
+            assert_eq!(rest, ids[given..]);
+            // What is still needed has ids above those that no one needs.
+            assert!(rest.iter().all(|id| *id > position.behind_event_id));
+        }
+    }
+}
+
+#[test]
+fn it_goes_on_when_the_writer_ends_or_dies_and_comes_back() {
+    let dir = tempfile::tempdir().unwrap();
+    let journal = Journal::open(dir.path(), options()).unwrap();
+    let mut follower = Follower::open(dir.path(), Start::Beginning, View::Published).unwrap();
+    emit(&journal, 5);
+    journal.close().unwrap();
+    assert_eq!(given(&mut follower), [1, 2, 3, 4, 5]);
+    let at_the_seal = follower.position();
+
+    let journal = Journal::open(dir.path(), options()).unwrap();
+    emit(&journal, 5);
+    journal.sync().unwrap();
+    // It dies, and leaves half of a group that was never committed.
+    std::mem::forget(journal);
+    fs::remove_file(dir.path().join("LOCK")).unwrap();
+    assert_eq!(given(&mut follower), [6, 7, 8, 9, 10]);
+    let Position { segment_number, offset, .. } = follower.position();
+    let half = fs::read(segment(dir.path(), segment_number)).unwrap();
+    let first_group = 52 + 592;
+    let torn = &half[first_group..first_group + 500];
+    let file = OpenOptions::new().write(true).open(segment(dir.path(), segment_number)).unwrap();
+    file.write_all_at(torn, offset).unwrap();
+    assert_eq!(given(&mut follower), []);
+
+    let journal = Journal::open(dir.path(), options()).unwrap();
+    emit(&journal, 3);
+    journal.sync().unwrap();
+    for id in 11..=13 {
+        assert_eq!(follower.next(PATIENCE).unwrap().unwrap().record.event_id(), id);
+    }
+    let mut from_seal = Follower::open(dir.path(), Start::At(at_the_seal), View::Published).unwrap();
+    assert!(given(&mut from_seal).into_iter().eq(6..=13));
+}
+
+#[test]
+fn half_a_group_is_never_seen_however_it_is_cut() {
+    let (from, to) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let journal = Journal::open(from.path(), options()).unwrap();
+    emit(&journal, 4);
+    journal.sync().unwrap();
+    let mut follower = Follower::open(from.path(), Start::Beginning, View::Published).unwrap();
+    assert!(follower.next(NONE).unwrap().is_some());
+    let before = follower.position().offset as usize;
+    given(&mut follower);
+    // Behind the Commit.
+    assert!(follower.next_of_all(NONE).unwrap().is_none());
+    let end = follower.position().offset as usize;
+    let name = segment(from.path(), 1);
+    let bytes = fs::read(&name).unwrap();
+    let copy = to.path().join(name.file_name().unwrap());
+    fs::write(&copy, vec![0; bytes.len()]).unwrap();
+    let file = OpenOptions::new().write(true).open(&copy).unwrap();
+    file.write_all_at(&bytes[..before], 0).unwrap();
+    let mut follower = Follower::open(to.path(), Start::Beginning, View::Published).unwrap();
+    for written in before..end {
+        assert!(follower.next(NONE).unwrap().is_none(), "{written} of {end}");
+        file.write_all_at(&bytes[written..=written], written as u64).unwrap();
+    }
+    assert_eq!(given(&mut follower), [1, 2, 3, 4]);
+}
+
+#[test]
+fn a_position_that_is_not_there_any_more_is_said_to_be_so() {
+    let dir = tempfile::tempdir().unwrap();
+    let journal = Journal::open(dir.path(), options()).unwrap();
+    let mut follower = Follower::open(dir.path(), Start::Beginning, View::Published).unwrap();
+    emit(&journal, 10);
+    journal.sync().unwrap();
+    assert!(follower.next(NONE).unwrap().is_some());
+    let early = follower.position();
+    given(&mut follower);
+    let late = follower.position();
+    emit(&journal, 5_000);
+    journal.sync().unwrap();
+    journal.retain(&Retention { max_segments: Some(2), ..Retention::default() }).unwrap();
+    for position in [early, late] {
+        let error = Follower::open(dir.path(), Start::At(position), View::Published).unwrap_err();
+        assert!(matches!(error, Error::Retired { segment_number: 1, .. }), "{error}");
+    }
+    // One that was on its way gets to the end of its segment.
+    let mut seen = 0;
+    let error = loop {
+        match follower.next(NONE) {
+            Ok(located) => seen += located.map(|_| 1).unwrap(),
+            Err(error) => break error,
+        }
+    };
+    assert!(seen > 0);
+    assert!(matches!(error, Error::Retired { segment_number: 1, .. }), "{error}");
+
+    let other = tempfile::tempdir().unwrap();
+    let journal = Journal::open(other.path(), options()).unwrap();
+    emit(&journal, 100);
+    journal.close().unwrap();
+    let error = Follower::open(other.path(), Start::At(late), View::Published).unwrap_err();
+    assert!(matches!(error, Error::Withdrawn { .. }), "{error}");
+}
+
+#[test]
+fn damage_is_told_and_not_passed_over() {
+    let dir = tempfile::tempdir().unwrap();
+    let journal = Journal::open(dir.path(), options()).unwrap();
+    emit(&journal, 3_000);
+    journal.close().unwrap();
+    let path = segment(dir.path(), 2);
+    let file = OpenOptions::new().write(true).open(&path).unwrap();
+    file.write_all_at(b"x", 100_000).unwrap();
+    let mut follower = Follower::open(dir.path(), Start::Beginning, View::Published).unwrap();
+    let error = loop {
+        match follower.next(PATIENCE) {
+            Ok(located) => assert!(located.is_some()),
+            Err(error) => break error,
+        }
+    };
+    assert!(matches!(&error, Error::Rotten { path: of, .. } if *of == path), "{error}");
+}
+
+fn segment(dir: &Path, number: u64) -> PathBuf {
+    let begins = format!("{number:010}-");
+    let paths = fs::read_dir(dir).unwrap().map(|entry| entry.unwrap().path());
+    let is_it = |path: &PathBuf| {
+        let name = path.file_name().unwrap().to_string_lossy().into_owned();
+        name.starts_with(&begins) && name.ends_with(".semj")
+    };
+    paths.into_iter().find(is_it).unwrap()
+}
