@@ -83,6 +83,33 @@ fn parse_priority(text: &str) -> Result<u32, String> {
 impl Filter {
     /// The question that is asked.
     pub(crate) fn query(&self) -> Query {
+        let mut query = self.unlimited();
+        if let Some(limit) = self.limit {
+            query = query.limit(limit);
+        }
+        if self.reverse {
+            query = query.reverse();
+        }
+        query
+    }
+
+    /// How many events are wanted, where that is said.
+    pub(crate) fn limit(&self) -> Option<u64> {
+        self.limit
+    }
+
+    /// Whether it is said from when on.
+    pub(crate) fn has_since(&self) -> bool {
+        self.since.is_some()
+    }
+
+    /// Whether the journal's own records are wanted too: who asks for a type of theirs wants to see it.
+    pub(crate) fn shows_own(&self) -> bool {
+        self.control || self.types.iter().any(|event_type| event_type.is_journal())
+    }
+
+    /// The question without how many and which first.
+    pub(crate) fn unlimited(&self) -> Query {
         let mut query = Query::new();
         if !self.types.is_empty() {
             query = query.types(self.types.iter().copied());
@@ -120,14 +147,7 @@ impl Filter {
         if let Some(Ids { first, last }) = self.id {
             query = query.ids(first..=last);
         }
-        if let Some(limit) = self.limit {
-            query = query.limit(limit);
-        }
-        if self.reverse {
-            query = query.reverse();
-        }
-        // Who asks for a type of the journal's own wants to see it.
-        if self.control || self.types.iter().any(|event_type| event_type.is_journal()) {
+        if self.shows_own() {
             query = query.control();
         }
         query

@@ -196,7 +196,7 @@ impl Appender {
         let now_ns = self.medium.clock_anchor().wall_clock_ns;
         let mut plan = Plan::default();
         for retention in std::iter::once(first).chain(retentions) {
-            match retention::lowest_needed(retention, needs.as_ref()) {
+            match retention::lowest_needed(&*self.medium, &self.dir, retention, needs.as_ref()) {
                 Ok(lowest) => plan = plan.or(Plan::new(&ended, rest, retention, now_ns, lowest)),
                 Err(error) => tracing::warn!(%error, "nothing is retired: what is needed is not known"),
             }

@@ -14,6 +14,8 @@ pub(crate) const REQUEST: &str = "REQUEST";
 pub(crate) const REQUEST_UNFINISHED: &str = "REQUEST.tmp";
 /// Where recovery puts what it takes out.
 pub(crate) const QUARANTINE: &str = "quarantine";
+/// Where consumers keep how far they have come.
+const CONSUMERS: &str = "consumers";
 /// Ends the name of a segment's file.
 const SUFFIX: &str = ".semj";
 /// Ends the name of a segment's sidecar.
@@ -94,6 +96,11 @@ pub(crate) fn quarantined(name: &str) -> Option<(u64, u64)> {
     let (segment, rest) = name.split_once(".epoch-")?;
     let (epoch, _) = rest.split_once(".from-")?;
     Some((segment_number(segment)?, epoch.parse().ok()?))
+}
+
+/// The consumers of a journal.
+pub(crate) fn consumers(dir: &Path) -> PathBuf {
+    dir.join(CONSUMERS)
 }
 
 /// The quarantine of a journal.

@@ -200,6 +200,22 @@ pub enum Error {
         /// The last event that was given out.
         last_event_id: u64,
     },
+    /// A consumer can't have this name.
+    #[error(
+        "{name:?} is no name of a consumer: letters, digits, '-', '_' and '.', not at the beginning, 100 at most"
+    )]
+    ConsumerName {
+        /// The name.
+        name: String,
+    },
+    /// The file in which a consumer keeps its position is damaged. Nothing was changed.
+    #[error("{}: how far this consumer came is not known", path.display())]
+    ConsumerMark {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        source: semj_format::consumer::ConsumerMarkError,
+    },
     /// Another thread has failed to write a moment ago, and its failure is about to be told.
     #[error("writing has stopped")]
     Stopped,

@@ -14,9 +14,11 @@ use semj_recovery::{Effort, Report, SegmentReport};
 
 use crate::appender::{Appender, Keeping};
 use crate::committer::{Committer, Timing};
+use crate::consumer::Consumer;
 use crate::directory;
 use crate::error::Error;
 use crate::event::Event;
+use crate::follow::{Follower, Start, View};
 use crate::front::{Front, Patience, Setup};
 use crate::keeper::Keeper;
 use crate::medium::{Disk, LockOutcome, Medium};
@@ -347,6 +349,24 @@ impl Journal {
     /// The journal has stopped writing.
     pub fn rotate(&self) -> Result<(), Error> {
         self.committer.rotate(None)
+    }
+
+    /// Gives the journal's events as they come: [`Follower::open`].
+    ///
+    /// # Errors
+    ///
+    /// As [`Follower::open`].
+    pub fn follow(&self, start: Start, view: View) -> Result<Follower, Error> {
+        Follower::open_on(Arc::clone(&self.medium), &self.committer.dir, start, view)
+    }
+
+    /// Goes on where the consumer of this name has stopped, with what is durable: [`Consumer::open`].
+    ///
+    /// # Errors
+    ///
+    /// As [`Consumer::open`].
+    pub fn consumer(&self, name: &str) -> Result<Consumer, Error> {
+        Consumer::open_on(Arc::clone(&self.medium), &self.committer.dir, name, View::Durable)
     }
 
     /// [`Journal::rotate`], and retires what passes these limits too.

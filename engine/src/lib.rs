@@ -45,6 +45,7 @@
 mod appender;
 mod batch;
 mod committer;
+mod consumer;
 mod directory;
 mod error;
 mod event;
@@ -74,6 +75,7 @@ mod ticket;
 mod watermark;
 mod writer;
 
+pub use consumer::{Consumer, ConsumerState, consumers};
 pub use error::Error;
 pub use event::Event;
 pub use follow::{Follower, Position, Start, View};

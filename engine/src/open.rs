@@ -300,7 +300,7 @@ pub(crate) fn open_for_writing(
         },
         spare: None,
     };
-    let retiring = retire(medium, &report, opening);
+    let retiring = retire(medium, dir, &report, opening);
     let retired = retiring.statement.or(report.retired);
     let mut notes = notes(&report, tip, gap, quarantined_bytes);
     notes.extend(retired.as_ref().map(retention::note));
@@ -326,7 +326,7 @@ struct Retiring {
 }
 
 /// What is retired of a journal that was found whole. Of one that is not, nothing goes that somebody may want to look at.
-fn retire(medium: &dyn Medium, report: &Report, opening: Opening<'_>) -> Retiring {
+fn retire(medium: &dyn Medium, dir: &Path, report: &Report, opening: Opening<'_>) -> Retiring {
     if !opening.retention.is_any() {
         return Retiring::default();
     }
@@ -334,7 +334,7 @@ fn retire(medium: &dyn Medium, report: &Report, opening: Opening<'_>) -> Retirin
         tracing::warn!("nothing is retired of a journal that was not found whole");
         return Retiring::default();
     }
-    let lowest_needed = match retention::lowest_needed(opening.retention, opening.needs) {
+    let lowest_needed = match retention::lowest_needed(medium, dir, opening.retention, opening.needs) {
         Ok(lowest) => lowest,
         Err(error) => {
             tracing::warn!(%error, "nothing is retired: what is needed is not known");

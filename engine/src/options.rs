@@ -122,7 +122,8 @@ pub struct Options {
     pub rotation: Rotation,
     /// How much of the journal is kept: looked at when it is opened and whenever a segment ends. Default: all.
     pub retention: Retention,
-    /// Says from which event on somebody outside of the journal still needs events. Default: nobody does.
+    /// Says from which event on somebody outside of the journal still needs events, beside its consumers. Default: nobody
+    /// does.
     pub needs: Option<Needs>,
     /// How often the journal looks for what another process asks of it ([`crate::request_rotation`],
     /// [`crate::request_retention`]) and for a segment that has become too old, on a thread of its own. Default: 1 s; with

@@ -13,12 +13,12 @@ use semj_format::control::{Body as _, Compacted, CompactedKind};
 use semj_format::{Digest, EventType, SegmentOpen};
 use semj_recovery::{Effort, OpenMode, Proof, SegmentReport};
 
-use crate::directory;
 use crate::error::Error;
 use crate::medium::{Disk, Medium};
 use crate::open;
 use crate::segment::Segment;
 use crate::writer::SEGMENT_SIZE_MIN;
+use crate::{consumer, directory};
 
 /// How much of a journal is kept. What passes any of these limits goes, whole segments, the oldest first; the segment that
 /// is written and the one before it always stay.
@@ -31,7 +31,8 @@ pub struct Retention {
     pub max_age: Option<Duration>,
     /// Segments, the one that is written included.
     pub max_segments: Option<u64>,
-    /// Whether segments go that somebody still needs, as [`Options::needs`](crate::Options::needs) has it.
+    /// Whether segments go that a [`Consumer`](crate::Consumer) or somebody outside still needs, as
+    /// [`Options::needs`](crate::Options::needs) has it.
     pub ignores_needs: bool,
 }
 
@@ -64,12 +65,19 @@ impl fmt::Debug for Needs {
     }
 }
 
-/// The lowest id that is needed, where a retention heeds that.
-pub(crate) fn lowest_needed(retention: &Retention, needs: Option<&Needs>) -> Result<Option<u64>, Error> {
-    match needs {
-        Some(needs) if !retention.ignores_needs => needs.lowest(),
-        _ => Ok(None),
+/// The lowest id that a consumer, or somebody outside, needs, where a retention heeds that.
+pub(crate) fn lowest_needed(
+    medium: &dyn Medium,
+    dir: &Path,
+    retention: &Retention,
+    needs: Option<&Needs>,
+) -> Result<Option<u64>, Error> {
+    if retention.ignores_needs {
+        return Ok(None);
     }
+    let outside = needs.map_or(Ok(None), Needs::lowest)?;
+    let consumers = consumer::lowest_needed(medium, dir)?;
+    Ok([outside, consumers].into_iter().flatten().min())
 }
 
 /// A segment that has reached its end.
@@ -374,7 +382,7 @@ pub fn plan_retention_on(
     let next =
         newest.filter(|_| !report.is_closed()).map_or(SEGMENT_SIZE_MIN, |newest| newest.file_size as u64);
     let rest = Rest::new(newest.map_or(0, |newest| newest.end as u64), next);
-    let lowest = lowest_needed(retention, needs)?;
+    let lowest = lowest_needed(medium, dir, retention, needs)?;
     let now_ns = medium.clock_anchor().wall_clock_ns;
     let plan = Plan::new(&ended, rest, retention, now_ns, lowest);
     let (retiring, kept) = ended.split_at(plan.count);

@@ -14,6 +14,7 @@
 //! | [`control`] | the journal's own records: SegmentOpen, Commit, SegmentSeal, Recovered, Gap, Compacted |
 //! | [`event_type`] | the 72 event types and their names |
 //! | [`layout`] | how structures are declared, here and by whoever adds a file of their own |
+//! | [`consumer`] | how far a named reader has come |
 //! | [`watermark`] | how far the journal was durable, kept outside of the segments |
 //! | [`checksum`], [`digest`] | the kernel's CRC-32; SHA-256 leaves, trees and the commit chain |
 #![no_std]
@@ -25,6 +26,7 @@ extern crate alloc;
 extern crate std;
 
 pub mod checksum;
+pub mod consumer;
 pub mod context;
 pub mod control;
 pub mod digest;
@@ -37,6 +39,7 @@ pub mod limits;
 pub mod record;
 pub mod watermark;
 
+pub use consumer::{ConsumerMark, ConsumerMarkError};
 pub use context::{Context, ContextError, ContextForm};
 pub use control::{Commit, Compacted, ControlError, Gap, Recovered, SegmentOpen, SegmentSeal};
 pub use digest::Digest;

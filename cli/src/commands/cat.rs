@@ -1,14 +1,20 @@
 //! `semj cat`: events, to be looked at.
 
 use std::io::Write;
+use std::path::Path;
+use std::time::Duration;
 
 use anyhow::Result;
+use semj::{Follower, Position, Start, View};
 
 use crate::Outcome;
 use crate::answer::{self, Style};
 use crate::filter::Filter;
 use crate::journal_arg::JournalArg;
 use crate::output;
+
+/// Events that are shown of what is there, before those that come.
+const FOLLOWED_LINES: usize = 10;
 
 /// Print events, one a line.
 ///
@@ -17,13 +23,19 @@ use crate::output;
 #[command(
     after_help = "Examples:\n  semj cat ./journal --limit 20 --reverse\n  semj cat ./journal --id 100..200 --json\n  \
                   semj cat ./journal --type FilesystemDelete --path /project/src --since -5m\n  \
-                  semj cat ./journal --control"
+                  semj cat ./journal --follow --priority high\n  semj cat ./journal --control"
 )]
 pub(crate) struct Args {
     #[command(flatten)]
     journal: JournalArg,
     #[command(flatten)]
     filter: Filter,
+    /// Go on with events as they come, behind the last ten, or as many as --limit says, or all since --since.
+    #[arg(short, long, conflicts_with_all = ["reverse", "id", "until"])]
+    follow: bool,
+    /// Of events that come, only those that are on the disk: up to a second later.
+    #[arg(long, requires = "follow")]
+    durable: bool,
     /// JSON lines, with every field.
     #[arg(long)]
     json: bool,
@@ -32,9 +44,81 @@ pub(crate) struct Args {
 pub(crate) fn run(args: &Args) -> Result<Outcome> {
     let style = Style::new(args.json);
     let mut out = output::stdout();
-    let losses =
-        answer::each(&args.journal.dir(), &args.filter.query(), |located| style.print(located, &mut out))?;
+    let dir = args.journal.dir();
+    if args.follow {
+        return follow(args, &dir, style, &mut out);
+    }
+    let losses = answer::each(&dir, &args.filter.query(), |located| style.print(located, &mut out))?;
     out.flush()?;
     output::say_losses(&losses);
     Ok(if losses.is_empty() { Outcome::Good } else { Outcome::Incomplete })
+}
+
+fn follow(args: &Args, dir: &Path, style: Style, out: &mut impl Write) -> Result<Outcome> {
+    let view = if args.durable { View::Durable } else { View::Published };
+    let mut follower = Follower::open(dir, Start::End, view)?;
+    show_last(args, dir, style, out, &follower.position())?;
+    let query = args.filter.unlimited();
+    let mut contexts = 0;
+    let mut patience = None;
+    loop {
+        // What is there is printed at once, and everything that was printed is seen before this waits.
+        let next =
+            if args.filter.shows_own() { follower.next_of_all(patience) } else { follower.next(patience) }?;
+        patience = Some(Duration::ZERO);
+        match next {
+            Some(located) => {
+                if query.plan(located.opening).matches(&located.record, &mut contexts) {
+                    style.print(&located, out)?;
+                }
+            }
+            None => {
+                out.flush()?;
+                patience = None;
+            }
+        }
+    }
+}
+
+/// Prints what is there before `end`.
+fn show_last(args: &Args, dir: &Path, style: Style, out: &mut impl Write, end: &Position) -> Result<()> {
+    let end = (end.segment_number, end.offset);
+    let query = args.filter.unlimited();
+    let limit = match args.filter.limit() {
+        Some(limit) => usize::try_from(limit)?,
+        None if args.filter.has_since() => usize::MAX,
+        None => FOLLOWED_LINES,
+    };
+    let (lines, losses) = answer::with_reader(dir, |reader| {
+        let mut lines = Vec::new();
+        if limit == usize::MAX {
+            for found in reader.query(&query).located() {
+                let located = found?;
+                if (located.opening.segment_number, located.offset) < end {
+                    style.print(&located, &mut lines)?;
+                }
+            }
+            return Ok(vec![lines]);
+        }
+        let mut last = Vec::new();
+        for found in reader.query(&query.clone().reverse()).located() {
+            if last.len() >= limit {
+                break;
+            }
+            let located = found?;
+            if (located.opening.segment_number, located.offset) < end {
+                let mut line = Vec::new();
+                style.print(&located, &mut line)?;
+                last.push(line);
+            }
+        }
+        last.reverse();
+        Ok(last)
+    })?;
+    for line in &lines {
+        out.write_all(line)?;
+    }
+    out.flush()?;
+    output::say_losses(&losses);
+    Ok(())
 }

@@ -2,6 +2,7 @@
 
 pub(crate) mod cat;
 pub(crate) mod chain;
+pub(crate) mod consumers;
 pub(crate) mod explain;
 pub(crate) mod export;
 pub(crate) mod get;

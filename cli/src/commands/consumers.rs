@@ -1,0 +1,68 @@
+//! `semj consumers`: who reads the journal under a name, and how far they are.
+
+use anyhow::{Result, bail};
+use semj::{Consumer, OpenMode, Reader};
+use serde_json::json;
+
+use crate::Outcome;
+use crate::journal_arg::JournalArg;
+use crate::output;
+
+/// List the consumers of a journal: how far each has come, and what it still needs.
+///
+/// Retention keeps what a consumer needs. One that will never come back is taken away with --remove.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:\n  semj consumers ./journal\n  semj consumers ./journal --remove indexer")]
+pub(crate) struct Args {
+    #[command(flatten)]
+    journal: JournalArg,
+    /// Forget this consumer.
+    #[arg(long, value_name = "NAME")]
+    remove: Option<String>,
+    /// JSON lines, with every field.
+    #[arg(long)]
+    json: bool,
+}
+
+pub(crate) fn run(args: &Args) -> Result<Outcome> {
+    let dir = args.journal.dir();
+    if let Some(name) = &args.remove {
+        if !Consumer::remove(&dir, name)? {
+            bail!("{}: no consumer has the name {name}", dir.display());
+        }
+        return Ok(Outcome::Good);
+    }
+    let consumers = semj::consumers(&dir)?;
+    let reader = Reader::open_newest(&dir, OpenMode::Salvage)?;
+    let newest = reader.report().highest_event_id;
+    if consumers.is_empty() && !args.json {
+        output::say(format!("{}: no consumers", dir.display()));
+    } else if !args.json {
+        println!("{:<24}  {:>12}  {:>12}  {:>10}  SAVED", "NAME", "LAST EVENT", "BEHIND BY", "SEGMENT");
+    }
+    for consumer in &consumers {
+        let position = &consumer.position;
+        let behind = newest.saturating_sub(position.last_event_id.max(position.behind_event_id));
+        if args.json {
+            output::print_json(&json!({
+                "name": consumer.name,
+                "last_event_id": position.last_event_id,
+                "needs_from_event_id": position.behind_event_id + 1,
+                "behind_by": behind,
+                "segment_number": position.segment_number,
+                "offset": position.offset,
+                "saved_at_ns": consumer.saved_at_ns,
+            }))?;
+        } else {
+            println!(
+                "{:<24}  {:>12}  {:>12}  {:>10}  {}",
+                consumer.name,
+                position.last_event_id,
+                behind,
+                position.segment_number,
+                output::wall_clock(consumer.saved_at_ns)
+            );
+        }
+    }
+    Ok(Outcome::Good)
+}
