@@ -168,7 +168,7 @@ impl Appender {
             if self.group_order == GroupOrder::Priority {
                 self.batch.order_by_priority();
             }
-            let bytes = self.writer.append(&mut self.batch, &mut self.chain, front, monotonic_ns)?;
+            let bytes = self.writer.append(&mut self.batch, &mut self.chain, front, &*self.medium)?;
             self.last_committed_id = self.batch.last_event_id().max(self.last_committed_id);
             recorder.committed(&self.batch, bytes, &self.mark());
         }

@@ -28,8 +28,9 @@ use crate::medium::{Changes, Disk, File, Medium};
 use crate::reader::Located;
 use crate::{open, watermark};
 
-/// Bytes that are read at once.
-const READ_SIZE: usize = 256 << 10;
+/// Bytes that are read at once: few where the end is near, and more the more there is.
+const READ_SIZE_MIN: usize = 8 << 10;
+const READ_SIZE_MAX: usize = 256 << 10;
 /// How often a follower looks for another segment at most, where the one that it reads has no seal.
 const NAMES_INTERVAL: Duration = Duration::from_millis(100);
 /// How long it waits at most until it looks by itself.
@@ -99,6 +100,7 @@ pub struct Follower {
     segment: Current,
     /// The segment's bytes from `start` on.
     bytes: Vec<u8>,
+    read_size: usize,
     /// Where the next group begins, or the one that records are given of.
     start: u64,
     /// The group that records are given of; empty where there is none.
@@ -210,6 +212,7 @@ impl Follower {
             changes,
             segment,
             bytes: Vec::new(),
+            read_size: READ_SIZE_MIN,
             start: position.offset,
             group: 0..0,
             commit: None,
@@ -452,6 +455,7 @@ impl Follower {
             let had = self.bytes.len();
             if !is_short && fresh <= at || self.read_more()? == 0 {
                 self.bytes.truncate(at);
+                self.read_size = READ_SIZE_MIN;
                 return Ok(Next::NotYet(fault));
             }
             fresh = fresh.min(had);
@@ -461,7 +465,8 @@ impl Follower {
     /// Reads more of the file behind the bytes that are there.
     fn read_more(&mut self) -> Result<usize, Error> {
         let had = self.bytes.len();
-        self.bytes.resize(had + READ_SIZE, 0);
+        self.bytes.resize(had + self.read_size, 0);
+        self.read_size = (self.read_size * 2).min(READ_SIZE_MAX);
         let rest = self.bytes.get_mut(had..).unwrap_or_default();
         let read = self.segment.file.read_at(self.start + had as u64, rest);
         let read = read.map_err(Error::io("read", &self.segment.path))?;

@@ -320,7 +320,7 @@ impl SegmentWriter {
         batch: &mut Batch,
         chain: &mut Chain,
         front: &Front,
-        monotonic_ns: i64,
+        medium: &dyn Medium,
     ) -> Result<u64, Error> {
         let start = self.at;
         let write = |at: usize, bytes: &[u8]| {
@@ -330,7 +330,8 @@ impl SegmentWriter {
             front.call_helper();
             write(0, records)
         })?;
-        let CommitLeaf { leaf, record_count } = chain.commit(batch, &tree, monotonic_ns);
+        // The Commit tells when it was made, which is as good as when it can be seen.
+        let CommitLeaf { leaf, record_count } = chain.commit(batch, &tree, medium.monotonic_ns());
         write(written, batch.bytes().get(written..).unwrap_or_default())?;
         self.at += batch.len();
         self.written = self.written.max(self.at);
