@@ -1,0 +1,207 @@
+//! Writers, followers and consumers that are killed at random moments: nobody sees a wrong event, or one that was not
+//! committed, and a consumer repeats at most what came behind its last save.
+//!
+//! The test binary starts itself again for the processes that come to harm: the tests that begin with `child_` do nothing
+//! unless another one has started them.
+#![expect(clippy::unwrap_used, reason = "a test ends where something is not as it should be")]
+
+use std::io::{BufRead, BufReader, Write};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use semj::{Consumer, Event, EventType, Follower, Journal, OpenMode, Options, Reader, Start, View};
+use semj_tests::random::Random;
+
+const DIR: &str = "SEMJ_TEST_DIR";
+const KILLS: u64 = 30;
+const PATIENCE: Option<Duration> = Some(Duration::from_secs(20));
+/// Events after which the consumer saves.
+const SAVE_EVERY: u64 = 50;
+
+fn child_dir() -> Option<PathBuf> {
+    std::env::var_os(DIR).map(PathBuf::from)
+}
+
+/// A child, and the first and the last number that it has said in a whole line.
+struct Running {
+    child: Child,
+    said: Arc<Mutex<Option<(u64, u64)>>>,
+    reading: std::thread::JoinHandle<()>,
+}
+
+impl Running {
+    fn start(test: &str, dir: &Path) -> Self {
+        let mut child = Command::new(std::env::current_exe().unwrap())
+            .args(["--exact", test, "--nocapture", "--test-threads", "1"])
+            .env(DIR, dir)
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut output = BufReader::new(child.stdout.take().unwrap());
+        let said = Arc::new(Mutex::new(None));
+        let heard = Arc::clone(&said);
+        let reading = std::thread::spawn(move || {
+            let mut line = String::new();
+            while output.read_line(&mut line).is_ok_and(|size| size > 0) {
+                // The first line of a test has its name before it.
+                let number = line.strip_suffix('\n').and_then(|line| line.rsplit_once("at ")).map(|(_, n)| n);
+                if let Some(number) = number.and_then(|number| number.parse().ok()) {
+                    let mut said = heard.lock().unwrap();
+                    *said = Some((said.map_or(number, |(first, _)| first), number));
+                }
+                line.clear();
+            }
+        });
+        Self { child, said, reading }
+    }
+
+    /// The numbers that it has said first and last.
+    fn said(&self) -> Option<(u64, u64)> {
+        *self.said.lock().unwrap()
+    }
+
+    fn is_running(&mut self) -> bool {
+        self.child.try_wait().unwrap().is_none()
+    }
+
+    fn kill(mut self) -> Option<(u64, u64)> {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
+        self.reading.join().unwrap();
+        *self.said.lock().unwrap()
+    }
+}
+
+fn wait_for(process: &mut Running) {
+    while process.said().is_none() {
+        assert!(process.is_running(), "it does not come up");
+        std::thread::sleep(Duration::from_millis(1));
+    }
+}
+
+fn say(number: u64) {
+    let mut out = std::io::stdout().lock();
+    writeln!(out, "at {number}").unwrap();
+    out.flush().unwrap();
+}
+
+fn payload(id: u64) -> Vec<u8> {
+    let mut payload = id.to_le_bytes().to_vec();
+    payload.resize(8 + (id * 31 % 900) as usize, id as u8);
+    payload
+}
+
+#[test]
+fn child_that_writes() {
+    let Some(dir) = child_dir() else { return };
+    let options = Options { segment_size: 256 << 10, ..Options::default() };
+    let journal = Journal::open(dir, options).unwrap();
+    let mut id = journal.stats().last_durable_id;
+    loop {
+        for _ in 0..id % 90 {
+            id += 1;
+            let payload = payload(id);
+            let given = journal.emit(&Event::new(EventType::VECTOR_EMBED).payload(&payload)).unwrap();
+            assert_eq!(given, id);
+        }
+        id += 1;
+        assert_eq!(
+            journal.emit_durable(&Event::new(EventType::SYSTEM_SYNC).payload(&payload(id))).unwrap(),
+            id
+        );
+    }
+}
+
+#[test]
+fn child_that_follows() {
+    let Some(dir) = child_dir() else { return };
+    let mut follower = Follower::open(dir, Start::Beginning, View::Published).unwrap();
+    for id in 1.. {
+        let located = follower.next(PATIENCE).unwrap().expect("no event for a long time");
+        assert_eq!(located.record.event_id(), id);
+        assert!(located.record.payload() == payload(id), "event {id} is not what was emitted");
+        if id.is_multiple_of(100) {
+            say(id);
+        }
+    }
+}
+
+#[test]
+fn child_that_consumes() {
+    let Some(dir) = child_dir() else { return };
+    let mut consumer = Consumer::open(dir, "indexer", View::Durable).unwrap();
+    let mut expected = None;
+    loop {
+        let located = consumer.next(PATIENCE).unwrap().expect("no event for a long time");
+        let id = located.record.event_id();
+        assert!(located.record.payload() == payload(id), "event {id} is not what was emitted");
+        match expected {
+            Some(expected) => assert_eq!(id, expected),
+            // Where it goes on.
+            None => say(id),
+        }
+        expected = Some(id + 1);
+        if id.is_multiple_of(SAVE_EVERY) {
+            consumer.save().unwrap();
+            say(id);
+        }
+    }
+}
+
+#[test]
+fn whoever_is_killed_nobody_sees_a_wrong_event_and_a_consumer_repeats_only_what_it_has_not_saved() {
+    let seed = std::env::var("SEED").map_or(1, |seed| seed.parse().unwrap());
+    println!("SEED={seed}");
+    let mut random = Random::new(seed);
+    let dir = tempfile::tempdir().unwrap();
+    let mut writer = Running::start("child_that_writes", dir.path());
+    while Reader::open(dir.path(), OpenMode::Strict).is_err() {
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    let mut follower = Running::start("child_that_follows", dir.path());
+    let mut consumer = Running::start("child_that_consumes", dir.path());
+    wait_for(&mut consumer);
+    let mut followed = 0;
+    for _ in 0..KILLS {
+        std::thread::sleep(Duration::from_millis(20 + random.below(180)));
+        match random.below(3) {
+            0 => {
+                writer.kill();
+                writer = Running::start("child_that_writes", dir.path());
+            }
+            1 => {
+                followed = followed.max(follower.kill().map_or(0, |(_, last)| last));
+                follower = Running::start("child_that_follows", dir.path());
+            }
+            _ => {
+                // What it said first is where it began, and then what it has saved.
+                let (first, last) = consumer.kill().unwrap();
+                let saved = if last == first { first - 1 } else { last };
+                consumer = Running::start("child_that_consumes", dir.path());
+                wait_for(&mut consumer);
+                let (next, _) = consumer.said().unwrap();
+                // One more save may have been done and not said.
+                assert!(
+                    (saved + 1..=saved + SAVE_EVERY + 1).contains(&next),
+                    "{saved} saved, it goes on with {next}"
+                );
+            }
+        }
+        assert!(follower.is_running() && consumer.is_running());
+    }
+    writer.kill();
+    let durable = Reader::open(dir.path(), OpenMode::Strict).unwrap().iter(..).count() as u64;
+    // What is there is there for a follower too, up to its end.
+    let mut last = Follower::open(dir.path(), Start::Beginning, View::Published).unwrap();
+    let mut count = 0;
+    while let Some(located) = last.next(Some(Duration::ZERO)).unwrap() {
+        count += 1;
+        assert_eq!(located.record.event_id(), count);
+    }
+    assert_eq!(count, durable);
+    assert!(followed.max(follower.kill().map_or(0, |(_, last)| last)) <= count);
+    assert!(consumer.kill().is_some());
+    assert!(count > 1_000, "{count}");
+}
