@@ -51,6 +51,8 @@ enum Command {
     Retain(commands::retain::Args),
     Snapshot(commands::snapshot::Args),
     Restore(commands::restore::Args),
+    #[cfg(feature = "archive")]
+    Archive(commands::archive::Args),
     Stats(commands::stats::Args),
     Inspect(commands::inspect::Args),
 }
@@ -101,6 +103,8 @@ fn main() -> ExitCode {
         Command::Retain(args) => commands::retain::run(&args),
         Command::Snapshot(args) => commands::snapshot::run(&args),
         Command::Restore(args) => commands::restore::run(&args),
+        #[cfg(feature = "archive")]
+        Command::Archive(args) => commands::archive::run(&args),
         Command::Stats(args) => commands::stats::run(&args),
         Command::Inspect(args) => commands::inspect::run(&args),
     };

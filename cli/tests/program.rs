@@ -564,3 +564,38 @@ fn consumers_are_listed_and_forgotten() {
     assert_eq!(status(&again), 1);
     assert!(err(&again).contains("no consumer has the name indexer"), "{}", err(&again));
 }
+
+#[cfg(feature = "archive")]
+#[test]
+fn an_archive_gives_what_the_journal_gave_and_lets_go_what_it_has() {
+    let (dir, journal) = segmented(4);
+    let (folder, back, all) = (dir.path().join("archive"), dir.path().join("back"), dir.path().join("all"));
+    let before = semj(&["export", text(&journal)]).stdout;
+    let limits = ["retain", text(&journal), "--max-segments", "1", "--archived", text(&folder)];
+    let kept = semj(&limits);
+    assert!(
+        out(&kept).contains("0 segments") && out(&kept).contains("not archived"),
+        "{}{}",
+        out(&kept),
+        err(&kept)
+    );
+    let pushed = semj(&["archive", "push", text(&journal), text(&folder)]);
+    assert!(out(&pushed).contains("4 segments uploaded"), "{}{}", out(&pushed), err(&pushed));
+    let fetched = semj(&["archive", "fetch", text(&folder), text(&back), "--json"]);
+    assert_eq!(status(&fetched), 0, "{}", err(&fetched));
+    assert_eq!(semj(&["export", text(&back)]).stdout, before);
+    let gone = semj(&limits);
+    assert!(out(&gone).contains("3 segments, 30 events"), "{}{}", out(&gone), err(&gone));
+    assert_eq!(status(&semj(&["archive", "push", text(&journal), text(&folder), "--json"])), 0);
+    let verified = semj(&["archive", "verify", text(&folder)]);
+    assert!(status(&verified) == 0 && out(&verified).contains("whole, 5 segments"), "{}", out(&verified));
+    let listed = semj(&["archive", "list", text(&folder)]);
+    assert_eq!(out(&listed).matches("  retired").count(), 3, "{}", out(&listed));
+    let fetched = semj(&["archive", "fetch", text(&folder), text(&all), "--with-retired"]);
+    assert_eq!(status(&fetched), 0, "{}", err(&fetched));
+    assert_eq!(semj(&["export", text(&all)]).stdout, before);
+    assert_eq!(status(&semj(&["verify", text(&all)])), 0);
+    let segment = fs::read_dir(folder.join("segments")).unwrap().next().unwrap().unwrap().path();
+    fs::remove_file(segment).unwrap();
+    assert_eq!(status(&semj(&["archive", "verify", text(&folder)])), 1);
+}

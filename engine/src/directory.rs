@@ -10,6 +10,8 @@ pub(crate) const WATERMARK: &str = "WATERMARK";
 pub(crate) const WATERMARK_UNFINISHED: &str = "WATERMARK.tmp";
 /// What another process asks of the writer.
 pub(crate) const REQUEST: &str = "REQUEST";
+/// Says that retired segments belong to what is in the directory, which is for reading.
+pub const UNRETIRED: &str = "UNRETIRED";
 /// A request that is being made.
 pub(crate) const REQUEST_UNFINISHED: &str = "REQUEST.tmp";
 /// Where recovery puts what it takes out.

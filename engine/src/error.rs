@@ -169,6 +169,12 @@ pub enum Error {
         /// What about it.
         what: &'static str,
     },
+    /// The directory is a copy with segments that the journal has retired, which is for reading.
+    #[error("{}: a copy with retired segments, for reading only", dir.display())]
+    Unretired {
+        /// The directory.
+        dir: PathBuf,
+    },
     /// There is a journal where one was to be made.
     #[error("{}: there is a journal already, or what is left of one", dir.display())]
     NotEmpty {

@@ -76,6 +76,7 @@ mod watermark;
 mod writer;
 
 pub use consumer::{Consumer, ConsumerState, consumers};
+pub use directory::UNRETIRED;
 pub use error::Error;
 pub use event::Event;
 pub use follow::{Follower, Position, Start, View};

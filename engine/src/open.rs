@@ -7,7 +7,9 @@ use std::sync::Arc;
 use semj_format::control::{Compacted, DamagedRange, GapReason, PreviousEnd};
 use semj_format::journal_header::{FLAG_CUT, FLAG_SEALED};
 use semj_format::{Digest, EventType, Gap, JournalHeader, Recovered, WatermarkFile};
-use semj_recovery::{Effort, OpenMode, Proof, Report, SegmentInput, SegmentReport, Tip, examine_with};
+use semj_recovery::{
+    Effort, OpenMode, Proof, Report, SegmentInput, SegmentReport, Tip, examine_unretired, examine_with,
+};
 
 use crate::directory;
 use crate::error::Error;
@@ -113,7 +115,9 @@ fn examine_files(
     mode: OpenMode,
     effort: Effort,
 ) -> Result<Found, Error> {
-    let names = directory::segments(medium.list(dir).map_err(Error::io("list", dir))?);
+    let names = medium.list(dir).map_err(Error::io("list", dir))?;
+    let is_unretired = names.iter().any(|name| name == directory::UNRETIRED);
+    let names = directory::segments(names);
     let mut maps = Vec::with_capacity(names.len());
     let mut ends = Vec::with_capacity(names.len());
     let mut headers = Vec::with_capacity(names.len());
@@ -136,7 +140,8 @@ fn examine_files(
             SegmentInput { name, number: Some(*number), bytes: map.bytes(0..data), file_size, header }
         })
         .collect();
-    let report = examine_with(&inputs, watermark, mode, effort);
+    let examine = if is_unretired { examine_unretired } else { examine_with };
+    let report = examine(&inputs, watermark, mode, effort);
     if let Some(((_, name), map)) = names.iter().zip(&maps).find(|(_, map)| !map.is_intact()) {
         return Err(Error::changed(&dir.join(name), &**map));
     }
@@ -244,6 +249,10 @@ pub(crate) fn open_for_writing(
     opening: Opening<'_>,
 ) -> Result<Opened, Error> {
     let Opening { mode, effort, segment_size, .. } = opening;
+    // A writer would retire them again.
+    if medium.list(dir).map_err(Error::io("list", dir))?.iter().any(|name| name == directory::UNRETIRED) {
+        return Err(Error::Unretired { dir: dir.to_owned() });
+    }
     let found = examine_dir(medium, dir, mode, effort)?.accepted(dir)?;
     let report = found.report.clone();
     let quarantined = Quarantine::numbers(medium, dir)?;

@@ -41,6 +41,7 @@ impl Request {
                 ("max_bytes", retention.max_bytes),
                 ("max_age_ns", age_ns),
                 ("max_segments", retention.max_segments),
+                ("keeps_from", retention.keeps_from),
                 ("ignores_needs", retention.ignores_needs.then_some(1)),
             ];
             for (name, value) in limits {
@@ -64,6 +65,7 @@ impl Request {
                 "max_bytes" => retention.max_bytes = Some(value),
                 "max_age_ns" => retention.max_age = Some(Duration::from_nanos(value)),
                 "max_segments" => retention.max_segments = Some(value),
+                "keeps_from" => retention.keeps_from = Some(value),
                 "ignores_needs" => retention.ignores_needs = value == 1,
                 _ => return None,
             }
@@ -204,6 +206,7 @@ mod tests {
             max_bytes: Some(1 << 40),
             max_age: Some(Duration::from_nanos(86_400_000_000_001)),
             max_segments: Some(3),
+            keeps_from: Some(7),
             ignores_needs: true,
         };
         let some = Retention { max_segments: Some(1), ..Retention::default() };

@@ -31,6 +31,8 @@ pub struct Retention {
     pub max_age: Option<Duration>,
     /// Segments, the one that is written included.
     pub max_segments: Option<u64>,
+    /// Events from this id on stay, whatever the limits are: those that are not archived yet, say.
+    pub keeps_from: Option<u64>,
     /// Whether segments go that a [`Consumer`](crate::Consumer) or somebody outside still needs, as
     /// [`Options::needs`](crate::Options::needs) has it.
     pub ignores_needs: bool,
@@ -65,16 +67,24 @@ impl fmt::Debug for Needs {
     }
 }
 
-/// The lowest id that a consumer, or somebody outside, needs, where a retention heeds that.
+/// The lowest id that has to stay: what a consumer, or somebody outside, needs, where the retention heeds that, and what it
+/// keeps itself.
 pub(crate) fn lowest_needed(
     medium: &dyn Medium,
     dir: &Path,
     retention: &Retention,
     needs: Option<&Needs>,
 ) -> Result<Option<u64>, Error> {
-    if retention.ignores_needs {
-        return Ok(None);
-    }
+    let lowest = if retention.ignores_needs { None } else { lowest_of_others(medium, dir, needs)? };
+    Ok([lowest, retention.keeps_from].into_iter().flatten().min())
+}
+
+/// The lowest id that a consumer, or somebody outside, needs.
+pub(crate) fn lowest_of_others(
+    medium: &dyn Medium,
+    dir: &Path,
+    needs: Option<&Needs>,
+) -> Result<Option<u64>, Error> {
     let outside = needs.map_or(Ok(None), Needs::lowest)?;
     let consumers = consumer::lowest_needed(medium, dir)?;
     Ok([outside, consumers].into_iter().flatten().min())

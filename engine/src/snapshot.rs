@@ -177,6 +177,9 @@ fn take(
     let found = open::examine_dir(medium, dir, OpenMode::Strict, effort)?.accepted(dir)?.of_some(dir)?;
     let report = &found.report;
     let tip = report.tip.ok_or_else(|| Error::NoJournal { dir: dir.to_owned() })?;
+    if medium.list(dir).map_err(Error::io("list", dir))?.iter().any(|name| name == directory::UNRETIRED) {
+        return Err(Error::Unretired { dir: dir.to_owned() });
+    }
     medium.create_dir(target).map_err(Error::io("create", target))?;
     let lock_path = target.join(directory::LOCK);
     let _lock = match medium.lock(&lock_path).map_err(Error::io("lock", &lock_path))? {

@@ -246,7 +246,26 @@ pub fn examine_with(
     mode: OpenMode,
     effort: Effort,
 ) -> Report {
-    let beginning = Beginning::of(inputs);
+    examine_from(inputs, Beginning::of(inputs), watermark, mode, effort)
+}
+
+/// [`examine_with`] of a copy that has retired segments too, such as an archive gives: no Compacted retires anything in it.
+pub fn examine_unretired(
+    inputs: &[SegmentInput<'_>],
+    watermark: WatermarkFile,
+    mode: OpenMode,
+    effort: Effort,
+) -> Report {
+    examine_from(inputs, None, watermark, mode, effort)
+}
+
+fn examine_from(
+    inputs: &[SegmentInput<'_>],
+    beginning: Option<Beginning>,
+    watermark: WatermarkFile,
+    mode: OpenMode,
+    effort: Effort,
+) -> Report {
     let (leftovers, inputs) = inputs.split_at(beginning.map_or(0, |beginning| beginning.leftovers));
     let known = KnownDamage::of(inputs);
     let openings: Vec<_> = inputs.iter().map(|input| opening(input, &known, mode)).collect();

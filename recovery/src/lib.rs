@@ -29,7 +29,8 @@ pub mod trust;
 pub use decision::{Verdict, decide};
 pub use evidence::{End, Evidence, Link};
 pub use examine::{
-    Effort, Extent, OpenMode, Report, SegmentInput, SegmentReport, Tip, examine, examine_with,
+    Effort, Extent, OpenMode, Report, SegmentInput, SegmentReport, Tip, examine, examine_unretired,
+    examine_with,
 };
 pub use fault::{Fault, FaultKind};
 pub use scanner::{Group, ScanEnd, Scanner};

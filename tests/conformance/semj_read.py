@@ -561,10 +561,10 @@ def read_watermark(path):
     return max(right, key=lambda mark: mark.generation, default=None)
 
 
-def judge(files, mark=None):
+def judge(files, mark=None, unretired=False):
     """`files` is (number in the name or None, name, data, size) in order; gives for each that is a segment of the
     journal its scan and a report."""
-    beginning, first = retired(files)
+    beginning, first = (None, 0) if unretired else retired(files)
     files = files[first:]
     known = KnownDamage(files)
     openings = [opening_of(data, size, known) for _, _, data, size in files]
@@ -739,9 +739,10 @@ def verify(path, with_events=True):
     if path.is_dir():
         names = sorted(p for p in path.iterdir() if re.fullmatch(r"\d{10}-\d{20}\.semj", p.name))
         mark = read_watermark(path / "WATERMARK")
+        unretired = (path / "UNRETIRED").exists()
         files = [(int(p.name[:10]), p.name, *load(p)) for p in names]
     else:
-        mark = None
+        mark, unretired = None, False
         files = [(None, path.name, *load(path))]
         if is_kernel_journal(*files[0][2:]):
             records, fault = read_kernel_journal(*files[0][2:])
@@ -750,7 +751,7 @@ def verify(path, with_events=True):
             if with_events:
                 out["events"] = [event_json(r) for r in records]
             return out
-    judged = judge(files, mark)
+    judged = judge(files, mark, unretired)
     reports = [report for _, report in judged]
     out = {"kind": "journal", "good": all(r["verdict"] in GOOD for r in reports) and not (mark and not reports),
            "segments": reports}

@@ -1,5 +1,7 @@
 //! The commands, a file each.
 
+#[cfg(feature = "archive")]
+pub(crate) mod archive;
 pub(crate) mod cat;
 pub(crate) mod chain;
 pub(crate) mod consumers;

@@ -35,6 +35,10 @@ pub(crate) struct Args {
     /// Keep so many segments at most, the one that is written included.
     #[arg(long, value_name = "N")]
     max_segments: Option<u64>,
+    /// Remove only what this archive has: see semj archive.
+    #[cfg(feature = "archive")]
+    #[arg(long, value_name = "URL")]
+    archived: Option<String>,
     /// Remove even what a consumer still needs.
     #[arg(long)]
     ignore_consumers: bool,
@@ -55,6 +59,7 @@ pub(crate) fn run(args: &Args) -> Result<Outcome> {
         max_bytes: args.max_bytes,
         max_age: args.max_age,
         max_segments: args.max_segments,
+        keeps_from: keeps_from(args, &dir)?,
         ignores_needs: args.ignore_consumers,
     };
     if !retention.is_any() {
@@ -73,6 +78,20 @@ pub(crate) fn run(args: &Args) -> Result<Outcome> {
     Ok(Outcome::Good)
 }
 
+/// The first event that is not archived, if only what is archived may go.
+#[cfg(feature = "archive")]
+fn keeps_from(args: &Args, dir: &Path) -> Result<Option<u64>> {
+    match &args.archived {
+        Some(url) => Ok(semj_archive::Archive::open(url)?.keeps_from(dir)?),
+        None => Ok(None),
+    }
+}
+
+#[cfg(not(feature = "archive"))]
+fn keeps_from(_args: &Args, _dir: &Path) -> Result<Option<u64>> {
+    Ok(None)
+}
+
 fn print(args: &Args, dir: &Path, plan: &RetentionPlan, is_done: bool) -> Result<()> {
     if args.json {
         return output::print_json(&json!({
@@ -89,7 +108,7 @@ fn print(args: &Args, dir: &Path, plan: &RetentionPlan, is_done: bool) -> Result
         writeln!(out, "{}", line(segment))?;
     }
     for segment in &plan.held_back {
-        writeln!(out, "{}  kept: it is still needed", line(segment))?;
+        writeln!(out, "{}  kept: it is still needed, or not archived", line(segment))?;
     }
     let sum = |of: fn(&RetiringSegment) -> u64| plan.retiring.iter().map(of).sum();
     writeln!(

@@ -1,0 +1,72 @@
+//! What can go wrong.
+
+use std::path::PathBuf;
+
+use thiserror::Error;
+
+/// What can go wrong with an archive.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// The URL names nothing that can be an archive here.
+    #[error("{url}: {what}")]
+    Url {
+        /// The URL.
+        url: String,
+        /// What is wrong with it.
+        what: String,
+    },
+    /// The storage refused something, or can't be reached.
+    #[error("{url}: can't {operation}")]
+    Store {
+        /// The archive.
+        url: String,
+        /// What was tried.
+        operation: &'static str,
+        /// The storage's answer.
+        source: object_store::Error,
+    },
+    /// The journal, or a file on this side.
+    #[error(transparent)]
+    Journal(#[from] semj::Error),
+    /// A file on this side.
+    #[error("{}: can't {operation}", path.display())]
+    File {
+        /// What was tried.
+        operation: &'static str,
+        /// On which file.
+        path: PathBuf,
+        /// The operating system's answer.
+        source: std::io::Error,
+    },
+    /// There is no archive.
+    #[error("{url}: no archive here (no manifest)")]
+    None {
+        /// Where.
+        url: String,
+    },
+    /// What is stored is not what it should be.
+    #[error("{url}: {object}: {what}")]
+    Damaged {
+        /// The archive.
+        url: String,
+        /// The object.
+        object: String,
+        /// What is wrong with it.
+        what: String,
+    },
+    /// The archive has something else than the journal.
+    #[error("{url}: the archive is not this journal's: {what}")]
+    Other {
+        /// The archive.
+        url: String,
+        /// What is different.
+        what: String,
+    },
+    /// The runtime that the storage needs could not be started.
+    #[error("can't start what the storage client runs on")]
+    Runtime {
+        /// Why not.
+        source: std::io::Error,
+    },
+}

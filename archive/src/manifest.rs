@@ -1,0 +1,196 @@
+//! What an archive holds, as it says itself.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+use sha2::{Digest as _, Sha256};
+
+/// The layout that is written and read here.
+const VERSION: u32 = 1;
+
+/// What an archive holds. Its object is named by its own SHA-256.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Manifest {
+    /// The layout's version: 1.
+    pub version: u32,
+    /// Grows with each manifest.
+    pub generation: u64,
+    /// The journal's UUID, hexadecimal.
+    pub journal_uuid: String,
+    /// Segments up to this number were retired by the journal when the manifest was made; 0 for none.
+    pub retired_upto: u64,
+    /// The segments, in their order.
+    pub segments: Vec<Entry>,
+}
+
+/// A segment in an archive.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Entry {
+    /// The segment's number.
+    pub number: u64,
+    /// Its file's name in the journal.
+    pub name: String,
+    /// Its object, below the archive's URL.
+    pub object: String,
+    /// Bytes of it.
+    pub size: u64,
+    /// Their SHA-256, hexadecimal.
+    pub sha256: String,
+    /// Events in it.
+    pub events: u64,
+    /// The lowest id among them, 0 where there are none.
+    pub first_event_id: u64,
+    /// The highest id among them, 0 where there are none.
+    pub last_event_id: u64,
+    /// No event in it has a smaller id.
+    pub lower_bound: u64,
+    /// The digest of its seal, or of the last Commit where it was cut, hexadecimal.
+    pub end_digest: String,
+    /// Damage to it was known when it was archived: only its SHA-256 says what it should be.
+    pub has_known_damage: bool,
+}
+
+impl Entry {
+    fn has_right_names(&self) -> bool {
+        let digits = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+        let parts = self.name.strip_suffix(".semj").and_then(|stem| stem.split_once('-'));
+        parts.is_some_and(|(number, id)| digits(id) && digits(number) && number.parse() == Ok(self.number))
+            && self.object.strip_prefix("segments/").is_some_and(|name| !name.contains('/'))
+    }
+}
+
+impl Manifest {
+    /// One without segments.
+    pub(crate) fn new(journal_uuid: String) -> Self {
+        Self { version: VERSION, generation: 0, journal_uuid, retired_upto: 0, segments: Vec::new() }
+    }
+
+    /// Its bytes and its object's name.
+    pub(crate) fn encode(&self) -> Result<(Vec<u8>, String), serde_json::Error> {
+        let bytes = serde_json::to_vec_pretty(self)?;
+        let name = format!("{:020}-{}.json", self.generation, hex(&Sha256::digest(&bytes)));
+        Ok((bytes, name))
+    }
+
+    /// A manifest from its bytes, if they are what its name says.
+    pub(crate) fn parse(name: &str, bytes: &[u8]) -> Result<Self, String> {
+        let (generation, digest) = parse_name(name).ok_or("the name is none of a manifest")?;
+        if hex(&Sha256::digest(bytes)) != digest {
+            return Err("its SHA-256 is not the one in its name".to_owned());
+        }
+        let manifest: Self = serde_json::from_slice(bytes).map_err(|error| error.to_string())?;
+        if manifest.version != VERSION {
+            return Err(format!("version {}, this program knows {VERSION}", manifest.version));
+        }
+        if manifest.generation != generation || !manifest.segments.is_sorted_by(|a, b| a.number < b.number) {
+            return Err("it contradicts itself".to_owned());
+        }
+        // Names become those of files here.
+        if let Some(entry) = manifest.segments.iter().find(|entry| !entry.has_right_names()) {
+            return Err(format!("segment {} has a name that it can't have", entry.number));
+        }
+        Ok(manifest)
+    }
+
+    /// Two of the same generation, made at the same time, as one.
+    pub(crate) fn merge(mut self, other: Self) -> Result<Self, String> {
+        if self.journal_uuid != other.journal_uuid {
+            return Err("two journals use the same archive".to_owned());
+        }
+        let mut segments: BTreeMap<u64, Entry> =
+            self.segments.into_iter().map(|entry| (entry.number, entry)).collect();
+        for entry in other.segments {
+            let known = segments.entry(entry.number).or_insert_with(|| entry.clone());
+            if known.end_digest != entry.end_digest {
+                return Err(format!("two segments have number {}", entry.number));
+            }
+        }
+        self.segments = segments.into_values().collect();
+        self.retired_upto = self.retired_upto.max(other.retired_upto);
+        Ok(self)
+    }
+
+    /// A segment by its number.
+    pub fn segment(&self, number: u64) -> Option<&Entry> {
+        let place = self.segments.binary_search_by_key(&number, |entry| entry.number).ok()?;
+        self.segments.get(place)
+    }
+
+    /// Events in it.
+    pub fn events(&self) -> u64 {
+        self.segments.iter().map(|entry| entry.events).sum()
+    }
+
+    /// Bytes of its segments.
+    pub fn bytes(&self) -> u64 {
+        self.segments.iter().map(|entry| entry.size).sum()
+    }
+}
+
+/// The generation and the digest in a manifest's name.
+pub(crate) fn parse_name(name: &str) -> Option<(u64, &str)> {
+    let (generation, digest) = name.strip_suffix(".json")?.split_once('-')?;
+    (digest.len() == 64).then_some((generation.parse().ok()?, digest))
+}
+
+/// Bytes as hexadecimal digits.
+pub(crate) fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn manifest(generation: u64, numbers: &[u64]) -> Manifest {
+        let entry = |number: &u64| Entry {
+            number: *number,
+            name: format!("{number:010}-{number:020}.semj"),
+            object: format!("segments/{number}"),
+            size: 100,
+            sha256: "a".repeat(64),
+            events: 5,
+            first_event_id: *number,
+            last_event_id: *number,
+            lower_bound: *number,
+            end_digest: number.to_string(),
+            has_known_damage: false,
+        };
+        Manifest { generation, segments: numbers.iter().map(entry).collect(), ..Manifest::new("ab".into()) }
+    }
+
+    #[test]
+    fn a_manifest_is_what_its_name_says_or_is_refused() {
+        let manifest = manifest(7, &[1, 2, 5]);
+        let (bytes, name) = manifest.encode().unwrap();
+        assert_eq!(Manifest::parse(&name, &bytes), Ok(manifest.clone()));
+        assert_eq!((manifest.events(), manifest.bytes()), (15, 300));
+        for at in 0..bytes.len() {
+            let mut damaged = bytes.clone();
+            damaged[at] ^= 1;
+            assert!(Manifest::parse(&name, &damaged).is_err(), "byte {at}");
+        }
+        assert!(Manifest::parse(&name.replace("007", "008"), &bytes).is_err());
+        for wrong in ["../0000000001-1.semj", "0000000002-1.semj", "1.semj", "0000000001-x.semj"] {
+            let mut other = self::manifest(7, &[1]);
+            other.segments[0].name = wrong.to_owned();
+            let (bytes, name) = other.encode().unwrap();
+            assert!(Manifest::parse(&name, &bytes).is_err(), "{wrong}");
+        }
+        let (unsorted, name) = self::manifest(7, &[2, 1]).encode().unwrap();
+        assert!(Manifest::parse(&name, &unsorted).is_err());
+    }
+
+    #[test]
+    fn two_that_were_made_at_the_same_time_count_together() {
+        let numbers =
+            |manifest: Manifest| manifest.segments.iter().map(|entry| entry.number).collect::<Vec<_>>();
+        let both = manifest(7, &[1, 3]).merge(manifest(7, &[1, 2])).unwrap();
+        assert_eq!(numbers(both), [1, 2, 3]);
+        let mut other = manifest(7, &[1]);
+        other.segments[0].end_digest = "x".to_owned();
+        assert!(manifest(7, &[1]).merge(other).is_err());
+        let other = Manifest { journal_uuid: "cd".into(), ..manifest(7, &[1]) };
+        assert!(manifest(7, &[1]).merge(other).is_err());
+    }
+}

@@ -1,0 +1,284 @@
+//! What is pushed comes back as it was, from a local folder and from an S3 server.
+//!
+//! The server is moto (a Python package), started here on a free port; where it can't be, the test says so and ends.
+#![expect(clippy::unwrap_used, reason = "a test ends where something is not as it should be")]
+
+use std::fs;
+#[cfg(feature = "cloud")]
+use std::io::{BufRead as _, BufReader};
+use std::path::{Path, PathBuf};
+#[cfg(feature = "cloud")]
+use std::process::{Child, Command, Stdio};
+
+use semj::{
+    CommitOn, Event, EventType, Journal, OpenMode, Options, Reader, Retention, examine_journal,
+    plan_retention,
+};
+use semj_archive::{Archive, Error, FetchOptions, PushOptions};
+
+fn small() -> Options {
+    Options { segment_size: 256 << 10, commit_on: CommitOn::CallersThread, ..Options::default() }
+}
+
+fn emit(journal: &Journal, count: u64) {
+    for _ in 0..count {
+        let id = journal.stats().last_emitted_id + 1;
+        let payload = format!("{{\"n\":{id}}}");
+        journal.emit(&Event::new(EventType::FILESYSTEM_WRITE).payload(payload.as_bytes())).unwrap();
+    }
+}
+
+/// A journal of so many segments of ten events that have ended, and three events in one that is written.
+fn journal(dir: &Path, count: u64) -> Journal {
+    let journal = Journal::open(dir, small()).unwrap();
+    for _ in 0..count {
+        emit(&journal, 10);
+        journal.rotate().unwrap();
+    }
+    emit(&journal, 3);
+    journal.sync().unwrap();
+    journal
+}
+
+/// All events of a journal, with every byte.
+fn events(dir: &Path) -> Vec<Vec<u8>> {
+    let reader = Reader::open(dir, OpenMode::Strict).unwrap();
+    reader.iter(..).map(|record| record.unwrap().bytes().to_vec()).collect()
+}
+
+fn objects(folder: &Path) -> Vec<PathBuf> {
+    let mut paths: Vec<_> = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).collect();
+    paths.sort();
+    paths
+}
+
+/// Everything that must hold of any storage.
+fn goes_there_and_back(url: &str, scratch: &Path) {
+    let nothing = &mut |_| ();
+    let (live, back) = (scratch.join("live"), scratch.join("back"));
+    let archive = Archive::open(url).unwrap();
+    assert!(archive.manifest().unwrap().is_none());
+    assert!(matches!(archive.verify(nothing), Err(Error::None { .. })));
+
+    let journal = journal(&live, 3);
+    let pushed = archive.push(&live, PushOptions::default(), nothing).unwrap();
+    assert_eq!((pushed.uploaded, pushed.known, pushed.events, pushed.generation), (3, 0, 30, 1));
+    let again = archive.push(&live, PushOptions::default(), nothing).unwrap();
+    assert_eq!((again.uploaded, again.known, again.generation), (0, 3, 1), "nothing is new");
+    assert_eq!(archive.keeps_from(&live).unwrap(), Some(31));
+
+    emit(&journal, 7);
+    journal.rotate().unwrap();
+    let whole = events(&live);
+    let pushed = archive.push(&live, PushOptions { reads_back: false }, nothing).unwrap();
+    assert_eq!((pushed.uploaded, pushed.known, pushed.segments, pushed.generation), (1, 3, 4, 2));
+    let verified = archive.verify(nothing).unwrap();
+    assert!(verified.is_whole() && verified.begins_behind.is_none(), "{verified:?}");
+
+    let fetched = archive.fetch(&back, &FetchOptions::default(), nothing).unwrap();
+    assert_eq!((fetched.fetched, fetched.found, fetched.events), (4, 0, 40));
+    assert_eq!(events(&back), whole);
+    // Once more, with one that was lost and one that is half there.
+    let names = objects(&back);
+    fs::remove_file(&names[1]).unwrap();
+    fs::write(&names[2], &fs::read(&names[2]).unwrap()[..500]).unwrap();
+    let fetched = archive.fetch(&back, &FetchOptions::default(), nothing).unwrap();
+    assert_eq!((fetched.fetched, fetched.found), (2, 2));
+    assert_eq!(events(&back), whole);
+
+    // What is archived may go, and the archive has it.
+    let keeps_from = archive.keeps_from(&live).unwrap();
+    let retention = Retention { max_segments: Some(1), keeps_from, ..Retention::default() };
+    assert_eq!(plan_retention(&live, &retention, None).unwrap().retiring.len(), 4);
+    journal.retain(&retention).unwrap();
+    emit(&journal, 5);
+    journal.close().unwrap();
+    let left = events(&live);
+    archive.push(&live, PushOptions::default(), nothing).unwrap();
+    assert!(archive.verify(nothing).unwrap().is_whole());
+    let [kept, all] = ["kept", "all"].map(|name| scratch.join(name));
+    archive.fetch(&kept, &FetchOptions::default(), nothing).unwrap();
+    assert_eq!(events(&kept), left);
+    let options = FetchOptions { with_retired: true, ..FetchOptions::default() };
+    archive.fetch(&all, &options, nothing).unwrap();
+    assert_eq!(events(&all), [whole, left.clone()].concat());
+    assert!(examine_journal(&all, OpenMode::Strict).unwrap().retired.is_none());
+    // One can be gone on with, the other is for reading.
+    let journal = Journal::open(&kept, small()).unwrap();
+    emit(&journal, 1);
+    drop(journal);
+    assert!(matches!(Journal::open(&all, small()), Err(semj::Error::Unretired { .. })));
+    let refused = archive.fetch(&kept, &FetchOptions::default(), nothing);
+    assert!(matches!(refused, Err(Error::Journal(semj::Error::NotEmpty { .. }))));
+    let some = FetchOptions { segments: Some(5..=u64::MAX), ..FetchOptions::default() };
+    archive.fetch(&scratch.join("some"), &some, nothing).unwrap();
+    assert_eq!(events(&scratch.join("some")), left);
+
+    let other = scratch.join("other");
+    drop(self::journal(&other, 1));
+    assert!(matches!(archive.push(&other, PushOptions::default(), nothing), Err(Error::Other { .. })));
+}
+
+#[test]
+fn a_journal_goes_into_a_folder_and_comes_back_as_it_was() {
+    let dir = tempfile::tempdir().unwrap();
+    let folder = dir.path().join("archive");
+    goes_there_and_back(&format!("file://{}", folder.display()), dir.path());
+    assert!(
+        Archive::open(folder.to_str().unwrap()).unwrap().manifest().unwrap().is_some(),
+        "a path is a URL"
+    );
+}
+
+#[test]
+fn an_upload_that_was_cut_short_is_taken_up_and_damage_is_named() {
+    let dir = tempfile::tempdir().unwrap();
+    let (live, folder) = (dir.path().join("live"), dir.path().join("archive"));
+    let nothing = &mut |_| ();
+    journal(&live, 3).close().unwrap();
+    let archive = Archive::open(folder.to_str().unwrap()).unwrap();
+    archive.push(&live, PushOptions::default(), nothing).unwrap();
+    // As if the push had ended before its manifest, and one upload in the middle.
+    fs::remove_dir_all(folder.join("manifests")).unwrap();
+    let segments = objects(&folder.join("segments"));
+    fs::remove_file(&segments[3]).unwrap();
+    let pushed = archive.push(&live, PushOptions::default(), nothing).unwrap();
+    assert_eq!((pushed.uploaded, pushed.found, pushed.segments), (1, 3, 4));
+    assert!(archive.verify(nothing).unwrap().is_whole());
+
+    let right = fs::read(&segments[1]).unwrap();
+    let mut damaged = right.clone();
+    let middle = damaged.len() / 2;
+    damaged[middle] ^= 1;
+    fs::write(&segments[1], &damaged).unwrap();
+    let report = archive.verify(nothing).unwrap();
+    let faults: Vec<_> = report.findings.iter().map(|finding| finding.fault.is_some()).collect();
+    assert_eq!(faults, [false, true, false, false], "{report:?}");
+    let refused = archive.fetch(&dir.path().join("back"), &FetchOptions::default(), nothing);
+    assert!(matches!(refused, Err(Error::Damaged { .. })), "{refused:?}");
+    fs::remove_file(&segments[1]).unwrap();
+    let report = archive.verify(nothing).unwrap();
+    assert_eq!(report.findings[1].fault.as_deref(), Some("it is not there"));
+    // A right object in the place of another is not what the manifest speaks of.
+    fs::copy(&segments[0], &segments[1]).unwrap();
+    assert!(!archive.verify(nothing).unwrap().is_whole());
+    fs::write(&segments[1], right).unwrap();
+    assert!(archive.verify(nothing).unwrap().is_whole());
+    let manifest = &objects(&folder.join("manifests"))[0];
+    let mut bytes = fs::read(manifest).unwrap();
+    bytes[40] ^= 1;
+    fs::write(manifest, bytes).unwrap();
+    assert!(matches!(archive.verify(nothing), Err(Error::Damaged { .. })));
+}
+
+#[test]
+fn a_segment_that_has_rotted_is_not_pushed() {
+    let dir = tempfile::tempdir().unwrap();
+    let (live, folder) = (dir.path().join("live"), dir.path().join("archive"));
+    journal(&live, 2).close().unwrap();
+    let path = fs::read_dir(&live).unwrap().map(|entry| entry.unwrap().path());
+    let path = path.filter(|path| path.extension().is_some_and(|e| e == "semj")).min().unwrap();
+    let mut bytes = fs::read(&path).unwrap();
+    let at = bytes.windows(7).position(|window| window == b"{\"n\":5}").unwrap();
+    bytes[at + 5] = b'6';
+    fs::write(&path, bytes).unwrap();
+    let archive = Archive::open(folder.to_str().unwrap()).unwrap();
+    let refused = archive.push(&live, PushOptions::default(), &mut |_| ());
+    assert!(matches!(refused, Err(Error::Journal(semj::Error::Damaged { .. }))), "{refused:?}");
+    assert!(archive.manifest().unwrap().is_none());
+}
+
+/// An S3 server with a bucket, which ends with this.
+#[cfg(feature = "cloud")]
+struct Moto(Child);
+
+#[cfg(feature = "cloud")]
+impl Drop for Moto {
+    fn drop(&mut self) {
+        drop(self.0.kill());
+        drop(self.0.wait());
+    }
+}
+
+#[cfg(feature = "cloud")]
+const SERVER: &str = r#"
+import sys, time, urllib.request
+try:
+    from moto.server import ThreadedMotoServer
+except ImportError as error:
+    print("none", error, flush=True)
+    sys.exit()
+server = ThreadedMotoServer(ip_address="127.0.0.1", port=0)
+server.start()
+host, port = server.get_host_and_port()
+urllib.request.urlopen(urllib.request.Request(f"http://127.0.0.1:{port}/semj", method="PUT"))
+print("port", port, flush=True)
+sys.stdin.read()
+"#;
+
+#[cfg(feature = "cloud")]
+#[test]
+fn a_journal_goes_to_an_s3_server_and_comes_back_as_it_was() {
+    let child = Command::new("python3")
+        .args(["-c", SERVER])
+        .env("AWS_ACCESS_KEY_ID", "test")
+        .env("AWS_SECRET_ACCESS_KEY", "test")
+        .env("AWS_DEFAULT_REGION", "us-east-1")
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn();
+    let mut moto = match child {
+        Ok(child) => Moto(child),
+        Err(error) => {
+            eprintln!("skipped: python3 can't be run: {error}");
+            return;
+        }
+    };
+    // It says other things too, and goes on when it has said this.
+    let mut lines = BufReader::new(moto.0.stdout.take().unwrap()).lines().map(|line| line.unwrap());
+    let said = lines.find(|line| line.starts_with("port ") || line.starts_with("none "));
+    let Some(port) = said.as_deref().and_then(|line| line.strip_prefix("port ")) else {
+        eprintln!("skipped: no S3 server (pip install 'moto[server]'): {said:?}");
+        return;
+    };
+    // Settings come from the environment, which a test can't change for itself alone: it runs itself once more.
+    let dir = tempfile::tempdir().unwrap();
+    let status = Command::new(std::env::current_exe().unwrap())
+        .args(["--exact", "against_the_server_that_is_named", "--ignored", "--nocapture"])
+        .env("SEMJ_TEST_ARCHIVE", "s3://semj/some/where")
+        .env("SEMJ_TEST_SCRATCH", dir.path())
+        .env("AWS_ENDPOINT", format!("http://127.0.0.1:{port}"))
+        .env("AWS_ALLOW_HTTP", "true")
+        .env("AWS_REGION", "us-east-1")
+        .env("AWS_ACCESS_KEY_ID", "test")
+        .env("AWS_SECRET_ACCESS_KEY", "test")
+        .status()
+        .unwrap();
+    assert!(status.success());
+}
+
+#[cfg(feature = "cloud")]
+#[test]
+#[ignore = "run by the test before, with a server"]
+fn against_the_server_that_is_named() {
+    let (Ok(url), Ok(scratch)) = (std::env::var("SEMJ_TEST_ARCHIVE"), std::env::var("SEMJ_TEST_SCRATCH"))
+    else {
+        eprintln!("skipped: no server is named");
+        return;
+    };
+    goes_there_and_back(&url, Path::new(&scratch));
+    // One that goes up in parts.
+    let live = Path::new(&scratch).join("large");
+    let journal = Journal::open(&live, Options { segment_size: 32 << 20, ..small() }).unwrap();
+    let payload = vec![7; 60_000];
+    for _ in 0..400 {
+        journal.emit(&Event::new(EventType::FILESYSTEM_WRITE).payload(&payload)).unwrap();
+    }
+    journal.close().unwrap();
+    let archive = Archive::open(&format!("{url}-large")).unwrap();
+    let pushed = archive.push(&live, PushOptions::default(), &mut |_| ()).unwrap();
+    assert!(pushed.bytes_uploaded > 20 << 20);
+    archive.fetch(&Path::new(&scratch).join("large-back"), &FetchOptions::default(), &mut |_| ()).unwrap();
+    assert_eq!(events(&Path::new(&scratch).join("large-back")), events(&live));
+}
