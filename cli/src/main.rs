@@ -49,6 +49,7 @@ enum Command {
     Consumers(commands::consumers::Args),
     Rotate(commands::rotate::Args),
     Retain(commands::retain::Args),
+    Thin(commands::thin::Args),
     Snapshot(commands::snapshot::Args),
     Restore(commands::restore::Args),
     #[cfg(feature = "archive")]
@@ -101,6 +102,7 @@ fn main() -> ExitCode {
         Command::Consumers(args) => commands::consumers::run(&args),
         Command::Rotate(args) => commands::rotate::run(&args),
         Command::Retain(args) => commands::retain::run(&args),
+        Command::Thin(args) => commands::thin::run(&args),
         Command::Snapshot(args) => commands::snapshot::run(&args),
         Command::Restore(args) => commands::restore::run(&args),
         #[cfg(feature = "archive")]

@@ -225,6 +225,7 @@ fn segment_json(segment: &SegmentReport) -> Value {
         "records": segment.totals.records,
         "events": segment.totals.events,
         "commits": segment.totals.commits,
+        "events_taken_out": segment.totals.thinned.events,
         "first_event_id": segment.totals.first_event_id,
         "last_event_id": if segment.totals.events == 0 { 0 } else { segment.totals.last_event_id },
         "digest": segment.totals.digest.to_string(),

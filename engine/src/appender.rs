@@ -7,7 +7,7 @@ use std::ops::Range;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use semj_format::Compacted;
+use semj_format::{Compacted, EventType};
 
 use crate::batch::Batch;
 use crate::error::Error;
@@ -163,7 +163,7 @@ impl Appender {
             if !self.writer.has_room(self.batch.len())
                 || self.writer.is_due(&self.keeping.rotation, events, monotonic_ns)
             {
-                self.rotate(None, recorder)?;
+                self.rotate(None, &[], recorder)?;
             }
             if self.group_order == GroupOrder::Priority {
                 self.batch.order_by_priority();
@@ -204,8 +204,14 @@ impl Appender {
         plan.statement(&ended, retired.as_ref(), now_ns)
     }
 
-    /// Ends the active segment and begins the next, which says what is retired by the journal's limits or by these.
-    pub(crate) fn rotate(&mut self, retention: Option<&Retention>, recorder: &Recorder) -> Result<(), Error> {
+    /// Ends the active segment and begins the next, which says what is retired by the journal's limits or by these, and what
+    /// these notes say.
+    pub(crate) fn rotate(
+        &mut self,
+        retention: Option<&Retention>,
+        notes: &[(EventType, Vec<u8>)],
+        recorder: &Recorder,
+    ) -> Result<(), Error> {
         let retiring = self.retire(retention);
         let now = self.medium.monotonic_ns();
         self.is_fast = self.began_ns != 0 && now.saturating_sub(self.began_ns) < FAST_SEGMENT_NS;
@@ -221,7 +227,8 @@ impl Appender {
             spare: self.spare.take(),
         };
         let retired = retiring.or(self.keeping.retired);
-        let notes: Vec<_> = retired.as_ref().map(retention::note).into_iter().collect();
+        let notes: Vec<_> =
+            retired.as_ref().map(retention::note).into_iter().chain(notes.iter().cloned()).collect();
         let (writer, naming) = SegmentWriter::begin(new, &notes, &mut self.chain)?;
         self.writer = writer;
         self.keeping.retired = retired;

@@ -14,6 +14,7 @@ use std::sync::{Arc, mpsc};
 use std::time::{Duration, Instant};
 
 use parking_lot::{Condvar, Mutex, MutexGuard};
+use semj_format::EventType;
 
 use crate::appender::{Appended, Appender};
 use crate::directory;
@@ -187,7 +188,8 @@ impl Committer {
         })
     }
 
-    fn or_fail<T>(&self, result: Result<T, Error>) -> Result<T, Error> {
+    /// Ends all writing if something about the journal's own files has failed.
+    pub(crate) fn or_fail<T>(&self, result: Result<T, Error>) -> Result<T, Error> {
         result.map_err(|error| {
             self.fail(error);
             self.failure()
@@ -352,10 +354,14 @@ impl Committer {
 
     /// Ends the active segment, with everything emitted before the call in it, and begins the next, which retires old ones
     /// by the journal's limits or by these. Both are durable on return.
-    pub(crate) fn rotate(&self, retention: Option<&Retention>) -> Result<(), Error> {
+    pub(crate) fn rotate(
+        &self,
+        retention: Option<&Retention>,
+        notes: &[(EventType, Vec<u8>)],
+    ) -> Result<(), Error> {
         self.front.check()?;
         self.make_room()?;
-        let rotated = self.write(&mut self.appender.lock(), |a| a.rotate(retention, &self.recorder));
+        let rotated = self.write(&mut self.appender.lock(), |a| a.rotate(retention, notes, &self.recorder));
         self.or_fail(rotated)?;
         self.sync()
     }
@@ -363,7 +369,7 @@ impl Committer {
     /// Ends the active segment if it is too old.
     pub(crate) fn rotate_if_old(&self) -> Result<(), Error> {
         let is_old = self.appender.lock().is_old();
-        if is_old { self.rotate(None) } else { Ok(()) }
+        if is_old { self.rotate(None, &[]) } else { Ok(()) }
     }
 
     /// Ends the journal. Nobody emits or waits any more, and the threads have ended.
@@ -515,6 +521,10 @@ impl Committer {
     #[cfg(feature = "async")]
     pub(crate) fn has_threads(&self) -> bool {
         self.timing.has_threads
+    }
+
+    pub(crate) fn segments(&self) -> &Segments {
+        &self.segments
     }
 
     pub(crate) fn dir(&self) -> &Path {

@@ -26,10 +26,11 @@ use crate::metrics::Metrics;
 use crate::open::{self, Opened, Opening};
 use crate::options::{Backpressure, CommitOn, Options, SyncPolicy, SyncStrategy};
 use crate::reader::Reader;
-use crate::retention::Retention;
+use crate::retention::{Needs, Retention};
 use crate::segment::Segments;
 use crate::snapshot::{self, SnapshotOptions, SnapshotProgress, SnapshotReport};
 use crate::stats::Stats;
+use crate::thinning::{self, ThinReport, ThinRule};
 use crate::ticket::Ticket;
 use crate::writer;
 
@@ -57,6 +58,8 @@ pub struct Journal {
     is_strict: bool,
     /// The process that opened the journal: asking the kernel for each event would cost more than all of the rest.
     process_id: u32,
+    needs: Option<Needs>,
+    thinning: Mutex<()>,
     keeper: Mutex<Option<Keeper>>,
     state: Mutex<State>,
     /// Given back last.
@@ -112,7 +115,7 @@ impl Journal {
             needs: options.needs.as_ref(),
         };
         let opened = open::open_for_writing(&*medium, dir, opening)?;
-        let Opened { report, segments, writer, watermark, chain, next_event_id, retired } = opened;
+        let Opened { report, segments, writer, watermark, chain, next_event_id, retired, unsaid } = opened;
         tracing::info!(
             segments = segments.len(),
             events = report.events(),
@@ -158,7 +161,7 @@ impl Journal {
         .with_keeping(Keeping {
             rotation: options.rotation,
             retention: options.retention,
-            needs: options.needs,
+            needs: options.needs.clone(),
             retired,
         });
         let committer =
@@ -174,10 +177,15 @@ impl Journal {
             has_threads,
             is_strict: options.sync_policy == SyncPolicy::Strict,
             process_id: std::process::id(),
+            needs: options.needs,
+            thinning: Mutex::new(()),
             keeper: Mutex::new(None),
             state: Mutex::new(State::Open(Vec::new())),
             _lock: lock,
         };
+        for notes in unsaid.chunks(open::THINNED_MAX) {
+            journal.committer.rotate(None, notes)?;
+        }
         if has_threads {
             // If the second one can't be started, dropping the journal ends the first.
             journal.start("semj-appending", Committer::run_appending)?;
@@ -348,7 +356,7 @@ impl Journal {
     ///
     /// The journal has stopped writing.
     pub fn rotate(&self) -> Result<(), Error> {
-        self.committer.rotate(None)
+        self.committer.rotate(None, &[])
     }
 
     /// Gives the journal's events as they come: [`Follower::open`].
@@ -375,7 +383,23 @@ impl Journal {
     ///
     /// As [`Journal::rotate`].
     pub fn retain(&self, retention: &Retention) -> Result<(), Error> {
-        self.committer.rotate(Some(retention))
+        self.committer.rotate(Some(retention), &[])
+    }
+
+    /// Takes events out of segments that have ended, by rules: an event goes that any of them takes and nobody needs
+    /// ([`Options::needs`]). The journal records first what goes; the chain proves what is left. A reader that has a
+    /// segment open keeps what it has. What the segment that is written holds stays until it has ended.
+    ///
+    /// Of each segment in turn the whole new file is made in memory.
+    ///
+    /// # Errors
+    ///
+    /// The journal has stopped writing; a segment is damaged; an I/O error. What was done up to there is done.
+    pub fn thin(&self, rules: &[ThinRule]) -> Result<ThinReport, Error> {
+        self.sync()?;
+        let _one_at_a_time = self.thinning.lock();
+        let lowest_needed = self.needs.as_ref().map_or(Ok(None), Needs::lowest)?;
+        thinning::thin(&self.committer, &self.segments.snapshot(), rules, lowest_needed)
     }
 
     /// Takes a snapshot with everything that was emitted before the call. See [`crate::snapshot`].

@@ -66,7 +66,7 @@ fn keep(committer: &Committer, orders: &mpsc::Receiver<Vec<Arc<Segment>>>, inter
 fn look_around(committer: &Committer) -> Result<(), Error> {
     if let Some(asked) = request::take(&*committer.medium, committer.dir()) {
         tracing::info!(?asked, "another process asks for a new segment");
-        committer.rotate(asked.retention.as_ref())?;
+        committer.rotate(asked.retention.as_ref(), &[])?;
         request::answer(&*committer.medium, committer.dir());
     }
     committer.rotate_if_old()

@@ -71,6 +71,7 @@ mod sidecar;
 mod snapshot;
 mod stats;
 mod sync;
+mod thinning;
 mod ticket;
 mod watermark;
 mod writer;
@@ -100,4 +101,5 @@ pub use snapshot::{
     SnapshotMethod, SnapshotOptions, SnapshotProgress, SnapshotReport, restore, snapshot, snapshot_on,
 };
 pub use stats::Stats;
+pub use thinning::{ThinReport, ThinRule, plan_thinning};
 pub use ticket::Ticket;

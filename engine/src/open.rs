@@ -4,7 +4,7 @@ use std::io;
 use std::path::Path;
 use std::sync::Arc;
 
-use semj_format::control::{Compacted, DamagedRange, GapReason, PreviousEnd};
+use semj_format::control::{Compacted, CompactedKind, DamagedRange, GapReason, PreviousEnd};
 use semj_format::journal_header::{FLAG_CUT, FLAG_SEALED};
 use semj_format::{Digest, EventType, Gap, JournalHeader, Recovered, WatermarkFile};
 use semj_recovery::{
@@ -26,6 +26,8 @@ const LIVE_RETRIES: usize = 2;
 const LISTING_RETRIES: usize = 16;
 /// How often a header is looked at until it is right.
 const HEADER_LOOKS: usize = 8;
+/// Records of what was taken out of segments that one new segment repeats.
+pub(crate) const THINNED_MAX: usize = 64;
 /// Damaged ranges that one Recovered record can list.
 const DAMAGED_RANGES_MAX: usize = (48 << 10) / DamagedRange::SIZE;
 
@@ -226,6 +228,8 @@ pub(crate) struct Opened {
     pub(crate) next_event_id: u64,
     /// What the journal begins behind.
     pub(crate) retired: Option<Compacted>,
+    /// Records that say what was taken out of segments, which were given up and did not all find room in the new segment.
+    pub(crate) unsaid: Vec<(EventType, Vec<u8>)>,
 }
 
 /// How a directory is opened for writing.
@@ -313,6 +317,9 @@ pub(crate) fn open_for_writing(
     let retired = retiring.statement.or(report.retired);
     let mut notes = notes(&report, tip, gap, quarantined_bytes);
     notes.extend(retired.as_ref().map(retention::note));
+    let mut thinned = thinned_notes(&report);
+    let unsaid = thinned.split_off(thinned.len().min(THINNED_MAX));
+    notes.extend(thinned);
     let writer = SegmentWriter::create(new, &notes, &mut chain)?;
     finish_old_headers(medium, dir, &report)?;
     let mark = writer.mark(&chain, next_event_id - 1);
@@ -324,7 +331,7 @@ pub(crate) fn open_for_writing(
     // The watermark speaks of the new segment, so that a journal without the old ones is none that is gone.
     let gone = report.segments.iter().take(retiring.count).map(|segment| &segment.name);
     retention::remove_files(medium, dir, report.leftovers.iter().chain(gone).map(String::as_str))?;
-    Ok(Opened { report, segments, writer, watermark, chain, next_event_id, retired })
+    Ok(Opened { report, segments, writer, watermark, chain, next_event_id, retired, unsaid })
 }
 
 /// What an open retires.
@@ -448,6 +455,47 @@ fn notes(
         notes.push((EventType::JOURNAL_GAP, gap.encode().to_vec()));
     }
     notes
+}
+
+/// Where segments are given up, the records of what was taken out of others may be in them, which must not seem to lack
+/// events. Their types are left out: there may be many.
+fn thinned_notes(report: &Report) -> Vec<(EventType, Vec<u8>)> {
+    let all_is_kept = report.kept == report.segments.len()
+        && report.segments.iter().all(|segment| segment.opening.is_some());
+    if all_is_kept {
+        return Vec::new();
+    }
+    let said: Vec<_> =
+        report.thinned.iter().filter_map(|body| body.first_chunk()).map(Compacted::decode).collect();
+    // What nothing says any more, a salvage takes from the segments themselves.
+    let is_salvage = report.mode == OpenMode::Salvage;
+    let of_segment = |segment: &SegmentReport| {
+        let thinned = segment.totals.thinned;
+        let is_said = said.iter().any(|said| said.segment_number == segment.number);
+        (is_salvage && !is_said && thinned.events > 0).then(|| Compacted {
+            kind: CompactedKind::Thinned.code(),
+            reason: 0,
+            segment_number: segment.number,
+            end_offset: segment.original_end(),
+            commit_sequence: segment.totals.commit_sequence,
+            segment_count: 1,
+            event_count: thinned.events,
+            record_count: 0,
+            byte_count: 0,
+            first_event_id: segment.totals.first_event_id,
+            last_event_id: segment.totals.last_event_id,
+            end: PreviousEnd::Sealed.code(),
+            type_count: 0,
+            wall_clock_ns: 0,
+            digest: segment.totals.digest,
+        })
+    };
+    let kept = report.kept_segments();
+    let is_kept = |said: &&Compacted| kept.iter().any(|segment| segment.number == said.segment_number);
+    let bodies = said.iter().filter(is_kept).copied().chain(kept.iter().filter_map(of_segment));
+    bodies
+        .map(|body| (EventType::JOURNAL_COMPACTED, Compacted { type_count: 0, ..body }.encode().to_vec()))
+        .collect()
 }
 
 /// The ids behind the kept end that something in the journal speaks of. They may have been acknowledged, so

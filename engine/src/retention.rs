@@ -56,7 +56,7 @@ impl Needs {
         Self(Arc::new(lowest))
     }
 
-    fn lowest(&self) -> Result<Option<u64>, Error> {
+    pub(crate) fn lowest(&self) -> Result<Option<u64>, Error> {
         (self.0)()
     }
 }

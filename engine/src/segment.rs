@@ -382,6 +382,20 @@ impl Segments {
         }
     }
 
+    /// Puts a segment in the place of the one with its number, if that is still there.
+    pub(crate) fn replace(&self, segment: Arc<Segment>) {
+        let mut list = self.list.write();
+        let replaced = |other: &Arc<Segment>| match other.number() == segment.number() {
+            true => Arc::clone(&segment),
+            false => Arc::clone(other),
+        };
+        *list = Arc::new(list.iter().map(replaced).collect());
+        drop(list);
+        if let Some(indexer) = &*self.indexer.lock() {
+            indexer.push(segment);
+        }
+    }
+
     /// Leaves out the segments up to this number. Gives them; readers that have them keep them.
     pub(crate) fn retire(&self, segment_number: u64) -> Vec<Arc<Segment>> {
         let mut list = self.list.write();

@@ -5,8 +5,8 @@
 //!
 //! The order makes a snapshot that was cut short known as such. A new one gets its watermark first: before the last segment is
 //! there, the journal proves less than the watermark says. An earlier one that is brought forward gets it last, and is the
-//! earlier one, or something in between, until then; where the journal has retired all that the earlier one had, there is
-//! nothing in between that could be read. In any case the same call again completes it.
+//! earlier one, or something in between, until then; where the journal has retired all that the earlier one had, or events
+//! were taken out of segments, what is in between may need a salvage to be read. In any case the same call again completes it.
 
 use std::io;
 use std::path::Path;
@@ -217,7 +217,11 @@ fn take(
         // What a crash could still take from the journal would be in the snapshot alone, and no later one could follow it.
         sync(newest)?;
     }
-    for (place, segment) in report.segments.iter().enumerate() {
+    // Those that events were taken out of since come last, behind the records that say so.
+    let is_later = |segment: &SegmentReport| earlier.complete.contains(&segment.name);
+    let places = report.segments.iter().enumerate();
+    let later = places.clone().filter(|(_, segment)| is_later(segment));
+    for (place, segment) in places.filter(|(_, segment)| !is_later(segment)).chain(later) {
         if earlier.has(medium, target, segment)? {
             taker.report.kept += 1;
             taker.advance(segment.end as u64);
@@ -260,6 +264,8 @@ fn mark(found: &Found, tip: Tip) -> Mark {
 struct Earlier {
     /// Files of segments that the journal has too.
     names: Vec<String>,
+    /// Those of them that have the segment's own end.
+    complete: Vec<String>,
     /// Files of segments that the journal has retired since.
     retired: Vec<String>,
 }
@@ -267,7 +273,7 @@ struct Earlier {
 impl Earlier {
     /// Looks whether what is there is of this journal, and nothing that it does not have.
     fn in_dir(medium: &dyn Medium, target: &Path, found: &Found) -> Result<Self, Error> {
-        let mut earlier = Self { names: Vec::new(), retired: Vec::new() };
+        let mut earlier = Self { names: Vec::new(), complete: Vec::new(), retired: Vec::new() };
         let all = medium.list(target).map_err(Error::io("list", target))?;
         let segments = &found.report.segments;
         let first = segments.first().map_or(0, |segment| segment.number);
@@ -289,8 +295,11 @@ impl Earlier {
                 }
                 None => return refuse("the journal has no such segment"),
                 Some((segment, source)) => {
-                    if segment.opening != Some(opening) || !agree(&*map, source, segment) {
-                        return refuse("the journal's segment of this name is another");
+                    let agreed = agree(&*map, source, segment).filter(|_| segment.opening == Some(opening));
+                    match agreed {
+                        None => return refuse("the journal's segment of this name is another"),
+                        Some(Agreed::Whole) => earlier.complete.push(name.clone()),
+                        Some(Agreed::Part) => {}
                     }
                     earlier.names.push(name);
                 }
@@ -324,14 +333,26 @@ impl Earlier {
     }
 }
 
-/// Whether two files of a segment have the same Commit or seal at the end of the one that is in the target, by its digest.
-fn agree(target: &dyn Map, source: &dyn Map, segment: &SegmentReport) -> bool {
+/// What two files of a segment have in common.
+enum Agreed {
+    /// The beginning, up to the end of the one in the target.
+    Part,
+    /// The segment's own end, before or after events were taken out of it.
+    Whole,
+}
+
+/// By the digest of the Commit or seal at the end of the file that is in the target.
+fn agree(target: &dyn Map, source: &dyn Map, segment: &SegmentReport) -> Option<Agreed> {
     let end = match JournalHeader::parse(target.bytes(0..JournalHeader::SIZE)) {
-        Ok(header) => usize::try_from(header.journal_size).ok(),
-        Err(_) => Some(segment.end),
+        Ok(header) => usize::try_from(header.journal_size).ok()?,
+        Err(_) => segment.end,
     };
-    let Some((start, end)) = end.and_then(|end| Some((end.checked_sub(32)?, end))) else { return false };
-    end <= segment.end && target.size() >= end && target.bytes(start..end) == source.bytes(start..end)
+    let start = end.checked_sub(32).filter(|_| target.size() >= end)?;
+    let found = target.bytes(start..end);
+    if segment.is_sealed && found == segment.totals.digest.0 {
+        return Some(Agreed::Whole);
+    }
+    (end <= segment.end && found == source.bytes(start..end)).then_some(Agreed::Part)
 }
 
 struct Taker<'a> {
@@ -421,7 +442,7 @@ impl Taker<'_> {
         if !map.is_intact() {
             return Err(Error::changed(&self.dir.join(&segment.name), map));
         }
-        if let Some(header) = open::final_header(segment) {
+        if let Some(header) = open::final_header(segment).filter(|_| !open::is_final(segment)) {
             file.write_at(0, &header.encode()).map_err(write)?;
         }
         file.sync_all().map_err(Error::io("sync", unfinished))

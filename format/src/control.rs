@@ -328,11 +328,71 @@ impl Compacted {
     }
 }
 
+on_disk! {
+    /// Stands in a sealed segment in the place of events that were taken out of one group. A record of type Compacted with
+    /// layout version 1. The body is followed by `subtree_count` digests: the roots of the complete subtrees, the largest that
+    /// there are, that the records' leaves make up in the group's tree, from left to right.
+    pub struct Thinned [32] {
+        /// The lowest id that is gone.
+        0 first_event_id: u64,
+        /// The highest id that is gone.
+        8 last_event_id: u64,
+        /// Bytes of the records.
+        16 byte_count: u64,
+        /// How many they are.
+        24 event_count: u32,
+        /// How many digests follow.
+        28 subtree_count: u32,
+    }
+}
+
+impl Thinned {
+    /// The layout version that tells it from a [`Compacted`].
+    pub const LAYOUT: u32 = 1;
+
+    /// The body, if a record is one.
+    pub fn parse(record: &Record<'_>) -> Option<Self> {
+        let is_one = record.is_control()
+            && record.event_type() == EventType::JOURNAL_COMPACTED
+            && record.event_subtype() == Self::LAYOUT;
+        let body: Self = Self::decode(record.payload().first_chunk().filter(|_| is_one)?);
+        let size = Self::SIZE + body.subtree_count as usize * Digest::SIZE;
+        (body.event_count > 0 && record.payload().len() == size).then_some(body)
+    }
+
+    /// The roots of the subtrees behind the body.
+    pub fn subtrees<'a>(record: &Record<'a>) -> impl Iterator<Item = Digest> + use<'a> {
+        let digests = record.payload().get(Self::SIZE..).unwrap_or_default();
+        digests.as_chunks::<32>().0.iter().map(|digest| Digest(*digest))
+    }
+
+    /// The levels of the subtrees that so many leaves make up which begin at this place: the largest that there are, from
+    /// left to right.
+    pub fn levels(place: u64, count: u64) -> impl Iterator<Item = u32> {
+        let (mut at, end) = (place, place.saturating_add(count));
+        core::iter::from_fn(move || {
+            let left = end - at;
+            let level = left.checked_ilog2()?.min(at.trailing_zeros());
+            at += 1 << level;
+            Some(level)
+        })
+    }
+
+    /// The record in the place of others, with the roots of their subtrees.
+    pub fn draft(payload: &[u8], monotonic_ns: i64) -> Draft<'_> {
+        let mut draft = draft(EventType::JOURNAL_COMPACTED, payload, monotonic_ns, 0);
+        draft.header.event_subtype = Self::LAYOUT;
+        draft
+    }
+}
+
 /// The values of [`Compacted::kind`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum CompactedKind {
     /// The oldest segments, as a whole.
     Retired,
+    /// Events of one segment, in whose place stand [`Thinned`] records: so many, of these types, all that ever were.
+    Thinned,
 }
 
 impl CompactedKind {
@@ -340,6 +400,7 @@ impl CompactedKind {
     pub const fn code(self) -> u32 {
         match self {
             Self::Retired => 1,
+            Self::Thinned => 2,
         }
     }
 }
@@ -535,6 +596,31 @@ mod tests {
         let bytes = draft(EventType::JOURNAL_COMMIT, &body[..159], 0, 0).to_vec().unwrap();
         let error = parse::<Commit>(&Record::parse(&bytes).unwrap()).unwrap_err();
         assert!(matches!(error, ControlError::Size { found: 159, expected: 160, .. }));
+    }
+
+    #[test]
+    fn subtrees_of_any_run_make_up_the_tree_that_its_leaves_make() {
+        use crate::digest::MerkleTree;
+        let leaves: std::vec::Vec<_> = (0..70u8).map(|n| digest::leaf(&[n])).collect();
+        let mut whole = MerkleTree::new();
+        leaves.iter().for_each(|leaf| whole.push(*leaf));
+        for start in 0..leaves.len() {
+            for end in start..=leaves.len() {
+                let mut tree = MerkleTree::new();
+                leaves[..start].iter().for_each(|leaf| tree.push(*leaf));
+                let mut at = start;
+                for level in Thinned::levels(start as u64, (end - start) as u64) {
+                    let mut subtree = MerkleTree::new();
+                    leaves[at..at + (1 << level)].iter().for_each(|leaf| subtree.push(*leaf));
+                    tree.push_subtree(level, subtree.root());
+                    at += 1 << level;
+                }
+                assert_eq!(at, end);
+                leaves[end..].iter().for_each(|leaf| tree.push(*leaf));
+                assert_eq!((tree.count(), tree.root()), (70, whole.root()), "{start}..{end}");
+            }
+        }
+        assert_eq!(Thinned::levels(0, 0).count(), 0);
     }
 
     #[test]

@@ -226,6 +226,12 @@ impl<'a> RecordTree<'a> {
         }
     }
 
+    /// Adds a complete subtree at the right, as [`MerkleTree::push_subtree`] does.
+    pub fn push_subtree(&mut self, level: u32, root: Digest) {
+        self.hash_gathered();
+        self.tree.push_subtree(level, root);
+    }
+
     fn hash_gathered(&mut self) {
         self.tree.extend(&self.gathered[..self.gathered_count]);
         self.gathered_count = 0;

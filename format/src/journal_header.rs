@@ -17,6 +17,9 @@ pub const FLAG_SEALED: u32 = 0x1;
 /// stands behind `journal_size` is not part of the journal.
 pub const FLAG_CUT: u32 = 0x2;
 
+/// Flag: events were taken out of the segment. Its figures are those of the file as it is now.
+pub const FLAG_THINNED: u32 = 0x4;
+
 on_disk! {
     /// The header's fields. In a native segment that is neither sealed nor cut, the figures are those of the
     /// segment's creation and lag behind its records.
@@ -35,7 +38,7 @@ on_disk! {
         28 journal_size: u64,
         /// Offset of an index inside the file, 0 where there is none.
         36 index_offset: u64,
-        /// [`FLAG_SEALED`], [`FLAG_CUT`].
+        /// [`FLAG_SEALED`], [`FLAG_CUT`], [`FLAG_THINNED`].
         44 flags: u32,
         /// See [`JournalHeader::computed_checksum`].
         48 checksum: u32,

@@ -782,6 +782,14 @@ fn body_value(record: &Record<'_>) -> Option<serde_json::Value> {
                 "event_count": body.event_count, "reason": body.reason, "types": types,
             })
         }
+        EventType::JOURNAL_COMPACTED if record.event_subtype() == control::Thinned::LAYOUT => {
+            let body = control::Thinned::parse(record)?;
+            let subtrees: Vec<_> = control::Thinned::subtrees(record).map(|root| root.to_string()).collect();
+            json!({
+                "first_event_id": body.first_event_id, "last_event_id": body.last_event_id,
+                "byte_count": body.byte_count, "event_count": body.event_count, "subtrees": subtrees,
+            })
+        }
         EventType::JOURNAL_COMPACTED => {
             let body: Compacted = control::parse(record).ok()??;
             let types: Vec<_> = control::compacted_types(record)

@@ -13,9 +13,9 @@ use crate::evidence::{End, Evidence, Link, durable_behind, find_behind};
 use crate::fault::{Fault, FaultKind};
 use crate::known::{HEADER, KnownDamage};
 use crate::placement;
-use crate::retired::Beginning;
+use crate::retired::{Beginning, Thinned};
 use crate::salvage::Resumption;
-use crate::scanner::{ScanEnd, Scanner, Totals, is_zero};
+use crate::scanner::{ScanEnd, Scanner, Thinning, Totals, is_zero};
 use crate::trust::{self, NamedEnd, Proof, Trusted};
 
 /// What to do about a journal that is not whole.
@@ -147,7 +147,7 @@ pub struct Tip {
     pub segment_number: u64,
     /// How that segment ends, for the next SegmentOpen.
     pub previous_end: PreviousEnd,
-    /// Where it ends.
+    /// Where it ends, or ended before events were taken out.
     pub end: usize,
     /// The digest there.
     pub digest: Digest,
@@ -166,6 +166,8 @@ pub struct Report {
     pub watermark: WatermarkFile,
     /// What the journal begins behind, where segments were retired: the first segment here goes on from it.
     pub retired: Option<Compacted>,
+    /// Bodies of the records that say which events were taken out of segments that are left.
+    pub thinned: Vec<Vec<u8>>,
     /// Names of files of retired segments, which are none of the journal's any more and are to be removed.
     pub leftovers: Vec<String>,
     /// The segments, in their order.
@@ -197,9 +199,11 @@ impl Report {
         self.segments.get(..self.kept).unwrap_or(&self.segments)
     }
 
-    /// Events of the segments that are kept.
+    /// Events of the segments that are kept. Those that were taken out since are not counted where that was looked at.
     pub fn events(&self) -> u64 {
-        self.kept_segments().iter().map(|segment| segment.totals.events).sum()
+        let left =
+            |segment: &SegmentReport| segment.totals.events.saturating_sub(segment.totals.thinned.events);
+        self.kept_segments().iter().map(left).sum()
     }
 
     /// Whether nothing that was committed is missing, as far as the bytes can tell.
@@ -268,6 +272,7 @@ fn examine_from(
 ) -> Report {
     let (leftovers, inputs) = inputs.split_at(beginning.map_or(0, |beginning| beginning.leftovers));
     let known = KnownDamage::of(inputs);
+    let thinned = Thinned::of(inputs);
     let openings: Vec<_> = inputs.iter().map(|input| opening(input, &known, mode)).collect();
     let placed = match mode {
         OpenMode::Strict | OpenMode::PointInTime => vec![true; inputs.len()],
@@ -282,6 +287,7 @@ fn examine_from(
         watermark,
         retired: beginning.map(|beginning| beginning.retired),
         leftovers: leftovers.iter().map(|input| input.name.to_owned()).collect(),
+        thinned: Vec::new(),
         segments: Vec::with_capacity(inputs.len()),
         kept: inputs.len(),
         tip: None,
@@ -316,6 +322,7 @@ fn examine_from(
             report.highest_segment_number.max(segment.number).max(input.number.unwrap_or(0));
         report.highest_event_id =
             report.highest_event_id.max(segment.totals.last_event_id).max(examined.highest_event_id);
+        thinned.judge(input, &mut segment);
         hold_against_previous(input, &mut segment, previous.as_ref(), beginning.is_some(), &known, mode);
         let is_placed = placed.get(i).is_none_or(|placed| *placed) && !examined.contradicts_the_chain;
         if mode == OpenMode::Salvage && !is_placed && segment.verdict != Verdict::Unsupported {
@@ -335,13 +342,14 @@ fn examine_from(
             report.kept = report.segments.iter().rposition(is_placed).map_or(0, |last| last + 1);
         }
     }
+    report.thinned = thinned.bodies;
     report.tip = report.kept_segments().last().and_then(|segment| {
         let opening = segment.opening.as_ref()?;
         Some(Tip {
             journal_uuid: opening.journal_uuid,
             segment_number: segment.number,
             previous_end: if segment.is_sealed { PreviousEnd::Sealed } else { PreviousEnd::Cut },
-            end: segment.end,
+            end: usize::try_from(segment.original_end()).unwrap_or(segment.end),
             digest: segment.totals.digest,
             commit_sequence: segment.totals.commit_sequence,
             last_event_id: segment.totals.last_event_id,
@@ -426,7 +434,7 @@ impl<'a> Follows<'a> {
     /// Whether the watermark says that more of this very segment was durable than was accepted.
     fn has_durable_behind(self, scanner: &Scanner<'_>) -> bool {
         matches!(self, Self::Mark(mark) if mark.segment_number == scanner.opening().segment_number
-            && mark.end > scanner.offset() as u64)
+            && mark.end > scanner.original_offset())
     }
 }
 
@@ -720,7 +728,7 @@ fn missing(mark: &Watermark, scanner: &Scanner<'_>, end: End) -> Option<FaultKin
     if mark.segment_number < opening.segment_number {
         return None;
     }
-    match mark.end.cmp(&(scanner.offset() as u64)) {
+    match mark.end.cmp(&scanner.original_offset()) {
         // Where the end is an open one, what stands behind it decides.
         cmp::Ordering::Greater if matches!(end, End::Sealed | End::Cut) => {
             ends_early("the watermark says that more was durable")
@@ -740,7 +748,7 @@ fn links(next: &SegmentOpen, scanner: &Scanner<'_>) -> bool {
     let previous_end = if scanner.is_sealed() { PreviousEnd::Sealed } else { PreviousEnd::Cut };
     names(next, scanner)
         && next.previous_end == previous_end.code()
-        && next.previous_end_offset == scanner.offset() as u64
+        && next.previous_end_offset == scanner.original_offset()
         && next.previous_digest == totals.digest
         && next.next_commit_sequence == totals.commit_sequence.wrapping_add(1)
 }
@@ -835,6 +843,11 @@ impl Found {
 }
 
 impl SegmentReport {
+    /// The end before events were taken out: as the following segment names it.
+    pub const fn original_end(&self) -> u64 {
+        self.totals.thinned.original(self.end)
+    }
+
     /// Takes everything in a file for damage: it has no place in the journal.
     fn give_up(&mut self, input: &SegmentInput<'_>, last_event_id: u64) {
         let start = JournalHeader::SIZE as u64;
@@ -868,6 +881,7 @@ fn bad_opening(input: &SegmentInput<'_>, last_event_id: u64, fault: Fault) -> Se
         commit_sequence: 0,
         synced_upto: 0,
         digest: Digest::ZERO,
+        thinned: Thinning::default(),
     };
     let mut damaged = Vec::new();
     Extent::push(&mut damaged, Extent { start: 0, end: input.bytes.len() });

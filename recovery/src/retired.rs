@@ -5,8 +5,11 @@
 //! segment. Both are held against each other here. A record that no segment goes on from says nothing.
 
 use semj_format::control::{self, Compacted, CompactedKind};
+use semj_format::{JournalHeader, Record};
 
-use crate::examine::SegmentInput;
+use crate::decision::Verdict;
+use crate::examine::{SegmentInput, SegmentReport};
+use crate::fault::{Fault, FaultKind};
 use crate::scanner::Scanner;
 
 /// What the journal begins behind, and how many of the files are none of its segments any more.
@@ -28,17 +31,8 @@ impl Beginning {
         let mut statements: Vec<_> = scanners
             .into_iter()
             .flatten()
-            .flat_map(|mut scanner| {
-                let holder = *scanner.opening();
-                let group = scanner.next_group();
-                let records = group.into_iter().flat_map(|group| group.records());
-                records.filter_map(move |(_, record)| {
-                    let compacted = control::parse::<Compacted>(&record).ok()??;
-                    let is_retired = compacted.kind == CompactedKind::Retired.code()
-                        && compacted.segment_number < holder.segment_number;
-                    is_retired.then_some((compacted, holder.journal_uuid))
-                })
-            })
+            .flat_map(|scanner| statements(scanner, CompactedKind::Retired))
+            .map(|(retired, _, journal_uuid)| (retired, journal_uuid))
             .collect();
         statements.sort_by_key(|(retired, _)| std::cmp::Reverse(retired.segment_number));
         statements.into_iter().find_map(|(retired, journal_uuid)| {
@@ -50,5 +44,66 @@ impl Beginning {
             let goes_on = next.journal_uuid == journal_uuid && retired.continues_in(next);
             goes_on.then_some(Self { retired, leftovers })
         })
+    }
+}
+
+/// What the first group of a segment says of earlier ones, with the records and the journal's UUID.
+fn statements(
+    mut scanner: Scanner<'_>,
+    kind: CompactedKind,
+) -> impl Iterator<Item = (Compacted, Record<'_>, [u8; 16])> {
+    let holder = *scanner.opening();
+    let group = scanner.next_group();
+    let records = group.into_iter().flat_map(|group| group.records());
+    records.filter_map(move |(_, record)| {
+        let compacted = control::parse::<Compacted>(&record).ok()??;
+        let is_of_an_earlier_one =
+            compacted.kind == kind.code() && compacted.segment_number < holder.segment_number;
+        is_of_an_earlier_one.then_some((compacted, record, holder.journal_uuid))
+    })
+}
+
+/// Segments that events were taken out of, as later segments say.
+#[derive(Debug, Default)]
+pub(crate) struct Thinned {
+    statements: Vec<(Compacted, [u8; 16])>,
+    /// The bodies of those records, with what follows them.
+    pub(crate) bodies: Vec<Vec<u8>>,
+}
+
+impl Thinned {
+    pub(crate) fn of(inputs: &[SegmentInput<'_>]) -> Self {
+        let mut thinned = Self::default();
+        for input in inputs {
+            let Ok(scanner) = Scanner::without_header(input.bytes, 0) else { continue };
+            for (statement, record, journal_uuid) in statements(scanner, CompactedKind::Thinned) {
+                thinned.statements.push((statement, journal_uuid));
+                thinned.bodies.push(record.payload().to_vec());
+            }
+        }
+        thinned
+    }
+
+    /// Whether it is said of a segment that so many events were taken out of it.
+    fn says(&self, segment: &SegmentReport) -> bool {
+        let uuid = segment.opening.map(|opening| opening.journal_uuid);
+        self.statements.iter().any(|(statement, journal_uuid)| {
+            statement.segment_number == segment.number
+                && statement.digest == segment.totals.digest
+                && statement.event_count >= segment.totals.thinned.events
+                && Some(*journal_uuid) == uuid
+        })
+    }
+
+    /// Finds fault with a segment that lacks events of which nothing says that they were taken out. A file that is looked at
+    /// alone has nobody who could say so.
+    pub(crate) fn judge(&self, input: &SegmentInput<'_>, segment: &mut SegmentReport) {
+        let is_thinned = segment.totals.thinned != crate::scanner::Thinning::default();
+        if input.number.is_some() && is_thinned && segment.verdict.is_good() && !self.says(segment) {
+            let found = "record in the place of events of which no Compacted says that they were taken out";
+            segment.verdict = Verdict::Corrupt;
+            segment.fault =
+                Some(Fault { offset: JournalHeader::SIZE as u64, kind: FaultKind::Misplaced { found } });
+        }
     }
 }

@@ -7,7 +7,7 @@
 
 use std::collections::VecDeque;
 
-use semj_format::control::{self, Body};
+use semj_format::control::{self, Body, Thinned};
 use semj_format::digest::{MerkleTree, RecordTree};
 use semj_format::{
     Commit, ControlError, Digest, EventType, JournalHeader, Record, Records, SegmentOpen, SegmentSeal,
@@ -89,6 +89,34 @@ pub struct Totals {
     pub synced_upto: u64,
     /// Digest of the last commit or of the seal.
     pub digest: Digest,
+    /// Events that were taken out since; the figures above are those of before.
+    pub thinned: Thinning,
+}
+
+/// What was taken out of a segment since it was sealed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Thinning {
+    /// Events that are gone.
+    pub events: u64,
+    /// Records that stand in their place.
+    pub records: u64,
+    /// Bytes by which the segment is shorter.
+    pub bytes: i64,
+}
+
+impl Thinning {
+    const fn plus(self, other: Self) -> Self {
+        Self {
+            events: self.events.wrapping_add(other.events),
+            records: self.records.wrapping_add(other.records),
+            bytes: self.bytes.wrapping_add(other.bytes),
+        }
+    }
+
+    /// An offset as it was before.
+    pub const fn original(self, offset: usize) -> u64 {
+        (offset as u64).wrapping_add_signed(self.bytes)
+    }
 }
 
 /// One pass over one segment.
@@ -162,6 +190,7 @@ impl<'a> Scanner<'a> {
             commit_sequence: opening.next_commit_sequence.wrapping_sub(1),
             synced_upto: 0,
             digest: opening.previous_digest,
+            thinned: Thinning::default(),
         };
         Ok(Self {
             bytes,
@@ -206,6 +235,11 @@ impl<'a> Scanner<'a> {
     /// Offset behind the last group (or the seal) that is right.
     pub const fn offset(&self) -> usize {
         self.at
+    }
+
+    /// The same offset before anything was taken out: as the following segment names it.
+    pub const fn original_offset(&self) -> u64 {
+        self.totals.thinned.original(self.at)
     }
 
     /// Offset up to which the commits themselves say that the segment was durable.
@@ -340,10 +374,24 @@ impl<'a> Scanner<'a> {
             } else {
                 group.see(record.event_id());
             }
-            group.records += 1;
-            self.group_tree.push(record.bytes());
+            match Thinned::parse(&record) {
+                Some(thinned) => self.pass_over(&record, &thinned, &mut group),
+                None => {
+                    group.records += 1;
+                    self.group_tree.push(record.bytes());
+                }
+            }
             at = end;
         }
+    }
+
+    /// Takes events that are gone into account: by the roots of their subtrees, which the group's root then proves.
+    fn pass_over(&mut self, record: &Record<'_>, thinned: &Thinned, group: &mut GroupTotals) {
+        let levels = Thinned::levels(self.group_tree.count(), thinned.event_count.into());
+        for (level, root) in levels.zip(Thinned::subtrees(record)) {
+            self.group_tree.push_subtree(level, root);
+        }
+        group.pass_over(thinned, record.len());
     }
 
     /// Holds a commit against the records before it and the chain up to it.
@@ -363,7 +411,7 @@ impl<'a> Scanner<'a> {
         check.digest("commit previous_digest", commit.previous_digest, self.totals.digest)?;
         check.figure("commit record_count", commit.record_count.into(), group.records)?;
         check.figure("commit event_count", commit.event_count.into(), group.events)?;
-        check.figure("commit byte_count", commit.byte_count, (at - start) as u64)?;
+        check.figure("commit byte_count", commit.byte_count, group.thinned.original(at - start))?;
         check.digest("commit root", commit.root, root)?;
         if commit.synced_upto >= commit.commit_sequence {
             let expected = commit.commit_sequence.saturating_sub(1);
@@ -405,6 +453,7 @@ impl<'a> Scanner<'a> {
         totals.records += group.records + 1;
         totals.events += group.events;
         totals.commits += 1;
+        totals.thinned = totals.thinned.plus(group.thinned);
         if totals.first_event_id == 0 {
             totals.first_event_id = group.first;
         }
@@ -430,7 +479,11 @@ impl<'a> Scanner<'a> {
         check.figure("seal commit_count", seal.commit_count, totals.commits)?;
         check.figure("seal record_count", seal.record_count, totals.records)?;
         check.figure("seal event_count", seal.event_count, totals.events)?;
-        check.figure("seal byte_count", seal.byte_count, (at - JournalHeader::SIZE) as u64)?;
+        check.figure(
+            "seal byte_count",
+            seal.byte_count,
+            totals.thinned.original(at - JournalHeader::SIZE),
+        )?;
         check.figure("seal first_event_id", seal.first_event_id, totals.first_event_id)?;
         let last = if totals.events == 0 { 0 } else { totals.last_event_id };
         check.figure("seal last_event_id", seal.last_event_id, last)?;
@@ -445,7 +498,9 @@ impl<'a> Scanner<'a> {
             return Ok(());
         };
         let check = Check { offset: seal_at as u64 };
-        check.figure("header total_events", header.total_events, self.totals.records)?;
+        let thinned = self.totals.thinned;
+        let records = self.totals.records.wrapping_sub(thinned.events).wrapping_add(thinned.records);
+        check.figure("header total_events", header.total_events, records)?;
         check.figure("header journal_size", header.journal_size, self.at as u64)
     }
 }
@@ -479,11 +534,36 @@ struct GroupTotals {
     highest: u64,
     /// The first id that is not above all before it, and the highest before it.
     out_of_order: Option<(u64, u64)>,
+    thinned: Thinning,
 }
 
 impl GroupTotals {
     fn new(last_event_id: u64) -> Self {
-        Self { records: 0, events: 0, first: 0, last: 0, highest: last_event_id, out_of_order: None }
+        Self {
+            records: 0,
+            events: 0,
+            first: 0,
+            last: 0,
+            highest: last_event_id,
+            out_of_order: None,
+            thinned: Thinning::default(),
+        }
+    }
+
+    /// Events that are gone, in whose place a record of so many bytes stands.
+    fn pass_over(&mut self, thinned: &Thinned, size: usize) {
+        let events = u64::from(thinned.event_count);
+        self.see(thinned.first_event_id);
+        if events > 1 {
+            self.see(thinned.last_event_id);
+        }
+        self.events += events.saturating_sub(2);
+        self.records += events;
+        self.thinned = self.thinned.plus(Thinning {
+            events,
+            records: 1,
+            bytes: thinned.byte_count.cast_signed().wrapping_sub(size as i64),
+        });
     }
 
     /// `first` and `last` are the lowest and the highest id, whatever the order in the group.

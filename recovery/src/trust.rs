@@ -9,12 +9,12 @@
 //! Where anything does not fit, nothing is decided here: the segment is examined like any other.
 
 use semj_format::control::{self, PreviousEnd};
-use semj_format::journal_header::{FLAG_CUT, FLAG_SEALED};
+use semj_format::journal_header::{FLAG_CUT, FLAG_SEALED, FLAG_THINNED};
 use semj_format::{
     Commit, Digest, EventType, JournalHeader, Record, Records, SegmentOpen, SegmentSeal, Watermark,
 };
 
-use crate::scanner::{Scanner, Totals};
+use crate::scanner::{Scanner, Thinning, Totals};
 
 /// How much of a journal is proven when it is opened.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -79,16 +79,26 @@ pub(crate) fn whole_segment(scanner: &Scanner<'_>, named: &NamedEnd) -> Option<T
     let header = scanner.header()?;
     let is_sealed = header.flags & FLAG_SEALED != 0;
     let is_final = is_sealed || header.flags & FLAG_CUT != 0;
+    // Of one that events were taken out of, the end is named that it had before.
+    let is_thinned = is_sealed && header.flags & FLAG_THINNED != 0;
     let fits = named.is_of(scanner.opening())
-        && named.end == header.journal_size
+        && (named.end == header.journal_size || is_thinned)
         && named.is_sealed.is_none_or(|sealed| sealed == is_sealed);
     if !is_final || !fits {
         return None;
     }
     let end = usize::try_from(header.journal_size).ok()?;
-    let totals = if is_sealed { of_seal(scanner, end)? } else { of_walk(scanner, end)? };
+    let mut totals = if is_sealed { of_seal(scanner, end, is_thinned)? } else { of_walk(scanner, end)? };
     let is_named = totals.digest == named.digest && totals.commit_sequence == named.commit_sequence;
-    (is_named && totals.records == header.total_events).then_some(Trusted { totals, end, is_sealed })
+    if is_thinned {
+        totals.thinned.bytes = named.end.checked_sub(end as u64)?.cast_signed();
+    }
+    let has_records = is_thinned || totals.records == header.total_events;
+    (is_named && has_records && totals.thinned.original(end) == named.end).then_some(Trusted {
+        totals,
+        end,
+        is_sealed,
+    })
 }
 
 /// What stands in the newest segment before the watermark.
@@ -103,7 +113,7 @@ pub(crate) fn marked_prefix(scanner: &Scanner<'_>, mark: &NamedEnd) -> Option<Tr
 }
 
 /// The totals as the seal before `end` has them.
-fn of_seal(scanner: &Scanner<'_>, end: usize) -> Option<Totals> {
+fn of_seal(scanner: &Scanner<'_>, end: usize, is_thinned: bool) -> Option<Totals> {
     let start = end.checked_sub(control::record_size::<SegmentSeal>())?;
     let record = Record::parse_verified(scanner.bytes().get(start..end)?).ok()?;
     let seal = control::parse::<SegmentSeal>(&record).ok()??;
@@ -112,7 +122,7 @@ fn of_seal(scanner: &Scanner<'_>, end: usize) -> Option<Totals> {
         && seal.digest == seal.computed_digest()
         && seal.segment_number == opening.segment_number
         && seal.epoch == opening.epoch
-        && seal.byte_count == (start - JournalHeader::SIZE) as u64;
+        && (seal.byte_count == (start - JournalHeader::SIZE) as u64 || is_thinned);
     fits.then_some(Totals {
         records: seal.record_count.checked_add(1)?,
         events: seal.event_count,
@@ -122,6 +132,7 @@ fn of_seal(scanner: &Scanner<'_>, end: usize) -> Option<Totals> {
         commit_sequence: seal.commit_sequence,
         synced_upto: seal.synced_upto,
         digest: seal.digest,
+        thinned: Thinning::default(),
     })
 }
 

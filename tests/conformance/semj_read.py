@@ -63,7 +63,8 @@ COMPACTED = Layout("Compacted", 128, "kind:u32 reason:u32 segment_number:u64 end
                                      "segment_count:u64 event_count:u64 record_count:u64 byte_count:u64 "
                                      "first_event_id:u64 last_event_id:u64 end:u32 type_count:u32 wall_clock_ns:i64 "
                                      "digest:digest")
-GAP_TYPE_SIZE, RETIRED = 16, 1
+GAP_TYPE_SIZE, RETIRED, THINNED = 16, 1, 2
+GONE = Layout("Thinned", 32, "first_event_id:u64 last_event_id:u64 byte_count:u64 event_count:u32 subtree_count:u32")
 
 WATERMARK = Layout("Watermark", 128, "magic:u32 version:u32 generation:u64 journal_uuid:uuid epoch:u64 "
                                      "segment_number:u64 end:u64 commit_sequence:u64 last_event_id:u64 digest:digest "
@@ -126,6 +127,58 @@ def merkle_root(leaves):
         pairs = [digest(1, leaves[i] + leaves[i + 1]) for i in range(0, len(leaves) - 1, 2)]
         leaves = pairs + leaves[len(leaves) & ~1:]
     return leaves[0]
+
+
+class Tree:
+    """The same tree while its leaves come in, with whole subtrees among them: its complete subtrees, the largest first."""
+
+    def __init__(self):
+        self.count, self.peaks = 0, []
+
+    def push(self, root, level=0):
+        assert self.count % (1 << level) == 0
+        self.count += 1 << level
+        while self.peaks and self.peaks[-1][0] == level:
+            root, level = digest(1, self.peaks.pop()[1] + root), level + 1
+        self.peaks.append((level, root))
+
+    def root(self):
+        if not self.peaks:
+            return merkle_root([])
+        root = self.peaks[-1][1]
+        for _, left in reversed(self.peaks[:-1]):
+            root = digest(1, left + root)
+        return root
+
+
+def group_root(records):
+    """The root over a group, some of whose records are gone and stand in it by the roots of their subtrees."""
+    tree = Tree()
+    for record in records:
+        gone = events_gone(record)
+        if gone is None:
+            tree.push(leaf(record.bytes))
+            continue
+        end, at = tree.count + gone.event_count, GONE.size
+        while tree.count < end and at < len(record.payload):
+            level = (end - tree.count).bit_length() - 1
+            while tree.count % (1 << level):
+                level -= 1
+            tree.push(record.payload[at:at + 32], level)
+            at += 32
+    return tree.root()
+
+
+def events_gone(record):
+    """What a record that stands in the place of events says of them; None if it is another."""
+    head = record.head
+    if (head.event_id, head.event_type, head.event_subtype) != (0, JOURNAL_COMPACTED, 1):
+        return None
+    if len(record.payload) < GONE.size:
+        return None
+    gone = GONE.read(record.payload)
+    right = gone.event_count > 0 and len(record.payload) == GONE.size + 32 * gone.subtree_count
+    return gone if right else None
 
 
 assert kernel_crc(b"123456789") == 0x2DFD2D88 and kernel_crc(b"") == 0
@@ -230,6 +283,7 @@ class Segment:
         self.accepted, self.commits, self.leaves = [], 0, []
         self.p, self.end, self.fault, self.seal, self.last_commit = None, None, None, None, None
         self.limit, self.named_end, self.header_is_wrong = None, False, False
+        self.gone = []
         try:
             self.header = None if headless else parse_header(data, size)
             self.read_opening()
@@ -332,12 +386,16 @@ class Segment:
         if start == self.p:
             require(record, "commit_sequence", commit.commit_sequence, self.sequence + 1)
             require(record, "Commit previous_digest", commit.previous_digest, self.digest)
-        ids = [r.head.event_id for r in records if r.head.event_id]
+        gone = [(r, events_gone(r)) for r in records if events_gone(r)]
+        ids = self.ids_with(records)
+        events = len([r for r in records if r.head.event_id]) + sum(g.event_count for _, g in gone)
         if complete:
-            require(record, "Commit byte_count", commit.byte_count, record.offset - start)
-            require(record, "Commit record_count", commit.record_count, len(records))
-            require(record, "Commit event_count", commit.event_count, len(ids))
-            require(record, "Commit root", commit.root, merkle_root([leaf(r.bytes) for r in records]))
+            shorter = sum(g.byte_count - len(r.bytes) for r, g in gone)
+            require(record, "Commit byte_count", commit.byte_count, record.offset - start + shorter)
+            others = sum(g.event_count - 1 for _, g in gone)
+            require(record, "Commit record_count", commit.record_count, len(records) + others)
+            require(record, "Commit event_count", commit.event_count, events)
+            require(record, "Commit root", commit.root, group_root(records))
             in_order = sorted(ids) if commit.flags & BY_PRIORITY else ids
             for before, event_id in zip([self.last_id, *in_order], in_order):
                 if event_id <= before:
@@ -355,6 +413,7 @@ class Segment:
                 if event_id <= before:
                     raise Broken(record.offset, f"event id {event_id} behind {before}")
         self.accepted += [*records, record]
+        self.gone += gone
         self.leaves.append(leaf(record.bytes))
         self.commits += 1
         self.sequence, self.digest, self.p = commit.commit_sequence, commit.digest, record.end
@@ -369,12 +428,14 @@ class Segment:
         require(record, "SegmentSeal commit_sequence", seal.commit_sequence, self.sequence)
         require(record, "SegmentSeal previous_digest", seal.previous_digest, self.digest)
         count = len(self.accepted)
+        others = sum(gone.event_count - 1 for _, gone in self.gone)
         if not self.passed:
-            ids = self.event_ids()
+            ids = self.ids_with(self.accepted)
+            events = len(self.event_ids()) + self.events_gone()
             require(record, "SegmentSeal commit_count", seal.commit_count, self.commits)
-            require(record, "SegmentSeal record_count", seal.record_count, count)
-            require(record, "SegmentSeal event_count", seal.event_count, len(ids))
-            require(record, "SegmentSeal byte_count", seal.byte_count, record.offset - 52)
+            require(record, "SegmentSeal record_count", seal.record_count, count + others)
+            require(record, "SegmentSeal event_count", seal.event_count, events)
+            require(record, "SegmentSeal byte_count", seal.byte_count, self.original(record.offset) - 52)
             require(record, "SegmentSeal first_event_id", seal.first_event_id, min(ids, default=0))
             require(record, "SegmentSeal last_event_id", seal.last_event_id, max(ids, default=0))
             require(record, "SegmentSeal root", seal.root, merkle_root(self.leaves))
@@ -386,6 +447,25 @@ class Segment:
             require(record, "header journal_size", self.header.journal_size, record.end)
             self.header_is_wrong = False
         self.end = "Sealed"
+
+    def events_gone(self):
+        return sum(gone.event_count for _, gone in self.gone)
+
+    def original(self, offset):
+        """An offset as it was before events were taken out."""
+        return offset + sum(gone.byte_count - len(record.bytes) for record, gone in self.gone)
+
+    @staticmethod
+    def ids_with(records):
+        """The ids of events, and the lowest and highest of those that are gone, in their order."""
+        ids = []
+        for record in records:
+            gone = events_gone(record)
+            if gone:
+                ids += [gone.first_event_id] + [gone.last_event_id] * (gone.event_count > 1)
+            elif record.head.event_id:
+                ids.append(record.head.event_id)
+        return ids
 
     def event_ids(self):
         return [r.head.event_id for r in self.accepted if r.head.event_id]
@@ -422,7 +502,7 @@ class Segment:
         matches = (
             self.names(following)
             and following.previous_end == (1 if self.seal else 2)
-            and following.previous_end_offset == self.p
+            and following.previous_end_offset == self.original(self.p)
             and following.previous_digest == (self.seal.digest if self.seal else self.digest)
             and following.next_commit_sequence == self.sequence + 1)
         return "Matches" if matches else "Differs"
@@ -520,15 +600,7 @@ def in_first_group(segment, event_type):
 def retired(files):
     """The Compacted that the journal begins behind, and the index of the first file of the journal."""
     scans = [Segment(data, size, groups=1, headless=True) for _, _, data, size in files]
-    found = []
-    for scan in scans:
-        for record in in_first_group(scan, JOURNAL_COMPACTED):
-            if len(record.payload) < COMPACTED.size:
-                continue
-            body = COMPACTED.read(record.payload)
-            if len(record.payload) == COMPACTED.size + GAP_TYPE_SIZE * body.type_count and body.kind == RETIRED:
-                if body.segment_number < scan.opening.segment_number:
-                    found.append((body, scan.opening.journal_uuid))
+    found = compacted(scans, RETIRED)
     for body, uuid in sorted(found, key=lambda pair: -pair[0].segment_number):
         first = next((i for i, file in enumerate(files) if file[0] is not None and file[0] > body.segment_number), None)
         opening = scans[first].opening if first is not None else None
@@ -538,6 +610,18 @@ def retired(files):
                 body.segment_number, body.end, body.end_offset, body.digest, body.commit_sequence + 1):
             return body, first
     return None, 0
+
+
+def compacted(scans, kind):
+    """What Compacted records in first groups say of earlier segments, with the UUID of the journal that they are in."""
+    for scan in scans:
+        for record in in_first_group(scan, JOURNAL_COMPACTED):
+            if len(record.payload) < COMPACTED.size:
+                continue
+            body = COMPACTED.read(record.payload)
+            if len(record.payload) == COMPACTED.size + GAP_TYPE_SIZE * body.type_count and body.kind == kind:
+                if body.segment_number < scan.opening.segment_number:
+                    yield body, scan.opening.journal_uuid
 
 
 def known_damage(segment):
@@ -566,6 +650,7 @@ def judge(files, mark=None, unretired=False):
     journal its scan and a report."""
     beginning, first = (None, 0) if unretired else retired(files)
     files = files[first:]
+    thinned = list(compacted([Segment(data, size, groups=1, headless=True) for _, _, data, size in files], THINNED))
     known = KnownDamage(files)
     openings = [opening_of(data, size, known) for _, _, data, size in files]
     if mark and any(opening and opening.epoch > mark.epoch for opening in openings):
@@ -596,6 +681,12 @@ def judge(files, mark=None, unretired=False):
                 verdict = "KnownDamage"
         last_id = last_id if scan.p is None else scan.last_id
         fault = {"offset": scan.fault.offset, "what": scan.fault.what} if scan.fault else None
+        if number is not None and scan.gone and verdict in GOOD:
+            last = scan.seal.digest if scan.seal else scan.digest
+            said = any((body.segment_number, body.digest, uuid) == (scan.opening.segment_number, last,
+                       scan.opening.journal_uuid) and body.event_count >= scan.events_gone() for body, uuid in thinned)
+            if not said:
+                verdict, fault = "Corrupt", {"offset": 52, "what": "events are gone, and nothing says that they were taken out"}
         if number is not None and scan.opening:
             wrong = None
             if scan.opening.segment_number != number:

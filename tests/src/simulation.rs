@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use semj::{
     CommitOn, Compacted, Error, Event, EventType, Journal, OpenMode, Options, Proof, Reader, Retention,
-    SnapshotMethod, SnapshotOptions, plan_retention_on,
+    SnapshotMethod, SnapshotOptions, ThinRule, plan_retention_on,
 };
 use semj_format::journal_header::FLAG_SEALED;
 use semj_recovery::Tip;
@@ -22,6 +22,8 @@ use crate::random::Random;
 
 const DIR: &str = "/journal";
 const SNAPSHOT: &str = "/snapshot";
+/// Of events that a rule takes, one in so many stays.
+const KEEP_ONE_IN: u64 = 3;
 /// Power cuts in a row that recovery has to stand.
 const NESTED_CUTS: u32 = 3;
 /// Dirty pages up to which a power cut is gone through in all its ways, and how many ways at most.
@@ -82,6 +84,8 @@ struct Model {
     is_closed: bool,
     /// The highest id that was retired, for certain or, after a crash, perhaps.
     retired: u64,
+    /// Events up to this id may have been taken out, if they are of the kind that a rule takes.
+    thinned: u64,
     /// Where the snapshot ends that was taken last.
     snapshot: Option<Tip>,
     /// Whether another was begun that has nothing in common with that one any more.
@@ -91,6 +95,11 @@ struct Model {
 impl Model {
     fn emitted(&self) -> u64 {
         self.payloads.len() as u64
+    }
+
+    /// Whether a rule may have taken an event.
+    fn may_be_gone(&self, id: u64) -> bool {
+        id <= self.thinned && !id.is_multiple_of(KEEP_ONE_IN)
     }
 
     /// What recovery returned is all there is, and is durable.
@@ -116,6 +125,9 @@ impl Model {
         let mut last = retired;
         for record in reader.into_iter().flat_map(|reader| reader.iter(..)) {
             let record = record.map_err(|error| format!("I1: {error}"))?;
+            while last + 1 < record.event_id() && self.may_be_gone(last + 1) {
+                last += 1;
+            }
             if record.event_id() != last + 1 {
                 return Err(format!("I2: event {} follows {last}", record.event_id()));
             }
@@ -123,6 +135,9 @@ impl Model {
             if self.payloads.get(last as usize - 1).is_none_or(|payload| payload != record.payload()) {
                 return Err(format!("I3: event {last} is not what was emitted"));
             }
+        }
+        while last < self.acknowledged && self.may_be_gone(last + 1) {
+            last += 1;
         }
         if last < self.acknowledged {
             return Err(format!("I1: {} events were acknowledged, {last} are there", self.acknowledged));
@@ -309,7 +324,10 @@ impl History {
     /// Takes a snapshot, onto an earlier one where there is one.
     fn snapshot(&mut self, journal: &Journal, model: &mut Model) -> bool {
         let retired = journal.retired().map_or(0, |retired| retired.segment_number);
-        model.is_snapshot_replaced |= model.snapshot.is_none_or(|tip| tip.segment_number <= retired);
+        // A segment that lacks events stands before the one that says so: in between it can't be read as it is.
+        let is_unreadable_between = model.thinned > 0;
+        model.is_snapshot_replaced |=
+            is_unreadable_between || model.snapshot.is_none_or(|tip| tip.segment_number <= retired);
         let method = match self.random.below(2) {
             0 => SnapshotMethod::Auto,
             _ => SnapshotMethod::Copy,
@@ -408,7 +426,18 @@ impl History {
             }
             6..9 => journal.sync().map(|()| model.acknowledged = model.emitted()).is_ok(),
             _ => {
-                let rotated = match self.random.below(3) {
+                let rotated = match self.random.below(4) {
+                    3 => {
+                        // What is there when it begins may go; what is emitted later is not there.
+                        model.thinned = model.emitted();
+                        let rule = ThinRule { keep_one_in: Some(KEEP_ONE_IN), ..ThinRule::default() };
+                        if journal.thin(&[rule]).is_err() {
+                            // As for a snapshot: what failed may have been about the new file alone.
+                            model.retired = model.retired.max(retired_of(journal));
+                            return Ok(false);
+                        }
+                        Ok(())
+                    }
                     0 => journal.retain(&segments(2 + self.random.below(3))),
                     _ => journal.rotate(),
                 };

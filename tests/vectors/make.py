@@ -32,13 +32,14 @@ DAMAGED_RANGE = struct.Struct("<QQQ")
 GAP = struct.Struct("<QQQII")
 GAP_TYPE = struct.Struct("<IIQ")
 COMPACTED = struct.Struct("<IIQQQQQQQQQIIq32s")
+GONE = struct.Struct("<QQQII")
 WATERMARK = struct.Struct("<IIQ16sQQQQQ32s20s")       # without the checksum
 for structure, size in ((JOURNAL_HEADER, 52), (EVENT_HEADER, 132), (LINK, 160), (SEGMENT_OPEN, 168), (COMMIT, 128),
                         (SEGMENT_SEAL, 144), (RECOVERED, 56), (DAMAGED_RANGE, 24), (GAP, 32), (GAP_TYPE, 16),
-                        (COMPACTED, 128), (WATERMARK, 124)):
+                        (COMPACTED, 128), (GONE, 32), (WATERMARK, 124)):
     assert structure.size == size
 
-SEALED, CUT = 1, 2
+SEALED, CUT, THINNED = 1, 2, 4
 BY_PRIORITY = 1
 TYPE_OPEN, TYPE_COMMIT, TYPE_SEAL, TYPE_RECOVERED, TYPE_GAP = 0x0701, 0x0702, 0x0703, 0x0704, 0x070B
 TYPE_COMPACTED = 0x070C
@@ -634,6 +635,83 @@ def retired():
         (2, 7, b_file, "Corrupt", b, {}), (3, 9, c.file(), "OpenEnd", c, {})])
 
 
+def thinned():
+    """Events that were taken out of a segment."""
+    a = Segment()
+    a.group(events(1, 7))
+    a.group(events(8, 2))
+    whole = a
+    whole.seal()
+    groups = [[r for _, r in whole.offsets[first:last]] for first, last in ((0, 2), (2, 10), (10, 14))]
+
+    def stub(gone, place, **changes):
+        """The record in the place of these, which begin at this place of their group."""
+        ids = [struct.unpack_from("<Q", r)[0] for r in gone]
+        roots, at, end = b"", place, place + len(gone)
+        while at < end:
+            size = 1
+            while at % (2 * size) == 0 and at + 2 * size <= end:
+                size *= 2
+            roots += root_of(gone[at - place:at - place + size])
+            at += size
+        figures = dict(first=min(ids), last=max(ids), size=sum(map(len, gone)), count=len(gone))
+        figures.update(changes)
+        body = GONE.pack(figures["first"], figures["last"], figures["size"], figures["count"], len(roots) // 32)
+        return control(TYPE_COMPACTED, body + roots, 1)
+
+    def without(places, **changes):
+        """The segment's file without the events of these half-open runs of the second group, and its accepted part."""
+        out, at = [], 0
+        for first, last in places:
+            out += groups[1][at:first] + [stub(groups[1][first:last], first, **changes)]
+            at = last
+        records = groups[0] + out + groups[1][at:] + groups[2]
+        short = Segment()
+        short.body, short.records = b"".join(records), len(records)
+        short.ids = [i for i in (struct.unpack_from("<Q", r)[0] for r in records) if i]
+        short.commits, short.sequence = whole.commits, whole.sequence
+        short.last_commit_digest, short.seal_digest = whole.last_commit_digest, whole.seal_digest
+        short.next_id = 10
+        return short.file(flags=SEALED | THINNED), short
+
+    def after(count, **changes):
+        figures = dict(number=1, digest=whole.tip())
+        figures.update(changes)
+        body = COMPACTED.pack(2, 0, figures["number"], whole.end(), whole.sequence, 1, count, count, 0, 1, 9, 1, 1, WALL_NS,
+                              figures["digest"]) + GAP_TYPE.pack(WRITE, 0, count)
+        b = Segment(2, 1, whole, 1, 10, [control(TYPE_COMPACTED, body)])
+        b.group(events(10, 2))
+        return (2, 10, b.file(), "OpenEnd", b, {})
+
+    data, short = without([(1, 4)])
+    journal("journals/thinned", "three events of segment 1 were taken out; segment 2's Compacted says so", [
+        (1, 1, data, "Whole", short, {}), after(3)])
+    data, short = without([(0, 2), (3, 7)])
+    journal("journals/thinned-twice", "two runs of events were taken out of one group, up to its end", [
+        (1, 1, data, "Whole", short, {}), after(6)])
+    journal("journals/thinned-more-than-said", "six events of segment 1 are gone, a Compacted speaks of five", [
+        (1, 1, data, "Corrupt", short, {}), after(5)])
+    data, short = without([(0, 7)])
+    journal("journals/thinned-whole-group", "all events of a group were taken out", [
+        (1, 1, data, "Whole", short, {}), after(7)])
+    journal("journals/thinned-not-said", "events of segment 1 are gone, and a Compacted speaks of another digest", [
+        (1, 1, data, "Corrupt", short, {}), after(7, digest=b"\x77" * 32)])
+    journal("journals/thinned-not-yet", "a Compacted says that events were taken out, and they are there", [
+        (1, 1, whole.file(flags=SEALED), "Whole", whole, {}), after(9)])
+    for name, what, changes in (("count", "one event more", dict(count=4)), ("size", "a byte more", dict(size=1))):
+        if "size" in changes:
+            changes = dict(size=sum(map(len, groups[1][1:4])) + 1)
+        data, _ = without([(1, 4)], **changes)
+        journal(f"journals/thinned-wrong-{name}", f"a record in the place of events speaks of {what}", [
+            (1, 1, data, "Corrupt", None, {"unspecified": True}), after(9)])
+    data, _ = without([(1, 4)])
+    at = data.index(stub(groups[1][1:4], 1))
+    record_size = len(stub(groups[1][1:4], 1))
+    forged = data[:at] + resum(flip(data[at:at + record_size], record_size - 1)) + data[at + record_size:]
+    journal("journals/thinned-wrong-root", "the root of a subtree of what was taken out is another", [
+        (1, 1, forged, "Corrupt", None, {"unspecified": True}), after(3)])
+
+
 def watermarks():
     a = base().seal()
     b = Segment(2, 1, a, 1, 7)
@@ -749,7 +827,7 @@ def main(argv):
     if argv[1:] == ["--example"]:
         print(example_text(), end="")
         return 0
-    for make in (good, torn, ambiguous, corrupt, unsupported, journals, known_losses, retired, watermarks):
+    for make in (good, torn, ambiguous, corrupt, unsupported, journals, known_losses, retired, thinned, watermarks):
         make()
     if argv[1:] == ["--list"]:
         print(list_text(), end="")

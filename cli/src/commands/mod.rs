@@ -16,4 +16,5 @@ pub(crate) mod retain;
 pub(crate) mod rotate;
 pub(crate) mod snapshot;
 pub(crate) mod stats;
+pub(crate) mod thin;
 pub(crate) mod verify;

@@ -106,6 +106,9 @@ fn print(args: &Args, path: &Path, report: &Report, started: Instant) -> Result<
         if let Some(fault) = &segment.fault {
             writeln!(out, "    {fault}")?;
         }
+        if segment.totals.thinned.events > 0 {
+            writeln!(out, "    {} taken out", output::count(segment.totals.thinned.events, "event"))?;
+        }
         if let Some(lost) = &segment.lost_before {
             writeln!(out, "    {}", output::lost_segment(lost))?;
         }

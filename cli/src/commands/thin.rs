@@ -1,0 +1,102 @@
+//! `semj thin`: takes events out of old segments.
+
+use std::io::Write;
+use std::path::Path;
+use std::time::Duration;
+
+use anyhow::Result;
+use semj::{CommitOn, EventType, Journal, Options, Priority, ThinReport, ThinRule};
+use serde_json::json;
+
+use crate::Outcome;
+use crate::amount;
+use crate::journal_arg::JournalArg;
+use crate::output;
+
+/// Take events out of segments that have ended, by type, priority and age.
+///
+/// An event goes if all conditions hold for it. The journal records how many of which types before they go, and keeps the
+/// digests that prove the rest: verify tells events that were taken out from events that are missing. The journal must not
+/// be in use; a program that has it open can do the same.
+#[derive(Debug, clap::Args)]
+#[command(
+    after_help = "Examples:\n  semj thin ./journal --types FilesystemRead --older-than 1d --dry-run\n  semj thin ./journal --priority LOW --older-than 30d --keep-one-in 100"
+)]
+pub(crate) struct Args {
+    #[command(flatten)]
+    journal: JournalArg,
+    /// Events of these types, by name or number; without it, of all.
+    #[arg(long, value_name = "TYPE", value_delimiter = ',')]
+    types: Vec<EventType>,
+    /// Events of this priority and of less urgent ones: CRITICAL, HIGH, NORMAL, LOW, BACKGROUND or a number.
+    #[arg(long, value_name = "PRIORITY", default_value = "CRITICAL", value_parser = priority)]
+    priority: Priority,
+    /// Events that happened longer ago.
+    #[arg(long, value_name = "TIME", value_parser = amount::duration)]
+    older_than: Duration,
+    /// Keep one in so many: those whose id is a multiple of it.
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    keep_one_in: Option<u64>,
+    /// Only say what would go.
+    #[arg(short = 'n', long)]
+    dry_run: bool,
+    /// Say what goes as JSON.
+    #[arg(long)]
+    json: bool,
+}
+
+fn priority(text: &str) -> Result<Priority, String> {
+    let named = [Priority::CRITICAL, Priority::HIGH, Priority::NORMAL, Priority::LOW, Priority::BACKGROUND];
+    let by_name = named
+        .into_iter()
+        .find(|priority| priority.name().is_some_and(|name| name.eq_ignore_ascii_case(text)));
+    by_name.or_else(|| text.parse().ok().map(Priority)).ok_or_else(|| format!("{text:?}: no priority"))
+}
+
+pub(crate) fn run(args: &Args) -> Result<Outcome> {
+    let dir = args.journal.dir();
+    let rule = ThinRule {
+        types: args.types.clone(),
+        priority: args.priority,
+        older_than: args.older_than,
+        keep_one_in: args.keep_one_in,
+    };
+    let plan = semj::plan_thinning(&dir, std::slice::from_ref(&rule), None)?;
+    let report = if args.dry_run || plan.events == 0 {
+        plan
+    } else {
+        let options =
+            Options { segment_size: 256 << 10, commit_on: CommitOn::CallersThread, ..Options::default() };
+        let journal = Journal::open(&dir, options)?;
+        let report = journal.thin(&[rule])?;
+        journal.close()?;
+        report
+    };
+    print(args, &dir, &report)?;
+    Ok(Outcome::Good)
+}
+
+fn print(args: &Args, dir: &Path, report: &ThinReport) -> Result<()> {
+    if args.json {
+        let types: serde_json::Map<_, _> =
+            report.types.iter().map(|(event_type, events)| (event_type.to_string(), json!(events))).collect();
+        return output::print_json(&json!({
+            "journal": dir, "is_dry_run": args.dry_run, "segments": report.segments, "events": report.events,
+            "bytes": report.bytes, "types": types,
+        }));
+    }
+    let mut out = output::stdout();
+    for (event_type, events) in &report.types {
+        writeln!(out, "{:>12}  {event_type}", output::grouped(*events))?;
+    }
+    writeln!(
+        out,
+        "{}: {} of {} {}; {} shorter",
+        dir.display(),
+        output::count(report.events, "event"),
+        output::count(report.segments, "segment"),
+        if args.dry_run { "would be taken out" } else { "taken out" },
+        output::bytes(report.bytes)
+    )?;
+    Ok(out.flush()?)
+}

@@ -1,0 +1,386 @@
+//! Compaction by rule: events are taken out of segments that have ended, and the chain proves what is left.
+//!
+//! In the place of a run of events stands one record with the roots of the subtrees that their leaves made up, so that the
+//! root of their commit comes out as it was. A Compacted record in the first group of a new segment says first of which
+//! segment how many events go, of which types. When that is durable the segment's file is replaced: the new one is made
+//! under another name, held against the old one's digests as a whole, synced, and renamed. After a crash in between either
+//! the old content is there or the new one, and the record says what may be gone.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use semj_format::control::{Body as _, Compacted, CompactedKind, GapType, Thinned};
+use semj_format::digest::MerkleTree;
+use semj_format::journal_header::{FLAG_SEALED, FLAG_THINNED};
+use semj_format::{Digest, EventType, JournalHeader, Priority, Record, SegmentOpen};
+use semj_recovery::{Extent, ScanEnd, Scanner};
+
+use crate::committer::Committer;
+use crate::directory;
+use crate::error::Error;
+use crate::medium::{Disk, Medium};
+use crate::reader::Reader;
+use crate::retention::{Figures, Needs};
+use crate::segment::Segment;
+
+/// Statements that one new segment makes at most: they stand in its first group.
+const STATEMENTS_MAX: usize = 32;
+
+/// Which events are taken out.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ThinRule {
+    /// Events of these types; of all if it is empty.
+    pub types: Vec<EventType>,
+    /// Events of this priority and of less urgent ones.
+    pub priority: Priority,
+    /// Events that happened longer ago, by the clocks that each segment has noted.
+    pub older_than: Duration,
+    /// Keep those of them whose id is a multiple of this, and drop the others; `None` drops all.
+    pub keep_one_in: Option<u64>,
+}
+
+impl Default for ThinRule {
+    /// All events, however old they are.
+    fn default() -> Self {
+        Self {
+            types: Vec::new(),
+            priority: Priority::CRITICAL,
+            older_than: Duration::ZERO,
+            keep_one_in: None,
+        }
+    }
+}
+
+impl ThinRule {
+    fn takes(&self, record: &Record<'_>, age_ns: i64) -> bool {
+        (self.types.is_empty() || self.types.contains(&record.event_type()))
+            && Priority(record.event_priority()) >= self.priority
+            && u64::try_from(age_ns).is_ok_and(|age| u128::from(age) >= self.older_than.as_nanos())
+            && self.keep_one_in.is_none_or(|n| n == 0 || !record.event_id().is_multiple_of(n))
+    }
+}
+
+/// What was, or would be, taken out of a journal.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct ThinReport {
+    /// Segments of which something goes.
+    pub segments: u64,
+    /// Events that go.
+    pub events: u64,
+    /// Bytes by which the segments get shorter.
+    pub bytes: u64,
+    /// How many of which types.
+    pub types: BTreeMap<EventType, u64>,
+}
+
+/// The rules, and what they are held against.
+#[derive(Clone, Copy)]
+struct Thinner<'a> {
+    rules: &'a [ThinRule],
+    now_ns: i64,
+    /// Events from this id on stay.
+    lowest_needed: Option<u64>,
+}
+
+impl Thinner<'_> {
+    fn takes(&self, opening: &SegmentOpen, record: &Record<'_>) -> bool {
+        let happened_ns =
+            opening.wall_clock_ns.saturating_add(record.ktime_ns().saturating_sub(opening.monotonic_ns));
+        let age_ns = self.now_ns.saturating_sub(happened_ns);
+        !record.is_control()
+            && self.lowest_needed.is_none_or(|lowest| record.event_id() < lowest)
+            && self.rules.iter().any(|rule| rule.takes(record, age_ns))
+    }
+}
+
+/// What is counted of one segment.
+#[derive(Default)]
+struct Count {
+    /// Events that were taken out, now and before.
+    events: u64,
+    /// Of them, those that go now.
+    now: u64,
+    bytes_now: u64,
+    records: u64,
+    first_event_id: u64,
+    last_event_id: u64,
+    types: BTreeMap<u32, u64>,
+}
+
+impl Count {
+    fn see(&mut self, first: u64, last: u64) {
+        self.first_event_id = if self.first_event_id == 0 { first } else { self.first_event_id.min(first) };
+        self.last_event_id = self.last_event_id.max(last);
+    }
+
+    fn of(segment: &Segment, thinner: Thinner<'_>) -> Result<Self, Error> {
+        let mut count = Self::default();
+        segment.read_all(|_, record| {
+            if let Some(gone) = Thinned::parse(record) {
+                count.events += u64::from(gone.event_count);
+                count.see(gone.first_event_id, gone.last_event_id);
+            } else if thinner.takes(&segment.opening, record) {
+                count.events += 1;
+                count.now += 1;
+                count.bytes_now += record.len() as u64;
+                count.see(record.event_id(), record.event_id());
+                *count.types.entry(record.event_type().0).or_default() += 1;
+            }
+            count.records += 1;
+        })?;
+        Ok(count)
+    }
+
+    /// The body of the record that says it, with the types that go now.
+    fn statement(&self, next: &SegmentOpen, now_ns: i64) -> Vec<u8> {
+        let compacted = Compacted {
+            kind: CompactedKind::Thinned.code(),
+            reason: 0,
+            segment_number: next.previous_segment,
+            end_offset: next.previous_end_offset,
+            commit_sequence: next.next_commit_sequence.wrapping_sub(1),
+            segment_count: 1,
+            event_count: self.events,
+            record_count: self.now,
+            byte_count: self.bytes_now,
+            first_event_id: self.first_event_id,
+            last_event_id: self.last_event_id,
+            end: next.previous_end,
+            // There are no more than the 72 that have names, and others by their numbers: a segment of 64 MiB has as many
+            // as it has. What is not listed is in the sum.
+            type_count: self.types.len().min(TYPES_MAX) as u32,
+            wall_clock_ns: now_ns,
+            digest: next.previous_digest,
+        };
+        let mut body = compacted.encode().to_vec();
+        for (event_type, event_count) in self.types.iter().take(TYPES_MAX) {
+            let gone = GapType { event_type: *event_type, reserved: 0, event_count: *event_count };
+            body.extend_from_slice(&gone.encode());
+        }
+        body
+    }
+}
+
+/// Types that one statement lists at most.
+const TYPES_MAX: usize = 80;
+
+/// Segments of which something may go: sealed, whole, and with one behind them that says where they end.
+fn candidates(segments: &[Arc<Segment>]) -> impl Iterator<Item = (&Arc<Segment>, &SegmentOpen)> {
+    let pairs = segments.iter().zip(segments.iter().skip(1));
+    pairs.map(|(segment, next)| (segment, &next.opening)).filter(|(segment, next)| {
+        segment.is_whole()
+            && next.previous_segment == segment.number()
+            && next.previous_end == semj_format::control::PreviousEnd::Sealed.code()
+    })
+}
+
+/// Takes events out of the segments of a journal that is open for writing.
+pub(crate) fn thin(
+    committer: &Committer,
+    segments: &[Arc<Segment>],
+    rules: &[ThinRule],
+    lowest_needed: Option<u64>,
+) -> Result<ThinReport, Error> {
+    let now_ns = committer.medium.clock_anchor().wall_clock_ns;
+    let thinner = Thinner { rules, now_ns, lowest_needed };
+    let mut report = ThinReport::default();
+    let mut due = Vec::new();
+    for (segment, next) in candidates(segments) {
+        let count = Count::of(segment, thinner)?;
+        if count.now > 0 {
+            due.push((segment, next, count.statement(next, now_ns), count));
+        }
+    }
+    for batch in due.chunks(STATEMENTS_MAX) {
+        let notes: Vec<_> = batch.iter().map(|(.., body, _)| (Compacted::EVENT_TYPE, body.clone())).collect();
+        committer.rotate(None, &notes)?;
+        for (segment, next, _, count) in batch {
+            let Some(shorter) = replace(committer, segment, next, thinner)? else { continue };
+            report.segments += 1;
+            report.events += count.now;
+            report.bytes += shorter;
+            for (event_type, events) in &count.types {
+                *report.types.entry(EventType(*event_type)).or_default() += events;
+            }
+        }
+    }
+    Ok(report)
+}
+
+/// Replaces the file of a segment by one without the events. Gives how many bytes shorter it is; `None` if it was retired
+/// meanwhile.
+fn replace(
+    committer: &Committer,
+    segment: &Arc<Segment>,
+    next: &SegmentOpen,
+    thinner: Thinner<'_>,
+) -> Result<Option<u64>, Error> {
+    let medium = &*committer.medium;
+    let bytes = thinned(segment, thinner)?;
+    let name = segment.path().file_name().and_then(|name| name.to_str()).unwrap_or_default();
+    let unfinished = committer.dir().join(directory::copying(name));
+    let file = medium.create(&unfinished, bytes.len() as u64).map_err(Error::io("create", &unfinished))?;
+    let written = file.write_at(0, &bytes).and_then(|()| file.sync_all()).and_then(|()| file.map());
+    let map = written.map_err(Error::io("write", &unfinished))?;
+    if !is_the_same(map.bytes(0..map.size()), next) {
+        drop(medium.remove(&unfinished));
+        return Err(segment.changed());
+    }
+    if !committer.segments().snapshot().iter().any(|kept| kept.number() == segment.number()) {
+        drop(medium.remove(&unfinished));
+        return Ok(None);
+    }
+    // Of what was before.
+    drop(medium.remove(&directory::sidecar(segment.path())));
+    // What fails up to here leaves the journal as it is. From here on nothing is known of its files.
+    let renamed = medium.rename(&unfinished, segment.path()).map_err(Error::io("rename", &unfinished));
+    let named =
+        renamed.and_then(|()| medium.sync_dir(committer.dir()).map_err(Error::io("sync", committer.dir())));
+    committer.or_fail(named)?;
+    let extents = vec![Extent { start: JournalHeader::SIZE, end: bytes.len() }];
+    let figures =
+        segment.figures().unwrap_or(Figures { records: 0, events: 0, first_event_id: 0, last_event_id: 0 });
+    let path = segment.path().to_owned();
+    let made = Segment::found(segment.opening, path, map, extents, figures, true, None)?;
+    committer.segments().replace(Arc::new(made));
+    tracing::info!(segment = name, from = segment.end(), to = bytes.len(), "events taken out");
+    Ok(Some((segment.end() as u64).saturating_sub(bytes.len() as u64)))
+}
+
+/// The file of a segment without the events.
+fn thinned(segment: &Segment, thinner: Thinner<'_>) -> Result<Vec<u8>, Error> {
+    let mut out = vec![0; JournalHeader::SIZE];
+    let mut run = Run::default();
+    let mut records = 0u64;
+    // Leaves of the group so far.
+    let mut place = 0u64;
+    let mut next_event_id = segment.opening.next_event_id;
+    segment.read_all(|_, record| {
+        if thinner.takes(&segment.opening, record) {
+            run.push(record, place);
+            place += 1;
+            return;
+        }
+        records += run.end(&mut out) + 1;
+        out.extend_from_slice(record.bytes());
+        place = match Thinned::parse(record) {
+            Some(gone) => place + u64::from(gone.event_count),
+            None if record.is_control() && record.event_type() == EventType::JOURNAL_COMMIT => 0,
+            None => place + 1,
+        };
+    })?;
+    if let Some(last) = segment.figures().map(|figures| figures.last_event_id).filter(|last| *last > 0) {
+        next_event_id = last + 1;
+    }
+    let flags = FLAG_SEALED | FLAG_THINNED;
+    let header = JournalHeader::new(records, next_event_id, out.len() as u64, flags);
+    if let Some(place) = out.first_chunk_mut() {
+        *place = header.encode();
+    }
+    Ok(out)
+}
+
+/// Events that stand back to back and go.
+#[derive(Default)]
+struct Run {
+    place: u64,
+    leaves: Vec<Digest>,
+    bytes: u64,
+    first_event_id: u64,
+    last_event_id: u64,
+    ktime_ns: i64,
+}
+
+impl Run {
+    fn push(&mut self, record: &Record<'_>, place: u64) {
+        let id = record.event_id();
+        if self.leaves.is_empty() {
+            *self = Self {
+                place,
+                first_event_id: id,
+                last_event_id: id,
+                ktime_ns: record.ktime_ns(),
+                ..Self::default()
+            };
+        }
+        self.leaves.push(record.leaf());
+        self.bytes += record.len() as u64;
+        self.first_event_id = self.first_event_id.min(id);
+        self.last_event_id = self.last_event_id.max(id);
+    }
+
+    /// Writes the record in their place. Gives how many records that are: 1, or 0 for a run of none.
+    fn end(&mut self, out: &mut Vec<u8>) -> u64 {
+        let Self { place, leaves, bytes, first_event_id, last_event_id, ktime_ns } = std::mem::take(self);
+        if leaves.is_empty() {
+            return 0;
+        }
+        let mut rest = leaves.as_slice();
+        let roots: Vec<_> = Thinned::levels(place, leaves.len() as u64)
+            .map(|level| {
+                let (subtree, behind) = rest.split_at(rest.len().min(1 << level));
+                rest = behind;
+                let mut tree = MerkleTree::new();
+                subtree.iter().for_each(|leaf| tree.push(*leaf));
+                tree.root()
+            })
+            .collect();
+        let body = Thinned {
+            first_event_id,
+            last_event_id,
+            byte_count: bytes,
+            event_count: leaves.len() as u32,
+            subtree_count: roots.len() as u32,
+        };
+        let mut payload = body.encode().to_vec();
+        roots.iter().for_each(|root| payload.extend_from_slice(&root.0));
+        // Some dozen digests are well below every limit.
+        out.extend_from_slice(&Thinned::draft(&payload, ktime_ns).to_vec().unwrap_or_default());
+        1
+    }
+}
+
+/// Whether a file proves itself, and ends as the segment did that the next one goes on from.
+fn is_the_same(bytes: &[u8], next: &SegmentOpen) -> bool {
+    let Ok(mut scanner) = Scanner::new(bytes, 0) else { return false };
+    while scanner.next_group().is_some() {}
+    matches!(scanner.end(), Some(ScanEnd::Sealed(_)))
+        && scanner.offset() == bytes.len()
+        && scanner.original_offset() == next.previous_end_offset
+        && scanner.totals().digest == next.previous_digest
+}
+
+/// What rules would take out of the journal in a directory, in use or not. Changes nothing.
+///
+/// # Errors
+///
+/// No journal there, damage, an I/O error; an error that `needs` gives.
+pub fn plan_thinning(
+    dir: impl AsRef<Path>,
+    rules: &[ThinRule],
+    needs: Option<&Needs>,
+) -> Result<ThinReport, Error> {
+    let reader = Reader::open_newest(dir.as_ref(), semj_recovery::OpenMode::Strict)?;
+    let now_ns = Disk.clock_anchor().wall_clock_ns;
+    let lowest_needed = needs.map_or(Ok(None), Needs::lowest)?;
+    let thinner = Thinner { rules, now_ns, lowest_needed };
+    let mut report = ThinReport::default();
+    // Of a closed journal the newest one has ended too, and has one behind it as soon as the journal is opened.
+    let newest = reader.segments().last().filter(|newest| reader.report().is_closed() && newest.is_whole());
+    for segment in candidates(reader.segments()).map(|(segment, _)| segment).chain(newest) {
+        let count = Count::of(segment, thinner)?;
+        report.segments += u64::from(count.now > 0);
+        report.events += count.now;
+        if count.now > 0 {
+            let bytes = thinned(segment, thinner)?.len();
+            report.bytes += (segment.end().saturating_sub(bytes)) as u64;
+        }
+        for (event_type, events) in count.types {
+            *report.types.entry(EventType(event_type)).or_default() += events;
+        }
+    }
+    Ok(report)
+}

@@ -1,0 +1,236 @@
+//! Events are taken out by rules, the journal says so first, and the chain proves what is left.
+#![expect(clippy::unwrap_used, reason = "a test ends where something is not as it should be")]
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use semj::{
+    CommitOn, Event, EventType, GroupOrder, Journal, Needs, OpenMode, Options, Priority, Reader,
+    SnapshotMethod, SnapshotOptions, ThinRule, examine_journal, plan_thinning, snapshot,
+};
+
+const READ: EventType = EventType::FILESYSTEM_READ;
+const WRITE: EventType = EventType::FILESYSTEM_WRITE;
+
+fn small() -> Options {
+    Options { segment_size: 256 << 10, commit_on: CommitOn::CallersThread, ..Options::default() }
+}
+
+fn reads() -> ThinRule {
+    ThinRule { types: vec![READ], ..ThinRule::default() }
+}
+
+/// The type of the event with this id: runs of reads of all lengths among others.
+fn type_of(id: u64) -> EventType {
+    if id % 11 < 5 || id.is_multiple_of(3) { READ } else { WRITE }
+}
+
+/// A journal of so many segments with 100 events each, which is open.
+fn journal(dir: &Path, options: Options, count: u64) -> Journal {
+    let journal = Journal::open(dir, options).unwrap();
+    for _ in 0..count {
+        for i in 0..100 {
+            let id = journal.stats().last_emitted_id + 1;
+            let payload = format!("{{\"n\":{id}}}");
+            let priority = if id.is_multiple_of(7) { Priority::LOW } else { Priority::NORMAL };
+            let event = Event::new(type_of(id)).payload(payload.as_bytes()).priority(priority);
+            journal.emit(&event).unwrap();
+            if i % 37 == 36 {
+                journal.sync().unwrap();
+            }
+        }
+        journal.rotate().unwrap();
+    }
+    journal
+}
+
+fn ids(reader: &Reader) -> Vec<u64> {
+    let ids: Vec<_> = reader
+        .iter(..)
+        .map(|record| {
+            let record = record.unwrap();
+            assert_eq!(record.payload(), format!("{{\"n\":{}}}", record.event_id()).as_bytes());
+            record.event_id()
+        })
+        .collect();
+    ids
+}
+
+fn segment_files(dir: &Path) -> Vec<PathBuf> {
+    let mut files: Vec<_> = fs::read_dir(dir).unwrap().map(|entry| entry.unwrap().path()).collect();
+    files.retain(|path| path.extension().is_some_and(|extension| extension == "semj"));
+    files.sort();
+    files
+}
+
+fn sizes(dir: &Path) -> u64 {
+    examine_journal(dir, OpenMode::Strict).unwrap().segments.iter().map(|segment| segment.end as u64).sum()
+}
+
+#[test]
+fn what_a_rule_takes_is_gone_and_the_rest_is_proven_by_the_same_digests() {
+    let dir = tempfile::tempdir().unwrap();
+    let journal = journal(dir.path(), small(), 3);
+    let before = examine_journal(dir.path(), OpenMode::Strict).unwrap();
+    let size = sizes(dir.path());
+    let old_reader = journal.reader();
+    let plan = plan_thinning(dir.path(), &[reads()], None).unwrap();
+    let done = journal.thin(&[reads()]).unwrap();
+    assert_eq!(plan, done, "a plan says what happens");
+    let gone = (1..=300).filter(|id| type_of(*id) == READ).count() as u64;
+    assert_eq!((done.segments, done.events, done.types[&READ]), (3, gone, gone));
+    let left: Vec<_> = (1..=300).filter(|id| type_of(*id) != READ).collect();
+    assert_eq!(ids(&journal.reader()), left);
+    assert_eq!(ids(&old_reader), (1..=300).collect::<Vec<_>>(), "a reader keeps what it has");
+    for id in 1..=300 {
+        assert_eq!(journal.reader().get(id).unwrap().is_some(), type_of(id) != READ, "{id}");
+    }
+    journal.close().unwrap();
+    let after = examine_journal(dir.path(), OpenMode::Strict).unwrap();
+    assert!(after.is_whole());
+    for (before, after) in before.segments.iter().zip(&after.segments).take(3) {
+        assert_eq!((before.totals.digest, before.totals.events), (after.totals.digest, after.totals.events));
+        assert_eq!(before.end as u64, after.original_end());
+    }
+    assert!(sizes(dir.path()) + done.bytes >= size && done.bytes > 0);
+    // Opened at once or proven as a whole, it is the same; and a second time nothing is left to take.
+    for reader in
+        [Reader::open(dir.path(), OpenMode::Strict), Reader::open_newest(dir.path(), OpenMode::Strict)]
+    {
+        assert_eq!(ids(&reader.unwrap()), left);
+    }
+    let journal = Journal::open(dir.path(), small()).unwrap();
+    assert_eq!(journal.thin(&[reads()]).unwrap().events, 0);
+    // By another rule more goes, beside what is gone.
+    let low = ThinRule { priority: Priority::LOW, ..ThinRule::default() };
+    journal.thin(&[low]).unwrap();
+    let left: Vec<_> = left.into_iter().filter(|id| !id.is_multiple_of(7)).collect();
+    assert_eq!(ids(&journal.reader()), left);
+    let every_tenth = ThinRule { keep_one_in: Some(10), ..ThinRule::default() };
+    journal.thin(&[every_tenth]).unwrap();
+    let left: Vec<_> = left.into_iter().filter(|id| id.is_multiple_of(10)).collect();
+    assert_eq!(ids(&journal.reader()), left);
+    drop(journal);
+    let report = examine_journal(dir.path(), OpenMode::Strict).unwrap();
+    assert!(report.is_whole());
+    let thinned: u64 = report.segments.iter().map(|segment| segment.totals.thinned.events).sum();
+    assert_eq!(thinned, 300 - left.len() as u64);
+}
+
+#[test]
+fn events_in_the_order_of_their_priorities_are_taken_out_too() {
+    let dir = tempfile::tempdir().unwrap();
+    let journal = journal(dir.path(), Options { group_order: GroupOrder::Priority, ..small() }, 2);
+    journal.thin(&[reads()]).unwrap();
+    let mut found = ids(&journal.reader());
+    found.sort_unstable();
+    assert!(found.into_iter().eq((1..=200).filter(|id| type_of(*id) != READ)));
+    drop(journal);
+    assert!(examine_journal(dir.path(), OpenMode::Strict).unwrap().is_whole());
+}
+
+#[test]
+fn what_is_young_or_needed_stays() {
+    let dir = tempfile::tempdir().unwrap();
+    let needs = Some(Needs::new(|| Ok(Some(150))));
+    let journal = journal(dir.path(), Options { needs, ..small() }, 2);
+    let old = ThinRule { older_than: Duration::from_secs(3600), ..reads() };
+    assert_eq!(journal.thin(&[old]).unwrap().events, 0);
+    assert_eq!(journal.thin(&[]).unwrap().events, 0);
+    journal.thin(&[reads()]).unwrap();
+    let left = (1..=200).filter(|id| type_of(*id) != READ || *id >= 150);
+    assert!(ids(&journal.reader()).into_iter().eq(left));
+}
+
+#[test]
+fn events_that_nothing_says_were_taken_out_are_missing_and_not_thinned() {
+    let dir = tempfile::tempdir().unwrap();
+    let (live, other) = (dir.path().join("live"), dir.path().join("other"));
+    let journal = journal(&live, small(), 2);
+    fs::create_dir(&other).unwrap();
+    for path in segment_files(&live) {
+        fs::copy(&path, other.join(path.file_name().unwrap())).unwrap();
+    }
+    journal.thin(&[reads()]).unwrap();
+    journal.close().unwrap();
+    // The thinned files in the place of the whole ones, and no record of it.
+    for path in segment_files(&live).iter().take(2) {
+        fs::copy(path, other.join(path.file_name().unwrap())).unwrap();
+    }
+    let report = examine_journal(&other, OpenMode::Strict).unwrap();
+    let good: Vec<_> = report.segments.iter().map(|segment| segment.verdict.is_good()).collect();
+    assert_eq!(good, [false, false, true], "{report:?}");
+    // Any bit of a record that stands in the place of others is proven.
+    let path = &segment_files(&live)[0];
+    let right = fs::read(path).unwrap();
+    let report = examine_journal(&live, OpenMode::Strict).unwrap();
+    for bit in (400 * 8..report.segments[0].end * 8).step_by(1009) {
+        let mut damaged = right.clone();
+        damaged[bit / 8] ^= 1 << (bit % 8);
+        fs::write(path, &damaged).unwrap();
+        assert!(!examine_journal(&live, OpenMode::Strict).unwrap().is_whole(), "bit {bit}");
+    }
+}
+
+#[test]
+fn a_journal_that_is_cut_behind_what_says_it_goes_on_to_say_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let journal = journal(dir.path(), small(), 70);
+    let done = journal.thin(&[reads()]).unwrap();
+    assert_eq!(done.segments, 70);
+    journal.close().unwrap();
+    // The segment before those that hold the records is damaged, and all behind it are given up.
+    damage_seal(&segment_files(dir.path())[70]);
+    let left = (1..=7000).filter(|id| type_of(*id) != READ);
+    let options = Options { mode: OpenMode::PointInTime, ..small() };
+    let journal = Journal::open(dir.path(), options).unwrap();
+    assert!(ids(&journal.reader()).into_iter().eq(left.clone()));
+    journal.close().unwrap();
+    assert!(examine_journal(dir.path(), OpenMode::Strict).unwrap().is_whole());
+    assert!(ids(&Reader::open(dir.path(), OpenMode::Strict).unwrap()).into_iter().eq(left));
+}
+
+/// Flips a bit in the last record of a segment.
+fn damage_seal(path: &Path) {
+    let mut bytes = fs::read(path).unwrap();
+    let end = bytes.iter().rposition(|byte| *byte != 0).unwrap();
+    bytes[end - 100] ^= 1;
+    fs::write(path, bytes).unwrap();
+}
+
+#[test]
+fn a_salvage_says_again_what_was_said_where_damage_is() {
+    let dir = tempfile::tempdir().unwrap();
+    let journal = journal(dir.path(), small(), 3);
+    journal.thin(&[reads()]).unwrap();
+    journal.close().unwrap();
+    // The SegmentOpen of the segment that holds the records.
+    let path = &segment_files(dir.path())[4];
+    let mut bytes = fs::read(path).unwrap();
+    bytes[52 + 200] ^= 1;
+    fs::write(path, bytes).unwrap();
+    let salvage = Options { mode: OpenMode::Salvage, ..small() };
+    Journal::open(dir.path(), salvage).unwrap().close().unwrap();
+    let left = (1..=300).filter(|id| type_of(*id) != READ);
+    assert!(examine_journal(dir.path(), OpenMode::Strict).unwrap().is_whole());
+    assert!(ids(&Reader::open(dir.path(), OpenMode::Strict).unwrap()).into_iter().eq(left));
+}
+
+#[test]
+fn a_snapshot_is_brought_forward_to_what_was_taken_out() {
+    let dir = tempfile::tempdir().unwrap();
+    let (live, target) = (dir.path().join("live"), dir.path().join("target"));
+    let journal = journal(&live, small(), 2);
+    for method in [SnapshotMethod::Copy, SnapshotMethod::Link] {
+        let options = SnapshotOptions { method, ..SnapshotOptions::default() };
+        snapshot(&live, &target, options, &mut |_| ()).unwrap();
+        assert!(examine_journal(&target, OpenMode::Strict).unwrap().is_whole());
+        let rule =
+            ThinRule { keep_one_in: Some(if method == SnapshotMethod::Copy { 2 } else { 3 }), ..reads() };
+        journal.thin(&[rule]).unwrap();
+        snapshot(&live, &target, options, &mut |_| ()).unwrap();
+        assert!(examine_journal(&target, OpenMode::Strict).unwrap().is_whole());
+        assert_eq!(ids(&Reader::open(&target, OpenMode::Strict).unwrap()), ids(&journal.reader()));
+    }
+}
