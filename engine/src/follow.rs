@@ -18,7 +18,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use semj_format::control;
+use semj_format::control::{self, Thinned};
+use semj_format::journal_header::FLAG_THINNED;
 use semj_format::{Commit, Digest, EventType, JournalHeader, Record, RecordError, SegmentOpen, SegmentSeal};
 use semj_recovery::{Effort, OpenMode, Proof};
 
@@ -66,7 +67,8 @@ pub struct Position {
     pub journal_uuid: [u8; 16],
     /// The segment.
     pub segment_number: u64,
-    /// Where in its file the next group begins, or the one that records are given of.
+    /// Where in its file the next group begins, or the one that records are given of; as the file was before events were
+    /// taken out of it, if any were.
     pub offset: u64,
     /// The last commit before that.
     pub commit_sequence: u64,
@@ -103,10 +105,12 @@ pub struct Follower {
     read_size: usize,
     /// Where the next group begins, or the one that records are given of.
     start: u64,
+    /// Bytes that were taken out of the segment before that ([`crate::ThinRule`]).
+    taken_out: i64,
     /// The group that records are given of; empty where there is none.
     group: Range<u64>,
-    /// Its Commit.
-    commit: Option<Commit>,
+    /// Its Commit, and the bytes that were taken out of it.
+    commit: Option<(Commit, i64)>,
     /// Where the next record of it stands.
     at: u64,
     records_given: u32,
@@ -128,6 +132,7 @@ struct Current {
     file: Box<dyn File>,
     path: PathBuf,
     opening: SegmentOpen,
+    is_thinned: bool,
 }
 
 #[derive(Clone, Copy, Debug, Default)]
@@ -135,6 +140,7 @@ struct Seen {
     bytes: usize,
     records: u32,
     events: u32,
+    taken_out: i64,
 }
 
 /// What stands behind the last group.
@@ -214,6 +220,7 @@ impl Follower {
             bytes: Vec::new(),
             read_size: READ_SIZE_MIN,
             start: position.offset,
+            taken_out: 0,
             group: 0..0,
             commit: None,
             at: 0,
@@ -233,24 +240,51 @@ impl Follower {
 
     /// Takes up a position in the middle of a group, and holds any against what stands in the file.
     fn resume(&mut self, position: &Position) -> Result<(), Error> {
-        let is_at_beginning = position.offset == JournalHeader::SIZE as u64;
-        if is_at_beginning && position.digest != self.segment.opening.previous_digest {
-            return Err(withdrawn(&self.segment.path, position));
+        let withdrawn = |follower: &Self| Err(withdrawn(&follower.segment.path, position));
+        let begins = JournalHeader::SIZE as u64;
+        if position.offset == begins && position.digest != self.segment.opening.previous_digest {
+            return withdrawn(self);
         }
+        if self.segment.is_thinned && position.offset != begins {
+            // What stands where is known from the beginning on only.
+            self.start = begins;
+            self.commit_sequence = self.segment.opening.next_commit_sequence.saturating_sub(1);
+            self.digest = self.segment.opening.previous_digest;
+            while self.original(self.start) < position.offset {
+                match self.look()? {
+                    Next::Group(commit, end) => {
+                        self.enter(commit, end);
+                        self.leave();
+                    }
+                    Next::Sealed => break,
+                    Next::NotYet(_) => return withdrawn(self),
+                }
+            }
+            if self.original(self.start) != position.offset || self.digest != position.digest {
+                return withdrawn(self);
+            }
+        }
+        (self.last_event_id, self.behind_event_id) = (position.last_event_id, position.behind_event_id);
         if position.records_given == 0 {
             return Ok(());
         }
         match self.look()? {
-            Next::Group(commit, end) if commit.record_count >= position.records_given => {
+            Next::Group(commit, end)
+                if self.seen.taken_out == 0 && commit.record_count >= position.records_given =>
+            {
                 self.enter(commit, end);
                 for _ in 0..position.records_given {
                     self.pass()?;
                 }
-                self.records_given = position.records_given;
                 Ok(())
             }
-            _ => Err(withdrawn(&self.segment.path, position)),
+            _ => withdrawn(self),
         }
+    }
+
+    /// An offset of the segment as it was before events were taken out.
+    const fn original(&self, offset: u64) -> u64 {
+        offset.wrapping_add_signed(self.taken_out)
     }
 
     /// The next event, as soon as there is one; `None` if there was none for so long. Without a time it waits for ever.
@@ -278,7 +312,7 @@ impl Follower {
         let position = Position {
             journal_uuid: self.segment.opening.journal_uuid,
             segment_number: self.segment.opening.segment_number,
-            offset: self.start,
+            offset: self.original(self.start),
             commit_sequence: self.commit_sequence,
             digest: self.digest,
             records_given: self.records_given,
@@ -287,8 +321,8 @@ impl Follower {
         };
         match &self.commit {
             // The Commit was given out too.
-            Some(commit) if self.at >= self.group.end => Position {
-                offset: self.group.end,
+            Some((commit, taken_out)) if self.at >= self.group.end => Position {
+                offset: self.original(self.group.end).wrapping_add_signed(*taken_out),
                 commit_sequence: commit.commit_sequence,
                 digest: commit.digest,
                 records_given: 0,
@@ -356,12 +390,13 @@ impl Follower {
         self.group = self.start..self.start + end as u64;
         self.at = self.start;
         self.records_given = 0;
-        self.commit = Some(commit);
+        self.commit = Some((commit, self.seen.taken_out));
     }
 
     /// Ends the group that was given out, if there is one.
     fn leave(&mut self) {
-        let Some(commit) = self.commit.take() else { return };
+        let Some((commit, taken_out)) = self.commit.take() else { return };
+        self.taken_out += taken_out;
         let given = (self.group.end - self.start) as usize;
         self.bytes.drain(..given.min(self.bytes.len()));
         self.start = self.group.end;
@@ -434,6 +469,13 @@ impl Follower {
                             self.seen.events += u32::from(is_event);
                             continue;
                         }
+                        Kind::Thinned(thinned) => {
+                            self.seen.bytes += size;
+                            self.seen.records += thinned.event_count;
+                            self.seen.events += thinned.event_count;
+                            self.seen.taken_out += thinned.byte_count.cast_signed() - size as i64;
+                            continue;
+                        }
                         Kind::Commit(commit) => return Ok(Next::Group(commit, at + size)),
                         Kind::Seal(digest) => {
                             self.digest = digest;
@@ -491,7 +533,10 @@ impl Follower {
                 }
                 _ => Kind::Stranger,
             },
-            _ => Kind::Member { is_event: !record.is_control() },
+            _ => match Thinned::parse(record) {
+                Some(thinned) => Kind::Thinned(thinned),
+                None => Kind::Member { is_event: !record.is_control() },
+            },
         }
     }
 
@@ -502,7 +547,7 @@ impl Follower {
             && commit.previous_digest == self.digest
             && commit.record_count == self.seen.records
             && commit.event_count == self.seen.events
-            && commit.byte_count == self.seen.bytes as u64
+            && commit.byte_count == (self.seen.bytes as u64).wrapping_add_signed(self.seen.taken_out)
             && commit.seal_digest().digest == commit.digest
     }
 
@@ -520,7 +565,7 @@ impl Follower {
         let Some(next) = open_segment(&*self.medium, &self.dir, number, name)? else { return Ok(false) };
         let is_next = next.opening.journal_uuid == self.segment.opening.journal_uuid
             && next.opening.previous_segment == self.segment.opening.segment_number;
-        if is_next && !is_sealed && next.opening.previous_end_offset > self.start {
+        if is_next && !is_sealed && next.opening.previous_end_offset > self.original(self.start) {
             // There is more: it came behind the last look, or it is damaged.
             return match self.look()? {
                 Next::NotYet(Some(error)) => Err(self.rotten(self.start + self.seen.bytes as u64, error)),
@@ -528,8 +573,8 @@ impl Follower {
                 Next::Group(..) | Next::Sealed => Ok(true),
             };
         }
-        let continues =
-            next.opening.previous_end_offset == self.start && next.opening.previous_digest == self.digest;
+        let continues = next.opening.previous_end_offset == self.original(self.start)
+            && next.opening.previous_digest == self.digest;
         if !is_next || !continues {
             return Err(withdrawn(&self.segment.path, &self.position()));
         }
@@ -537,6 +582,7 @@ impl Follower {
         self.bytes.clear();
         self.seen = Seen::default();
         self.start = JournalHeader::SIZE as u64;
+        self.taken_out = 0;
         self.is_sealed = false;
         self.looked_at_names = None;
         Ok(true)
@@ -545,7 +591,11 @@ impl Follower {
 
 /// What a record is to a follower.
 enum Kind {
-    Member { is_event: bool },
+    Member {
+        is_event: bool,
+    },
+    /// Stands in the place of events that were taken out.
+    Thinned(Thinned),
     Commit(Commit),
     Seal(Digest),
     Stranger,
@@ -571,7 +621,9 @@ fn open_segment(medium: &dyn Medium, dir: &Path, number: u64, name: &str) -> Res
     let record = Record::parse_verified(bytes.get(JournalHeader::SIZE..read).unwrap_or_default());
     let opening = record.ok().and_then(|record| control::parse::<SegmentOpen>(&record).ok().flatten());
     let opening = opening.filter(|opening| opening.segment_number == number);
-    Ok(opening.map(|opening| Current { file, path, opening }))
+    let header = bytes.first_chunk().map(JournalHeader::decode);
+    let is_thinned = header.is_some_and(|header| header.flags & FLAG_THINNED != 0);
+    Ok(opening.map(|opening| Current { file, path, opening, is_thinned }))
 }
 
 /// Where a journal ends now.

@@ -26,7 +26,7 @@ use crate::metrics::Metrics;
 use crate::open::{self, Opened, Opening};
 use crate::options::{Backpressure, CommitOn, Options, SyncPolicy, SyncStrategy};
 use crate::reader::Reader;
-use crate::retention::{Needs, Retention};
+use crate::retention::{self, Needs, Retention};
 use crate::segment::Segments;
 use crate::snapshot::{self, SnapshotOptions, SnapshotProgress, SnapshotReport};
 use crate::stats::Stats;
@@ -398,7 +398,7 @@ impl Journal {
     pub fn thin(&self, rules: &[ThinRule]) -> Result<ThinReport, Error> {
         self.sync()?;
         let _one_at_a_time = self.thinning.lock();
-        let lowest_needed = self.needs.as_ref().map_or(Ok(None), Needs::lowest)?;
+        let lowest_needed = retention::lowest_of_others(&*self.medium, self.dir(), self.needs.as_ref())?;
         thinning::thin(&self.committer, &self.segments.snapshot(), rules, lowest_needed)
     }
 

@@ -22,7 +22,7 @@ use crate::directory;
 use crate::error::Error;
 use crate::medium::{Disk, Medium};
 use crate::reader::Reader;
-use crate::retention::{Figures, Needs};
+use crate::retention::{self, Figures, Needs};
 use crate::segment::Segment;
 
 /// Statements that one new segment makes at most: they stand in its first group.
@@ -365,7 +365,7 @@ pub fn plan_thinning(
 ) -> Result<ThinReport, Error> {
     let reader = Reader::open_newest(dir.as_ref(), semj_recovery::OpenMode::Strict)?;
     let now_ns = Disk.clock_anchor().wall_clock_ns;
-    let lowest_needed = needs.map_or(Ok(None), Needs::lowest)?;
+    let lowest_needed = retention::lowest_of_others(&Disk, dir.as_ref(), needs)?;
     let thinner = Thinner { rules, now_ns, lowest_needed };
     let mut report = ThinReport::default();
     // Of a closed journal the newest one has ended too, and has one behind it as soon as the journal is opened.

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use semj::{
     CommitOn, Error, Event, EventType, Follower, GroupOrder, Journal, Options, Position, Priority, Retention,
-    Start, SyncStrategy, View,
+    Start, SyncStrategy, ThinRule, View,
 };
 
 const PATIENCE: Option<Duration> = Some(Duration::from_secs(20));
@@ -265,4 +265,36 @@ fn segment(dir: &Path, number: u64) -> PathBuf {
         name.starts_with(&begins) && name.ends_with(".semj")
     };
     paths.into_iter().find(is_it).unwrap()
+}
+
+#[test]
+fn events_that_were_taken_out_are_passed_over_and_positions_stay_good() {
+    let dir = tempfile::tempdir().unwrap();
+    let journal = Journal::open(dir.path(), options()).unwrap();
+    for _ in 0..40 {
+        emit(&journal, 30);
+        journal.sync().unwrap();
+    }
+    let mut follower = Follower::open(dir.path(), Start::Beginning, View::Published).unwrap();
+    let mut positions = vec![(0, follower.position())];
+    while let Some(located) = follower.next(NONE).unwrap() {
+        let id = located.record.event_id();
+        if id % 30 == 0 {
+            // The end of a group.
+            assert!(follower.next_of_all(NONE).unwrap().is_some());
+            positions.push((id, follower.position()));
+        }
+    }
+    journal.rotate().unwrap();
+    let rule = ThinRule { keep_one_in: Some(7), ..ThinRule::default() };
+    let report = journal.thin(&[rule]).unwrap();
+    assert!(report.events > 900, "{report:?}");
+    emit(&journal, 3);
+    journal.sync().unwrap();
+    let left: Vec<u64> = (1..=1_200).filter(|id| id % 7 == 0).chain(1_201..=1_203).collect();
+    for (last, position) in positions {
+        let mut again = Follower::open(dir.path(), Start::At(position), View::Published).unwrap();
+        let rest: Vec<u64> = left.iter().copied().filter(|id| *id > last).collect();
+        assert_eq!(given(&mut again), rest, "behind {last}");
+    }
 }
