@@ -269,11 +269,10 @@ impl Follower {
             return Ok(());
         }
         match self.look()? {
-            Next::Group(commit, end)
-                if self.seen.taken_out == 0 && commit.record_count >= position.records_given =>
-            {
+            Next::Group(commit, end) if commit.record_count >= position.records_given => {
                 self.enter(commit, end);
-                for _ in 0..position.records_given {
+                // Where events were taken out of the group, it goes on behind the run that the position is in.
+                while self.records_given < position.records_given && self.at < self.group.end {
                     self.pass()?;
                 }
                 Ok(())
@@ -396,7 +395,7 @@ impl Follower {
     /// Ends the group that was given out, if there is one.
     fn leave(&mut self) {
         let Some((commit, taken_out)) = self.commit.take() else { return };
-        self.taken_out += taken_out;
+        self.taken_out = self.taken_out.wrapping_add(taken_out);
         let given = (self.group.end - self.start) as usize;
         self.bytes.drain(..given.min(self.bytes.len()));
         self.start = self.group.end;
@@ -414,9 +413,10 @@ impl Follower {
         let offset = self.at;
         let record = self.record(offset)?;
         let (size, event_id, is_own) = (record.len() as u64, record.event_id(), record.is_control());
+        let records = Thinned::parse(&record).map_or(1, |thinned| thinned.event_count);
         self.at += size;
         if self.at < self.group.end {
-            self.records_given += 1;
+            self.records_given = self.records_given.saturating_add(records);
         }
         if !is_own {
             self.last_event_id = event_id;
@@ -471,9 +471,11 @@ impl Follower {
                         }
                         Kind::Thinned(thinned) => {
                             self.seen.bytes += size;
-                            self.seen.records += thinned.event_count;
-                            self.seen.events += thinned.event_count;
-                            self.seen.taken_out += thinned.byte_count.cast_signed() - size as i64;
+                            // Whatever it says: the Commit says whether it is so.
+                            let taken_out = thinned.byte_count.cast_signed().wrapping_sub(size as i64);
+                            self.seen.records = self.seen.records.saturating_add(thinned.event_count);
+                            self.seen.events = self.seen.events.saturating_add(thinned.event_count);
+                            self.seen.taken_out = self.seen.taken_out.wrapping_add(taken_out);
                             continue;
                         }
                         Kind::Commit(commit) => return Ok(Next::Group(commit, at + size)),

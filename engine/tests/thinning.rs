@@ -6,8 +6,8 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use semj::{
-    CommitOn, Event, EventType, GroupOrder, Journal, Needs, OpenMode, Options, Priority, Reader,
-    SnapshotMethod, SnapshotOptions, ThinRule, examine_journal, plan_thinning, snapshot,
+    CommitOn, Event, EventType, Follower, GroupOrder, Journal, Needs, OpenMode, Options, Priority, Reader,
+    SnapshotMethod, SnapshotOptions, Start, ThinRule, View, examine_journal, plan_thinning, snapshot,
 };
 
 const READ: EventType = EventType::FILESYSTEM_READ;
@@ -215,6 +215,54 @@ fn a_salvage_says_again_what_was_said_where_damage_is() {
     let left = (1..=300).filter(|id| type_of(*id) != READ);
     assert!(examine_journal(dir.path(), OpenMode::Strict).unwrap().is_whole());
     assert!(ids(&Reader::open(dir.path(), OpenMode::Strict).unwrap()).into_iter().eq(left));
+}
+
+#[test]
+fn a_consumer_goes_on_where_it_was_and_a_follower_passes_over_what_is_gone() {
+    let none = Some(Duration::ZERO);
+    for taken in [0, 1, 37, 38, 60, 100, 101, 150, 199, 200] {
+        let dir = tempfile::tempdir().unwrap();
+        let options = Options { watermark_interval: Duration::ZERO, ..small() };
+        let journal = journal(dir.path(), options, 2);
+        let mut consumer = journal.consumer("reader").unwrap();
+        for id in 1..=taken {
+            assert_eq!(consumer.next(none).unwrap().unwrap().record.event_id(), id);
+        }
+        consumer.save().unwrap();
+        // What it still needs stays.
+        journal.thin(&[reads()]).unwrap();
+        // It may need a little more: groups are given out as a whole.
+        let all = ids(&journal.reader());
+        let left = |id: &u64| all.contains(id);
+        assert!(
+            (1..=200).filter(|id| *id > taken || type_of(*id) != READ).all(|id| left(&id)),
+            "{taken} taken"
+        );
+        assert!(taken < 50 || all.len() < 190, "{taken} taken, {} left", all.len());
+        // The one that had the files open, and one that opens the new ones.
+        for is_again in [false, true] {
+            if is_again {
+                drop(consumer);
+                consumer = journal.consumer("reader").unwrap();
+            }
+            for id in taken + 1..=200 {
+                assert_eq!(consumer.next(none).unwrap().unwrap().record.event_id(), id, "{taken} taken");
+            }
+            assert!(consumer.next(none).unwrap().is_none());
+        }
+        let mut follower = Follower::open(dir.path(), Start::Beginning, View::Published).unwrap();
+        let mut positions = vec![follower.position()];
+        for id in (1..=200).filter(left) {
+            assert_eq!(follower.next(none).unwrap().unwrap().record.event_id(), id, "{taken} taken");
+            positions.push(follower.position());
+        }
+        for (given, position) in positions.into_iter().enumerate().step_by(9) {
+            let mut follower = Follower::open(dir.path(), Start::At(position), View::Published).unwrap();
+            for id in (1..=200).filter(left).skip(given).take(5) {
+                assert_eq!(follower.next(none).unwrap().unwrap().record.event_id(), id, "{given} given");
+            }
+        }
+    }
 }
 
 #[test]
