@@ -418,7 +418,9 @@ impl History {
             }
             6 if self.random.one_in(4) => {
                 if !self.snapshot(journal, model) {
-                    // The journal may be all right: what failed may have been about the snapshot alone.
+                    // The journal may be all right: what failed may have been about the snapshot alone. The sync that it
+                    // begins with may have retired something.
+                    model.retired = model.retired.max(retired_of(journal));
                     return Ok(false);
                 }
                 model.acknowledged = model.emitted();
