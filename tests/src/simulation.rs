@@ -357,6 +357,7 @@ impl History {
         // Even an open that fails may have begun a new segment.
         model.is_closed = false;
         let interval = if self.random.one_in(3) { Duration::MAX / 4 } else { Duration::ZERO };
+        let retains = retention.is_any();
         let journal = match open_retaining(disk, interval, retention) {
             Ok(journal) => journal,
             Err(_) if !disk.has_power() || disk.faults_left() < faults => {
@@ -383,6 +384,11 @@ impl History {
         }
         let end = death(disk);
         if self.random.one_in(3) {
+            if retains {
+                // What is full then is retired by the close, after which nobody can be asked what that was.
+                drop(journal.sync());
+                model.retired = model.retired.max(retired_of(&journal));
+            }
             if journal.close().is_ok() {
                 model.acknowledged = model.emitted();
                 model.marked = model.acknowledged;
