@@ -10,7 +10,7 @@
 //! it rotates. For each call that touches the journal's directory, for every n: the process
 //! is killed at the n-th call; the n-th call fails with EIO, or with ENOSPC; all calls from the n-th on fail so. A writer
 //! that meets a failure goes on trying, and then opens the journal again in the same process. A life that does not end in
-//! time, or panics, is a failure too, and so is a fault that no life meets. Needs strace.
+//! time, or panics, is a failure too, and so are more faults that no life meets than one in a hundred. Needs strace.
 //!
 //! `--short` takes only some of the n: the first four of each call, then every seventh.
 
@@ -63,6 +63,8 @@ const DEADLINE: Duration = Duration::from_secs(30);
 const COUNTED_LIVES: usize = 4;
 /// Lives that a fault is tried in until one meets it.
 const ATTEMPTS: usize = 10;
+/// One fault in so many may be one that none meets.
+const UNMET_PART: usize = 100;
 /// A writer's status if it could not open the journal in the end.
 const NOT_OPEN: u8 = 3;
 
@@ -247,7 +249,7 @@ fn sweep(is_short: bool) -> io::Result<bool> {
         }
     }
     let started = Instant::now();
-    let next = AtomicUsize::new(0);
+    let (next, unmet) = (AtomicUsize::new(0), AtomicUsize::new(0));
     let violations: Mutex<Vec<(&str, String)>> = Mutex::new(Vec::new());
     let threads = std::thread::available_parallelism().map_or(1, usize::from);
     std::thread::scope(|scope| {
@@ -260,7 +262,10 @@ fn sweep(is_short: bool) -> io::Result<bool> {
                         dir.map_err(|error| error.to_string()).and_then(|dir| run(&dir, case))
                     };
                     let met = (0..ATTEMPTS).map(|_| attempt()).find(|met| *met != Ok(false));
-                    if let Err(what) = met.unwrap_or_else(|| Err("the fault was not met".into())) {
+                    if met.is_none() {
+                        unmet.fetch_add(1, Ordering::Relaxed);
+                    }
+                    if let Some(Err(what)) = met {
                         let text = format!(
                             "the {} journal, {}:{}:when={}: {what}",
                             LIVES[case.life], case.call, case.fault, case.n
@@ -285,15 +290,17 @@ fn sweep(is_short: bool) -> io::Result<bool> {
     for (call, Tally { calls, runs, violations }) in tallies {
         row(call, &calls.into_iter().chain([runs, violations]).map(|n| n.to_string()).collect::<Vec<_>>());
     }
+    let unmet = unmet.into_inner();
     println!(
-        "{} runs, {} faults at {}: {} violations, {:.0} s",
+        "{} runs, {} faults at {}: {} violations, {unmet} faults that no life met, {:.0} s",
         cases.len(),
         FAULTS.len(),
         if is_short { "the first four of each call and every seventh" } else { "every call" },
         violations.len(),
         started.elapsed().as_secs_f64()
     );
-    Ok(violations.is_empty())
+    // Threads make their last calls or not, as time goes. More than a few that are not met show that the counting is wrong.
+    Ok(violations.is_empty() && unmet * UNMET_PART <= cases.len())
 }
 
 fn failed(error: Error) -> io::Error {
