@@ -16,6 +16,8 @@ pub const FLAG_SEALED: u32 = 0x1;
 /// Flag: the segment's end was found and set by recovery after an unclean end. Its figures are final; what
 /// stands behind `journal_size` is not part of the journal.
 pub const FLAG_CUT: u32 = 0x2;
+/// Flag: the file holds the segment in its compressed form: storage blocks with a block index at `index_offset`.
+pub const FLAG_COMPRESSED: u32 = 0x8;
 
 /// Flag: events were taken out of the segment. Its figures are those of the file as it is now.
 pub const FLAG_THINNED: u32 = 0x4;
@@ -36,9 +38,9 @@ on_disk! {
         20 next_event_id: u64,
         /// Bytes in use, this header included.
         28 journal_size: u64,
-        /// Offset of an index inside the file, 0 where there is none.
+        /// Offset of an index inside the file, 0 where there is none: in a compressed segment, of its block index.
         36 index_offset: u64,
-        /// [`FLAG_SEALED`], [`FLAG_CUT`], [`FLAG_THINNED`].
+        /// [`FLAG_SEALED`], [`FLAG_CUT`], [`FLAG_THINNED`], [`FLAG_COMPRESSED`].
         44 flags: u32,
         /// See [`JournalHeader::computed_checksum`].
         48 checksum: u32,

@@ -1,0 +1,98 @@
+//! What can be wrong.
+
+use semj_format::RecordError;
+use thiserror::Error;
+
+/// Why a segment can't be compressed.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+pub enum EncodeError {
+    /// The bytes are no segment that was closed in order: nothing but such a one is ever compressed.
+    #[error("not a sealed segment: {why}")]
+    NotSealed {
+        /// What is missing.
+        why: &'static str,
+    },
+    /// A record is not one, so that the segment is damaged.
+    #[error("the record at offset {offset}: {source}")]
+    Record {
+        /// Offset in the segment.
+        offset: usize,
+        /// What is wrong.
+        source: RecordError,
+    },
+    /// Something other than zeros stands behind the segment's end, and would be lost.
+    #[error("a byte other than zero behind the segment's end, at offset {offset}")]
+    Behind {
+        /// Offset in the segment.
+        offset: usize,
+    },
+    /// The codec failed.
+    #[error("{codec} failed: {detail}")]
+    Codec {
+        /// The codec's name.
+        codec: &'static str,
+        /// What it says.
+        detail: String,
+    },
+    /// What a compressed segment counts is more than it can hold.
+    #[error("{what} do not fit")]
+    TooLarge {
+        /// What is counted.
+        what: &'static str,
+    },
+}
+
+/// Why bytes are no compressed segment, or no block of one.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+#[non_exhaustive]
+pub enum DecodeError {
+    /// The bytes end too soon.
+    #[error("{what}: {needed} bytes are needed, {available} are there")]
+    Truncated {
+        /// What was read.
+        what: &'static str,
+        /// Bytes it needs.
+        needed: usize,
+        /// Bytes there are.
+        available: usize,
+    },
+    /// A magic number, version or type that is not known.
+    #[error("{field} {found:#x} is not known")]
+    Unknown {
+        /// The field.
+        field: &'static str,
+        /// Its value.
+        found: u64,
+    },
+    /// A checksum or digest is not that of the bytes.
+    #[error("the checksum of {what} is wrong")]
+    Checksum {
+        /// What it is of.
+        what: &'static str,
+    },
+    /// More would come out than is promised, or may be: a bomb.
+    #[error("{what}: {found} bytes, the limit is {limit}")]
+    TooLarge {
+        /// What is too large.
+        what: &'static str,
+        /// Bytes it has or says that it has.
+        found: u64,
+        /// The limit.
+        limit: u64,
+    },
+    /// The codec did not accept the bytes.
+    #[error("{codec} data: {detail}")]
+    Codec {
+        /// The codec's name.
+        codec: &'static str,
+        /// What it says.
+        detail: String,
+    },
+    /// The bytes are right and say something that can't be.
+    #[error("{what} contradicts itself")]
+    Contradiction {
+        /// What was read.
+        what: &'static str,
+    },
+}

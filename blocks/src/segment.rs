@@ -1,0 +1,447 @@
+//! A compressed segment's file: journal header, blocks, block index, seal.
+
+use std::ops::Range;
+
+use semj_format::checksum::kernel_crc32;
+use semj_format::control::{self, SegmentOpen, SegmentSeal};
+use semj_format::journal_header::{FLAG_COMPRESSED, FLAG_SEALED};
+use semj_format::{Digest, EventType, JournalHeader, Record, Records, digest, on_disk};
+
+use crate::block::{BlockDecoder, BlockEncoder};
+use crate::codec::Codec;
+use crate::error::{DecodeError, EncodeError};
+use crate::header::{BLOCK_SIZE_MAX, BLOCK_TARGET_MAX, BlockHeader};
+
+/// Bytes of records in a block, or a little more, unless asked otherwise.
+pub const BLOCK_TARGET: usize = 64 << 10;
+/// `SEMC` as a big-endian word.
+pub(crate) const SEAL_MAGIC: u32 = 0x5345_4D43;
+/// The version of block index and seal.
+pub(crate) const SEAL_VERSION: u32 = 1;
+/// Bytes of a native segment's file at most: what fits into memory beside others.
+pub(crate) const NATIVE_SIZE_MAX: u64 = 1 << 40;
+
+on_disk! {
+    /// A block's entry in the block index.
+    pub struct IndexEntry [40] {
+        /// Offset of the block in the compressed file.
+        0 offset: u64,
+        /// Offset of its first record in the native segment.
+        8 native_offset: u64,
+        /// The lowest id of an event in it, 0 where there is none.
+        16 first_event_id: u64,
+        /// The highest id.
+        24 last_event_id: u64,
+        /// Bytes of the block, its header included.
+        32 block_size: u32,
+        /// Bytes of its records.
+        36 uncompressed_size: u32,
+    }
+}
+
+on_disk! {
+    /// What a compressed segment ends with.
+    pub struct FileSeal [296] {
+        /// `SEMC` as a big-endian word.
+        0 magic: u32,
+        /// 1.
+        4 version: u32,
+        /// Bytes of the native segment's file; behind `native_end` they are zero.
+        8 native_size: u64,
+        /// Offset behind the SegmentSeal in the native segment.
+        16 native_end: u64,
+        /// Entries of the block index.
+        24 block_count: u64,
+        /// The journal header of the native segment.
+        32 native_header: [u8; 52],
+        /// The kernel's CRC-32 over the block index.
+        84 index_checksum: u32,
+        /// The journal's, from SegmentOpen.
+        88 journal_uuid: [u8; 16],
+        /// The segment's number.
+        104 segment_number: u64,
+        /// Commits in the segment.
+        112 commit_count: u64,
+        /// The last one's number.
+        120 commit_sequence: u64,
+        /// Root of the tree over the leaves of the segment's Commit records, as SegmentSeal has it.
+        128 root: Digest,
+        /// What the segment goes on from: SegmentOpen's previous_digest.
+        160 previous_digest: Digest,
+        /// What the next segment goes on from: SegmentSeal's digest.
+        192 seal_digest: Digest,
+        /// Reserved, zero.
+        224 reserved: [u8; 36],
+        /// SHA-256 over all bytes of the file before this field.
+        260 file_digest: Digest,
+        /// The kernel's CRC-32 over the 292 bytes above.
+        292 checksum: u32,
+    }
+}
+/// Where the file's digest stands in the seal.
+const FILE_DIGEST_AT: usize = 260;
+
+impl FileSeal {
+    fn computed_checksum(&self) -> u32 {
+        kernel_crc32([&self.encode()[..Self::SIZE - 4]])
+    }
+}
+
+/// Turns a native segment into a compressed one, a block at a time.
+pub struct Compressor<'a> {
+    segment: &'a [u8],
+    header: JournalHeader,
+    seal: FileSeal,
+    target: usize,
+    encoder: BlockEncoder,
+    codec: Codec,
+    at: usize,
+    entries: Vec<IndexEntry>,
+    out: Vec<u8>,
+}
+
+impl<'a> Compressor<'a> {
+    /// For the segment whose file begins with `segment` and has `native_size` bytes, those that are not given being zero.
+    /// The segment must have been closed in order.
+    ///
+    /// # Errors
+    ///
+    /// What makes the bytes no sealed segment.
+    pub fn new(segment: &'a [u8], native_size: u64, codec: Codec) -> Result<Self, EncodeError> {
+        Self::with_target(segment, native_size, codec, BLOCK_TARGET)
+    }
+
+    /// [`Compressor::new`] with another size of blocks.
+    ///
+    /// # Errors
+    ///
+    /// As [`Compressor::new`].
+    pub fn with_target(
+        segment: &'a [u8],
+        native_size: u64,
+        codec: Codec,
+        target: usize,
+    ) -> Result<Self, EncodeError> {
+        let not = |why| EncodeError::NotSealed { why };
+        let header = JournalHeader::parse(segment).map_err(|_| not("its header is not right"))?;
+        if header.flags != FLAG_SEALED || header.index_offset != 0 {
+            return Err(not("its header does not say so"));
+        }
+        let end = usize::try_from(header.journal_size).map_err(|_| not("its end is out of reach"))?;
+        let (records, behind) = segment.split_at_checked(end).ok_or_else(|| not("it ends too soon"))?;
+        if native_size < segment.len() as u64 || native_size > NATIVE_SIZE_MAX {
+            return Err(EncodeError::TooLarge { what: "the bytes of its file" });
+        }
+        if let Some(at) = behind.iter().position(|byte| *byte != 0) {
+            return Err(EncodeError::Behind { offset: end + at });
+        }
+        let opening = records.get(JournalHeader::SIZE..).and_then(body::<SegmentOpen>);
+        let opening = opening.ok_or_else(|| not("it does not begin with a SegmentOpen"))?;
+        let start = end.checked_sub(control::record_size::<SegmentSeal>());
+        let seal = start.and_then(|start| body::<SegmentSeal>(records.get(start..)?));
+        let seal = seal.ok_or_else(|| not("it does not end with a SegmentSeal"))?;
+        let mut native_header = [0; JournalHeader::SIZE];
+        native_header.copy_from_slice(&segment[..JournalHeader::SIZE]);
+        let seal = FileSeal {
+            magic: SEAL_MAGIC,
+            version: SEAL_VERSION,
+            native_size,
+            native_end: header.journal_size,
+            block_count: 0,
+            native_header,
+            index_checksum: 0,
+            journal_uuid: opening.journal_uuid,
+            segment_number: opening.segment_number,
+            commit_count: seal.commit_count,
+            commit_sequence: seal.commit_sequence,
+            root: seal.root,
+            previous_digest: opening.previous_digest,
+            seal_digest: seal.digest,
+            reserved: [0; 36],
+            file_digest: Digest::ZERO,
+            checksum: 0,
+        };
+        let mut compressor = Self {
+            segment: records,
+            header,
+            seal,
+            target: target.min(BLOCK_TARGET_MAX),
+            encoder: BlockEncoder::new(codec)?,
+            codec,
+            at: JournalHeader::SIZE,
+            entries: Vec::new(),
+            out: vec![0; JournalHeader::SIZE],
+        };
+        if codec == Codec::Auto {
+            compressor.choose()?;
+        }
+        Ok(compressor)
+    }
+
+    /// The codec in use: not [`Codec::Auto`].
+    pub const fn codec(&self) -> Codec {
+        self.codec
+    }
+
+    /// Measures both choices on a block from the middle of the segment.
+    fn choose(&mut self) -> Result<(), EncodeError> {
+        let mut at = JournalHeader::SIZE;
+        for found in Records::new(self.segment, at) {
+            let (offset, _) = found.map_err(|source| EncodeError::Record { offset: at, source })?;
+            at = offset;
+            if at >= self.segment.len() / 2 {
+                break;
+            }
+        }
+        let sample = &self.segment[at..self.block_end(at)?];
+        let size = |codec| -> Result<usize, EncodeError> {
+            let mut out = Vec::new();
+            BlockEncoder::new(codec)?.encode(0, sample, at, &mut out)?;
+            Ok(out.len())
+        };
+        let zstd = Codec::default();
+        let is_near = size(Codec::Lz4)? * 8 <= size(zstd)? * 9;
+        self.codec = if is_near { Codec::Lz4 } else { zstd };
+        self.encoder = BlockEncoder::new(self.codec)?;
+        Ok(())
+    }
+
+    /// Where a block that begins at an offset ends. The segment's first group is never taken apart: who opens a journal
+    /// looks at it.
+    fn block_end(&self, start: usize) -> Result<usize, EncodeError> {
+        let mut end = start;
+        let mut is_first_group = start == JournalHeader::SIZE;
+        let mut records = Records::new(self.segment, start);
+        while end - start < self.target || is_first_group {
+            match records.next() {
+                Some(Ok((_, record))) if records.offset() - start <= BLOCK_SIZE_MAX => {
+                    end = records.offset();
+                    is_first_group &= record.event_type() != EventType::JOURNAL_COMMIT;
+                }
+                Some(Ok(_)) => return Err(EncodeError::TooLarge { what: "the records of the first group" }),
+                Some(Err(source)) => return Err(EncodeError::Record { offset: end, source }),
+                None => break,
+            }
+        }
+        Ok(end)
+    }
+
+    /// Offset in the native segment up to which it is compressed.
+    pub const fn done(&self) -> usize {
+        self.at
+    }
+
+    /// Offset in the native segment where its records end.
+    pub const fn end(&self) -> usize {
+        self.segment.len()
+    }
+
+    /// Makes the next block. `false`: there are no more.
+    ///
+    /// # Errors
+    ///
+    /// The segment is damaged, or a codec fails.
+    pub fn step(&mut self) -> Result<bool, EncodeError> {
+        if self.at >= self.segment.len() {
+            return Ok(false);
+        }
+        let end = self.block_end(self.at)?;
+        let offset = self.out.len() as u64;
+        let records = &self.segment[self.at..end];
+        let header = self.encoder.encode(self.entries.len() as u64, records, self.at, &mut self.out)?;
+        self.entries.push(IndexEntry {
+            offset,
+            native_offset: self.at as u64,
+            first_event_id: header.first_event_id,
+            last_event_id: header.last_event_id,
+            block_size: header.block_size,
+            uncompressed_size: header.uncompressed_size,
+        });
+        self.at = end;
+        Ok(true)
+    }
+
+    /// The whole file, when all blocks are made, or else those that are left first.
+    ///
+    /// # Errors
+    ///
+    /// As [`Compressor::step`].
+    pub fn finish(mut self) -> Result<Vec<u8>, EncodeError> {
+        while self.step()? {}
+        let Self { header, mut seal, entries, mut out, .. } = self;
+        let index_offset = out.len();
+        entries.iter().for_each(|entry| out.extend_from_slice(&entry.encode()));
+        seal.block_count = entries.len() as u64;
+        seal.index_checksum = kernel_crc32([&out[index_offset..]]);
+        let mut header = JournalHeader {
+            journal_size: (out.len() + FileSeal::SIZE) as u64,
+            index_offset: index_offset as u64,
+            flags: header.flags | FLAG_COMPRESSED,
+            ..header
+        };
+        header.checksum = header.computed_checksum();
+        out[..JournalHeader::SIZE].copy_from_slice(&header.encode());
+        let seal_at = out.len();
+        out.extend_from_slice(&seal.encode());
+        let digest_at = seal_at + FILE_DIGEST_AT;
+        seal.file_digest = digest::plain(&out[..digest_at]);
+        seal.checksum = seal.computed_checksum();
+        out[seal_at..].copy_from_slice(&seal.encode());
+        Ok(out)
+    }
+}
+
+/// The body of the record at the beginning of `bytes`, if it is such a record of the journal's own.
+fn body<B: control::Body>(bytes: &[u8]) -> Option<B> {
+    control::parse(&Record::parse_verified(bytes).ok()?).ok()?
+}
+
+/// What is known of a compressed segment without decoding a block of it.
+#[derive(Clone, Debug)]
+pub struct Layout {
+    seal: FileSeal,
+    entries: Vec<IndexEntry>,
+}
+
+impl Layout {
+    /// Whether a file says that it is a compressed segment.
+    pub fn is_compressed(file: &[u8]) -> bool {
+        JournalHeader::parse(file).is_ok_and(|header| header.flags & FLAG_COMPRESSED != 0)
+    }
+
+    /// Reads header, block index and seal of a whole file, and checks that they fit together. The blocks are not looked at.
+    ///
+    /// # Errors
+    ///
+    /// What is wrong with it.
+    pub fn parse(file: &[u8]) -> Result<Self, DecodeError> {
+        let contradiction = |what| DecodeError::Contradiction { what };
+        let header = JournalHeader::parse(file).map_err(|_| contradiction("the header"))?;
+        let what = "a compressed segment";
+        let truncated = |needed| DecodeError::Truncated { what, needed, available: file.len() };
+        if header.flags & FLAG_COMPRESSED == 0 || header.journal_size != file.len() as u64 {
+            return Err(contradiction("a compressed segment's header"));
+        }
+        let (rest, seal) = file.split_last_chunk().ok_or_else(|| truncated(FileSeal::SIZE))?;
+        let seal = FileSeal::decode(seal);
+        if seal.checksum != seal.computed_checksum() {
+            return Err(DecodeError::Checksum { what: "a compressed segment's seal" });
+        }
+        if seal.magic != SEAL_MAGIC {
+            return Err(DecodeError::Unknown { field: "the seal's magic", found: seal.magic.into() });
+        }
+        if seal.version != SEAL_VERSION {
+            return Err(DecodeError::Unknown { field: "the seal's version", found: seal.version.into() });
+        }
+        let index_at = usize::try_from(header.index_offset).ok().filter(|at| *at >= JournalHeader::SIZE);
+        let index = index_at.and_then(|at| rest.get(at..)).ok_or_else(|| contradiction("index_offset"))?;
+        let (entries, excess) = index.as_chunks::<{ IndexEntry::SIZE }>();
+        if !excess.is_empty() || entries.len() as u64 != seal.block_count {
+            return Err(contradiction("block_count"));
+        }
+        if kernel_crc32([index]) != seal.index_checksum {
+            return Err(DecodeError::Checksum { what: "a block index" });
+        }
+        let entries: Vec<_> = entries.iter().map(IndexEntry::decode).collect();
+        let mut at = JournalHeader::SIZE as u64;
+        let mut native_at = JournalHeader::SIZE as u64;
+        for entry in &entries {
+            let is_next = (entry.offset, entry.native_offset) == (at, native_at);
+            let has_size = entry.uncompressed_size > 0
+                && entry.uncompressed_size as usize <= BLOCK_SIZE_MAX
+                && entry.block_size as usize >= BlockHeader::SIZE;
+            if !is_next || !has_size {
+                return Err(contradiction("a block index"));
+            }
+            at += u64::from(entry.block_size);
+            native_at += u64::from(entry.uncompressed_size);
+        }
+        let native = JournalHeader::parse(&seal.native_header).map_err(|_| contradiction("native_header"))?;
+        let fits = at == header.index_offset
+            && native_at == seal.native_end
+            && native.journal_size == seal.native_end
+            && native.flags | FLAG_COMPRESSED == header.flags
+            && (native.total_events, native.next_event_id) == (header.total_events, header.next_event_id)
+            && seal.native_size >= seal.native_end
+            && seal.native_size <= NATIVE_SIZE_MAX;
+        if fits { Ok(Self { seal, entries }) } else { Err(contradiction("a compressed segment")) }
+    }
+
+    /// The seal.
+    pub const fn seal(&self) -> &FileSeal {
+        &self.seal
+    }
+
+    /// The entries of the block index.
+    pub fn entries(&self) -> &[IndexEntry] {
+        &self.entries
+    }
+
+    /// The block that holds an offset of the native segment.
+    pub fn find(&self, native_offset: usize) -> Option<usize> {
+        let native_offset = native_offset as u64;
+        let behind = self.entries.partition_point(|entry| entry.native_offset <= native_offset);
+        let place = behind.checked_sub(1)?;
+        (native_offset < self.seal.native_end).then_some(place)
+    }
+
+    /// Where the records of a block stand in the native segment.
+    pub fn native_range(&self, block: usize) -> Option<Range<usize>> {
+        let entry = self.entries.get(block)?;
+        let start = usize::try_from(entry.native_offset).ok()?;
+        Some(start..start + entry.uncompressed_size as usize)
+    }
+
+    /// Decodes a block into `out`, which has the size of its [`Layout::native_range`].
+    ///
+    /// # Errors
+    ///
+    /// What is wrong with the block.
+    pub fn decode(
+        &self,
+        file: &[u8],
+        block: usize,
+        decoder: &mut BlockDecoder,
+        out: &mut [u8],
+    ) -> Result<(), DecodeError> {
+        let wrong = DecodeError::Contradiction { what: "a block index" };
+        let entry = self.entries.get(block).ok_or(wrong.clone())?;
+        let bytes = usize::try_from(entry.offset)
+            .ok()
+            .and_then(|start| file.get(start..)?.get(..entry.block_size as usize));
+        let header = decoder.decode(bytes.ok_or(wrong.clone())?, out)?;
+        let is_its = header.block_id == block as u64
+            && header.block_size == entry.block_size
+            && (header.first_event_id, header.last_event_id) == (entry.first_event_id, entry.last_event_id);
+        if is_its { Ok(()) } else { Err(wrong) }
+    }
+
+    /// Whether the file is, byte for byte, the one that was made.
+    ///
+    /// # Errors
+    ///
+    /// [`DecodeError::Checksum`]: it is not.
+    pub fn verify_digest(&self, file: &[u8]) -> Result<(), DecodeError> {
+        let what = "a compressed segment's file";
+        let digest_at = file.len().saturating_sub(FileSeal::SIZE - FILE_DIGEST_AT);
+        if digest::plain(&file[..digest_at]) != self.seal.file_digest {
+            return Err(DecodeError::Checksum { what });
+        }
+        Ok(())
+    }
+
+    /// The native segment up to its end, byte for byte. Behind it come as many zeros as make [`FileSeal::native_size`].
+    ///
+    /// # Errors
+    ///
+    /// What is wrong with the file.
+    pub fn decompress(&self, file: &[u8], decoder: &mut BlockDecoder) -> Result<Vec<u8>, DecodeError> {
+        let mut native = self.seal.native_header.to_vec();
+        for (block, entry) in self.entries.iter().enumerate() {
+            let start = native.len();
+            native.resize(start + entry.uncompressed_size as usize, 0);
+            self.decode(file, block, decoder, &mut native[start..])?;
+        }
+        Ok(native)
+    }
+}

@@ -1,0 +1,78 @@
+//! Integers of variable length, seven bits in a byte, the lowest first.
+
+use crate::error::DecodeError;
+
+/// Appends a number.
+#[inline]
+pub(crate) fn put(out: &mut Vec<u8>, mut value: u64) {
+    while value >= 0x80 {
+        out.push(value as u8 | 0x80);
+        value >>= 7;
+    }
+    out.push(value as u8);
+}
+
+/// Appends the difference between two numbers, small where they are near each other.
+#[inline]
+pub(crate) fn put_difference(out: &mut Vec<u8>, value: u64, expected: u64) {
+    let difference = value.wrapping_sub(expected) as i64;
+    put(out, ((difference << 1) ^ (difference >> 63)) as u64);
+}
+
+/// Bytes that are read from the front.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Stream<'a>(pub(crate) &'a [u8]);
+
+impl<'a> Stream<'a> {
+    /// The next `size` bytes.
+    #[inline]
+    pub(crate) fn take(&mut self, size: usize) -> Result<&'a [u8], DecodeError> {
+        let (taken, rest) = self.0.split_at_checked(size).ok_or(DecodeError::Truncated {
+            what: "a stream of regrouped records",
+            needed: size,
+            available: self.0.len(),
+        })?;
+        self.0 = rest;
+        Ok(taken)
+    }
+
+    /// The next number.
+    #[inline]
+    pub(crate) fn number(&mut self) -> Result<u64, DecodeError> {
+        let mut value = 0;
+        for shift in (0..64).step_by(7) {
+            let &[byte, ref rest @ ..] = self.0 else {
+                return Err(DecodeError::Truncated {
+                    what: "a stream of regrouped records",
+                    needed: 1,
+                    available: 0,
+                });
+            };
+            self.0 = rest;
+            value |= u64::from(byte & 0x7F) << shift;
+            if byte < 0x80 {
+                return Ok(value);
+            }
+        }
+        Err(DecodeError::Contradiction { what: "a number of regrouped records" })
+    }
+
+    /// The next number that has 32 bits.
+    #[inline]
+    pub(crate) fn number32(&mut self) -> Result<u32, DecodeError> {
+        let found = self.number()?;
+        u32::try_from(found).map_err(|_| DecodeError::TooLarge {
+            what: "a number of regrouped records",
+            found,
+            limit: u32::MAX.into(),
+        })
+    }
+
+    /// The number whose difference from `expected` comes next.
+    #[inline]
+    pub(crate) fn difference(&mut self, expected: u64) -> Result<u64, DecodeError> {
+        let folded = self.number()?;
+        let difference = (folded >> 1) ^ (folded & 1).wrapping_neg();
+        Ok(expected.wrapping_add(difference))
+    }
+}

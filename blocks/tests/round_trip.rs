@@ -1,0 +1,462 @@
+//! What goes in comes out, byte for byte; what is wrong is an error, whatever it is.
+#![expect(clippy::unwrap_used, clippy::panic, reason = "a test that fails says where")]
+
+use quickcheck::{QuickCheck, TestResult};
+use semj_blocks::{
+    BLOCK_SIZE_MAX, BlockDecoder, BlockEncoder, BlockHeader, Codec, Compressor, DecodeError, EncodeError,
+    FileSeal, Layout, VERSION_PLAIN, VERSION_REGROUPED,
+};
+use semj_format::checksum::kernel_crc32;
+use semj_format::control::{Commit, SegmentOpen, SegmentSeal};
+use semj_format::digest::RecordTree;
+use semj_format::journal_header::FLAG_SEALED;
+use semj_format::{Digest, EventType, JournalHeader};
+
+const CODECS: [Codec; 5] = [Codec::None, Codec::Zlib(6), Codec::Lz4, Codec::Zstd(3), Codec::Snappy];
+
+/// splitmix64.
+struct Random(u64);
+
+impl Random {
+    fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
+        let z = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+        let z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
+        z ^ (z >> 31)
+    }
+
+    fn below(&mut self, limit: u64) -> u64 {
+        self.next() % limit
+    }
+
+    fn is_one_in(&mut self, n: u64) -> bool {
+        self.below(n) == 0
+    }
+
+    fn bytes(&mut self, size: u64) -> Vec<u8> {
+        (0..size).map(|_| self.next() as u8).collect()
+    }
+}
+
+/// A record of these parts; the other fields are in `fields`, from offset on.
+fn record(
+    event_id: u64,
+    event_type: u32,
+    fields: &[(usize, &[u8])],
+    context: &[u8],
+    payload: &[u8],
+    rest: &[u8],
+) -> Vec<u8> {
+    let mut bytes = vec![0; 132];
+    bytes[0..8].copy_from_slice(&event_id.to_le_bytes());
+    bytes[8..12].copy_from_slice(&event_type.to_le_bytes());
+    bytes[80..84].copy_from_slice(&1u32.to_le_bytes());
+    for (offset, field) in fields {
+        bytes[*offset..offset + field.len()].copy_from_slice(field);
+    }
+    let metadata = u32::from_le_bytes(bytes[76..80].try_into().unwrap()) as usize;
+    assert_eq!((rest.len() - metadata) % 160, 0);
+    bytes[96..100].copy_from_slice(&(((rest.len() - metadata) / 160) as u32).to_le_bytes());
+    bytes[68..72].copy_from_slice(&(context.len() as u32).to_le_bytes());
+    bytes[72..76].copy_from_slice(&(payload.len() as u32).to_le_bytes());
+    bytes.extend_from_slice(context);
+    bytes.extend_from_slice(payload);
+    bytes.extend_from_slice(rest);
+    let size = (bytes.len() as u32).to_le_bytes();
+    bytes[64..68].copy_from_slice(&size);
+    let checksum = kernel_crc32([&bytes[..]]).to_le_bytes();
+    bytes[84..88].copy_from_slice(&checksum);
+    bytes
+}
+
+fn own(event_type: EventType, body: &[u8]) -> Vec<u8> {
+    record(0, event_type.0, &[(60, &3u32.to_le_bytes())], &[], body, &[])
+}
+
+fn text(random: &mut Random) -> Vec<u8> {
+    let size = random.below(20);
+    match random.below(4) {
+        0 => random.bytes(size),
+        1 => Vec::new(),
+        _ => format!("/project/{}/{}", random.below(3), random.below(9)).into_bytes(),
+    }
+}
+
+/// A context: none, compact, fixed, or bytes that are none.
+fn context(random: &mut Random) -> Vec<u8> {
+    let texts = [3, 12, 13, 18, 19];
+    let words = [0, 1, 2, 4, 6, 7, 9, 16];
+    match random.below(8) {
+        0 => Vec::new(),
+        1 => {
+            let size = 1 + random.below(40);
+            random.bytes(size)
+        }
+        2 => {
+            let mut fixed = vec![0; 5280];
+            for (offset, size) in [(0, 8), (24, 4096), (4120, 8), (4168, 64), (5276, 4)] {
+                let field = &mut fixed[offset..offset + size];
+                let bytes = if size > 8 { text(random) } else { random.bytes(size as u64) };
+                field[..bytes.len()].copy_from_slice(&bytes);
+            }
+            if random.is_one_in(4) {
+                // Behind its NUL byte too.
+                fixed[4119] = 7;
+            }
+            fixed
+        }
+        _ => {
+            let mut presence = random.next() as u32 & random.next() as u32;
+            if !random.is_one_in(4) {
+                presence &= 0x1F_FFFF & (0x38 | random.next() as u32 & random.next() as u32);
+            }
+            let mut compact = presence.to_le_bytes().to_vec();
+            for bit in (0..32).filter(|bit| presence >> bit & 1 != 0) {
+                if texts.contains(&bit) || bit > 20 {
+                    let text = text(random);
+                    compact.extend_from_slice(&(text.len() as u16).to_le_bytes());
+                    compact.extend_from_slice(&text);
+                } else {
+                    let size = if words.contains(&bit) { 8 } else { 4 };
+                    let value = if random.is_one_in(3) { random.next() } else { random.below(5) };
+                    compact.extend_from_slice(&value.to_le_bytes()[..size]);
+                }
+            }
+            compact
+        }
+    }
+}
+
+fn payload(random: &mut Random) -> Vec<u8> {
+    match random.below(40) {
+        0 => {
+            let size = random.below(65_537);
+            random.bytes(size)
+        }
+        1 => vec![7; random.below(65_537) as usize],
+        2..10 => Vec::new(),
+        _ => {
+            format!("{{\"bytes\":{},\"offset\":{}}}", random.below(5), random.below(100) * 4096).into_bytes()
+        }
+    }
+}
+
+/// Records with groups of all sizes, in all forms; some of them like each other, some not at all.
+fn records(random: &mut Random, count: u64) -> Vec<u8> {
+    let mut out = Vec::new();
+    let mut group = 0;
+    let mut event_id = random.below(1000);
+    let mut commit_sequence = random.below(1000);
+    let mut previous = Digest(random.bytes(32).try_into().unwrap());
+    for _ in 0..count {
+        if out.len() > BLOCK_SIZE_MAX - 200_000 {
+            break;
+        }
+        if random.is_one_in(5) {
+            commit_sequence += 1;
+            let mut tree = RecordTree::default();
+            for found in semj_format::Records::new(&out[group..], 0) {
+                tree.push(found.unwrap().1.bytes());
+            }
+            let commit = Commit {
+                commit_sequence,
+                epoch: 3,
+                first_event_id: event_id,
+                last_event_id: event_id,
+                record_count: random.below(4) as u32,
+                event_count: random.below(4) as u32,
+                byte_count: (out.len() - group) as u64,
+                synced_upto: random.next(),
+                flags: random.below(2) as u32,
+                reserved: 0,
+                root: if random.is_one_in(3) { Digest::ZERO } else { tree.root() },
+                previous_digest: previous,
+                digest: Digest::ZERO,
+            };
+            let mut commit = commit.seal_digest();
+            if random.is_one_in(9) {
+                commit.digest = Digest([9; 32]);
+            }
+            drop(tree);
+            previous = commit.digest;
+            out.extend_from_slice(&own(EventType::JOURNAL_COMMIT, &commit.encode()));
+            group = out.len();
+            continue;
+        }
+        let wild = random.is_one_in(10);
+        event_id += 1 + if wild { random.below(1 << 20) } else { 0 };
+        let any = random.bytes(132);
+        let metadata = if random.is_one_in(6) { random.below(2049) } else { 0 };
+        let links = if random.is_one_in(9) { random.below(3) } else { 0 };
+        let rest = random.bytes(metadata + links * 160);
+        let time = random.next() >> random.below(64);
+        let mut fields: Vec<(usize, &[u8])> = Vec::new();
+        let (time, metadata) = (time.to_le_bytes(), (metadata as u32).to_le_bytes());
+        if wild {
+            fields.extend([(12, &any[12..64]), (88, &any[88..96]), (100, &any[100..132])]);
+        }
+        fields.extend([(16, &time[..]), (76, &metadata[..])]);
+        let event_type = if wild { random.next() as u32 } else { 0x0101 + random.below(4) as u32 };
+        let id = if random.is_one_in(30) { 0 } else { event_id };
+        let (context, payload) = (context(random), payload(random));
+        out.extend_from_slice(&record(id, event_type, &fields, &context, &payload, &rest));
+    }
+    out
+}
+
+/// A sealed segment of such records, and bytes of its file.
+fn segment(random: &mut Random) -> (Vec<u8>, u64) {
+    let mut bytes = vec![0; JournalHeader::SIZE];
+    let open = SegmentOpen::decode(&[1; SegmentOpen::SIZE]);
+    bytes.extend_from_slice(&own(EventType::JOURNAL_SEGMENT_OPEN, &open.encode()));
+    let mut commit = Commit::decode(&[0; Commit::SIZE]);
+    commit.record_count = 1;
+    bytes.extend_from_slice(&own(EventType::JOURNAL_COMMIT, &commit.seal_digest().encode()));
+    for _ in 0..random.below(4) {
+        let count = random.below(300);
+        bytes.extend_from_slice(&records(random, count));
+    }
+    let seal = SegmentSeal::decode(&[2; SegmentSeal::SIZE]);
+    bytes.extend_from_slice(&own(EventType::JOURNAL_SEGMENT_SEAL, &seal.encode()));
+    let header = JournalHeader::new(17, 4711, bytes.len() as u64, FLAG_SEALED);
+    bytes[..JournalHeader::SIZE].copy_from_slice(&header.encode());
+    let size = bytes.len() as u64 + random.below(1 << 20);
+    (bytes, size)
+}
+
+fn check(tests: u64, property: fn(u64) -> TestResult) {
+    // What fails is printed with its seed, which is the property's argument.
+    QuickCheck::new().tests(tests).quickcheck(property);
+}
+
+#[test]
+fn records_come_back_from_a_block_byte_for_byte() {
+    fn property(seed: u64) -> TestResult {
+        let random = &mut Random(seed);
+        let count = random.below(400);
+        let records = records(random, count);
+        let mut decoder = BlockDecoder::default();
+        for codec in CODECS {
+            let mut encoder = BlockEncoder::new(codec).unwrap();
+            // Twice, so that nothing of the first may be left in the second.
+            for block_id in 0..2 {
+                let mut block = vec![5; 3];
+                let header = encoder.encode(block_id, &records, 52, &mut block).unwrap();
+                let mut out = vec![0xAA; records.len()];
+                assert_eq!(decoder.decode(&block[3..], &mut out).unwrap(), header);
+                assert!(out == records, "{codec}");
+            }
+        }
+        TestResult::passed()
+    }
+    check(60, property);
+}
+
+#[test]
+fn a_segment_comes_back_from_its_compressed_file_byte_for_byte() {
+    fn property(seed: u64) -> TestResult {
+        let random = &mut Random(seed);
+        let (native, size) = segment(random);
+        let target = 1 + random.below(100_000) as usize;
+        for codec in CODECS.into_iter().chain([Codec::Auto]) {
+            let file = Compressor::with_target(&native, size, codec, target).unwrap().finish().unwrap();
+            assert!(Layout::is_compressed(&file) && !Layout::is_compressed(&native));
+            let layout = Layout::parse(&file).unwrap();
+            layout.verify_digest(&file).unwrap();
+            let back = layout.decompress(&file, &mut BlockDecoder::default()).unwrap();
+            assert!(back == native, "{codec}");
+            assert_eq!(layout.seal().native_size, size);
+            for offset in [52, native.len() / 2, native.len() - 1] {
+                let range = layout.native_range(layout.find(offset).unwrap()).unwrap();
+                assert!(range.contains(&offset));
+            }
+            assert_eq!(layout.find(native.len()), None);
+        }
+        TestResult::passed()
+    }
+    check(20, property);
+}
+
+#[test]
+fn a_flipped_bit_of_a_compressed_file_is_noticed() {
+    let random = &mut Random(1);
+    let (native, size) = segment(random);
+    let file = Compressor::new(&native, size, Codec::default()).unwrap().finish().unwrap();
+    let mut decoder = BlockDecoder::default();
+    for step in 0..3000 {
+        // All of the header and of the end, and some of what is between them.
+        let at = match step {
+            0..52 => step,
+            52..600 => file.len() - 1 - (step - 52).min(file.len() - 1),
+            _ => random.below(file.len() as u64) as usize,
+        };
+        let mut bad = file.clone();
+        bad[at] ^= 1 << random.below(8);
+        let found = Layout::parse(&bad).and_then(|layout| layout.decompress(&bad, &mut decoder));
+        assert!(found.is_err(), "offset {at}");
+    }
+    for cut in [0, 51, 52, 200, file.len() - FileSeal::SIZE, file.len() - 1] {
+        assert!(Layout::parse(&file[..cut]).is_err(), "cut at {cut}");
+    }
+    // What only the file's digest covers.
+    let layout = Layout::parse(&file).unwrap();
+    let mut bad = file;
+    bad[60] ^= 1;
+    assert_eq!(
+        layout.verify_digest(&bad),
+        Err(DecodeError::Checksum { what: "a compressed segment's file" })
+    );
+}
+
+/// A block with other data than those that it was made with, and all that can be computed again right.
+fn forged(block: &[u8], data: &[u8], uncompressed_size: u32) -> Vec<u8> {
+    let mut header = BlockHeader::decode(block.first_chunk().unwrap());
+    header.compressed_size = data.len() as u32;
+    header.block_size = (BlockHeader::SIZE + data.len()) as u32;
+    header.uncompressed_size = uncompressed_size;
+    header.block_checksum = header.computed_checksum(data);
+    [&header.encode()[..], data].concat()
+}
+
+#[test]
+fn forged_data_are_an_error_or_records() {
+    fn property(seed: u64) -> TestResult {
+        let random = &mut Random(seed);
+        let count = 1 + random.below(60);
+        let records = records(random, count);
+        if records.is_empty() {
+            return TestResult::discard();
+        }
+        // Without a codec, so that what is forged gets to the transform.
+        for codec in [Codec::None, Codec::Lz4, Codec::Zstd(1), Codec::Snappy, Codec::Zlib(1)] {
+            let mut block = Vec::new();
+            BlockEncoder::new(codec).unwrap().encode(0, &records, 52, &mut block).unwrap();
+            let mut decoder = BlockDecoder::default();
+            for _ in 0..60 {
+                let mut data = block[BlockHeader::SIZE..].to_vec();
+                for _ in 0..1 + random.below(3) {
+                    let at = random.below(data.len() as u64) as usize;
+                    data[at] = if random.is_one_in(2) { random.next() as u8 } else { data[at] ^ 1 };
+                }
+                let mut out = vec![0; records.len()];
+                if decoder.decode(&forged(&block, &data, records.len() as u32), &mut out).is_ok() {
+                    assert!(semj_format::Records::new(&out, 0).all(|found| found.is_ok()));
+                }
+            }
+        }
+        TestResult::passed()
+    }
+    check(60, property);
+}
+
+#[test]
+fn a_bomb_is_an_error_with_every_codec() {
+    let records: Vec<u8> =
+        (1..=4).flat_map(|id| record(id, 0x0101, &[], &[], &vec![0; 65_536], &[])).collect();
+    for codec in CODECS {
+        let mut block = Vec::new();
+        BlockEncoder::new(codec).unwrap().encode(0, &records, 52, &mut block).unwrap();
+        let data = block[BlockHeader::SIZE..].to_vec();
+        let mut decoder = BlockDecoder::default();
+        // Less room than comes out, and more than a block may have.
+        for promised in [132, 65_668, records.len() - 1] {
+            let bomb = forged(&block, &data, promised as u32);
+            assert!(decoder.decode(&bomb, &mut vec![0; promised]).is_err(), "{codec}, {promised} bytes");
+        }
+        let limit = BLOCK_SIZE_MAX as u64;
+        let bomb = forged(&block, &data, BLOCK_SIZE_MAX as u32 + 1);
+        let found = decoder.decode(&bomb, &mut []);
+        let expected = DecodeError::TooLarge { what: "uncompressed_size", found: limit + 1, limit };
+        assert_eq!(found, Err(expected), "{codec}");
+    }
+}
+
+#[test]
+fn records_that_have_nothing_in_common_are_kept_plain() {
+    let random = &mut Random(7);
+    let all: Vec<u8> = random.bytes(132);
+    let mut odd = all.clone();
+    let sizes = [(64, 132u32), (68, 0), (72, 0), (76, 0), (80, 1), (84, 0), (96, 0)];
+    for (offset, value) in sizes {
+        odd[offset..offset + 4].copy_from_slice(&value.to_le_bytes());
+    }
+    let checksum = kernel_crc32([&odd[..]]).to_le_bytes();
+    odd[84..88].copy_from_slice(&checksum);
+    for (records, version) in [(odd.clone(), VERSION_PLAIN), (odd.repeat(50), VERSION_REGROUPED)] {
+        let mut block = Vec::new();
+        let header = BlockEncoder::new(Codec::Zstd(3)).unwrap().encode(0, &records, 52, &mut block).unwrap();
+        assert_eq!(header.block_version, version);
+        let mut out = vec![0; records.len()];
+        BlockDecoder::default().decode(&block, &mut out).unwrap();
+        assert_eq!(out, records);
+    }
+}
+
+#[test]
+fn only_a_good_sealed_segment_is_compressed() {
+    let (native, size) = segment(&mut Random(3));
+    let make = |native: &[u8], size| match Compressor::new(native, size, Codec::Lz4) {
+        Ok(compressor) => compressor.finish().map(|_| ()),
+        Err(error) => Err(error),
+    };
+    make(&native, size).unwrap();
+    let with_header = |flags| {
+        let mut other = native.clone();
+        let header = JournalHeader::new(17, 4711, native.len() as u64, flags);
+        other[..JournalHeader::SIZE].copy_from_slice(&header.encode());
+        other
+    };
+    for flags in [0, 2, 3, 5] {
+        assert!(
+            matches!(make(&with_header(flags), size), Err(EncodeError::NotSealed { .. })),
+            "flags {flags}"
+        );
+    }
+    for at in [60, native.len() / 2, native.len() - 10] {
+        let mut damaged = native.clone();
+        damaged[at] ^= 1;
+        let found = make(&damaged, size);
+        let is_named = matches!(found, Err(EncodeError::NotSealed { .. } | EncodeError::Record { .. }));
+        assert!(is_named, "damage at {at}: {found:?}");
+    }
+    let mut behind = native.clone();
+    behind.extend_from_slice(&[0, 0, 9]);
+    let offset = native.len() + 2;
+    let found = make(&behind, size + 3);
+    assert!(matches!(found, Err(EncodeError::Behind { offset: at }) if at == offset), "{found:?}");
+}
+
+#[test]
+fn what_can_be_computed_takes_no_room() {
+    // A commit behind each event: 128 bytes of digests and checksums for two records.
+    let mut records = Vec::new();
+    let mut previous = Digest::ZERO;
+    for id in 1..=200u64 {
+        let event = record(id, 0x0101, &[(16, &(id * 1000).to_le_bytes())], &[], b"{}", &[]);
+        let mut tree = RecordTree::default();
+        tree.push(&event);
+        let commit = Commit {
+            commit_sequence: id,
+            epoch: 1,
+            first_event_id: id,
+            last_event_id: id,
+            record_count: 1,
+            event_count: 1,
+            byte_count: event.len() as u64,
+            synced_upto: id - 1,
+            flags: 0,
+            reserved: 0,
+            root: tree.root(),
+            previous_digest: previous,
+            digest: Digest::ZERO,
+        };
+        let commit = commit.seal_digest();
+        previous = commit.digest;
+        records.extend_from_slice(&event);
+        records.extend_from_slice(&own(EventType::JOURNAL_COMMIT, &commit.encode()));
+    }
+    let mut block = Vec::new();
+    BlockEncoder::new(Codec::Zstd(3)).unwrap().encode(0, &records, 52, &mut block).unwrap();
+    // The digests alone would be ten times as much.
+    assert!(block.len() * 40 < records.len(), "{} bytes of {}", block.len(), records.len());
+}
