@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use semj_format::checksum::kernel_crc32;
 use semj_format::control::{self, SegmentOpen, SegmentSeal};
-use semj_format::journal_header::{FLAG_COMPRESSED, FLAG_SEALED};
+use semj_format::journal_header::{FLAG_COMPRESSED, FLAG_SEALED, FLAG_THINNED};
 use semj_format::{Digest, EventType, JournalHeader, Record, Records, digest, on_disk};
 
 use crate::block::{BlockDecoder, BlockEncoder};
@@ -18,8 +18,8 @@ pub const BLOCK_TARGET: usize = 64 << 10;
 pub(crate) const SEAL_MAGIC: u32 = 0x5345_4D43;
 /// The version of block index and seal.
 pub(crate) const SEAL_VERSION: u32 = 1;
-/// Bytes of a native segment's file at most: what fits into memory beside others.
-pub(crate) const NATIVE_SIZE_MAX: u64 = 1 << 40;
+/// Bytes of a native segment's file at most, which is as large as a writer makes one.
+pub(crate) const NATIVE_SIZE_MAX: u64 = 4 << 30;
 
 on_disk! {
     /// A block's entry in the block index.
@@ -124,7 +124,7 @@ impl<'a> Compressor<'a> {
     ) -> Result<Self, EncodeError> {
         let not = |why| EncodeError::NotSealed { why };
         let header = JournalHeader::parse(segment).map_err(|_| not("its header is not right"))?;
-        if header.flags != FLAG_SEALED || header.index_offset != 0 {
+        if header.flags & !FLAG_THINNED != FLAG_SEALED || header.index_offset != 0 {
             return Err(not("its header does not say so"));
         }
         let end = usize::try_from(header.journal_size).map_err(|_| not("its end is out of reach"))?;

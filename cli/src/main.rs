@@ -29,6 +29,7 @@ Examples:
   semj get 4711 ./journal
   semj verify ./journal
   semj retain ./journal --max-bytes 10GB --dry-run
+  semj compact ./journal --older-than 1d
   semj snapshot ./journal /backup/journal
   semj export -j ./journal --format kernel -o journal.semj")]
 struct Cli {
@@ -49,6 +50,7 @@ enum Command {
     Consumers(commands::consumers::Args),
     Rotate(commands::rotate::Args),
     Retain(commands::retain::Args),
+    Compact(commands::compact::Args),
     Thin(commands::thin::Args),
     Snapshot(commands::snapshot::Args),
     Restore(commands::restore::Args),
@@ -102,6 +104,7 @@ fn main() -> ExitCode {
         Command::Consumers(args) => commands::consumers::run(&args),
         Command::Rotate(args) => commands::rotate::run(&args),
         Command::Retain(args) => commands::retain::run(&args),
+        Command::Compact(args) => commands::compact::run(&args),
         Command::Thin(args) => commands::thin::run(&args),
         Command::Snapshot(args) => commands::snapshot::run(&args),
         Command::Restore(args) => commands::restore::run(&args),

@@ -30,6 +30,21 @@ const UNFINISHED: &str = ".semj.tmp";
 /// Ends the name of a copy of a segment that is being made.
 const COPYING: &str = ".copy.semj.tmp";
 
+/// Ends the name of a compressed segment that is being made.
+const COMPRESSING: &str = ".compact.semj.tmp";
+/// Whoever compacts.
+pub(crate) const COMPACTION_LOCK: &str = "COMPACT";
+
+/// The name under which a segment is compressed.
+pub(crate) fn compressing(segment_name: &str) -> String {
+    format!("{}{COMPRESSING}", segment_name.strip_suffix(SUFFIX).unwrap_or(segment_name))
+}
+
+/// Whether a file is a compressed segment that was never finished.
+pub(crate) fn is_compressing(name: &str) -> bool {
+    name.ends_with(COMPRESSING)
+}
+
 /// The name under which a segment is copied.
 pub(crate) fn copying(segment_name: &str) -> String {
     format!("{}{COPYING}", segment_name.strip_suffix(SUFFIX).unwrap_or(segment_name))

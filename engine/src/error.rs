@@ -5,6 +5,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use semj_blocks::DecodeError;
 use semj_format::{DraftError, EventType, Priority, RecordError, Watermark};
 use semj_recovery::Report;
 use thiserror::Error;
@@ -32,6 +33,22 @@ pub enum Error {
         dir: PathBuf,
         /// The holder's process id, where it could be read.
         pid: Option<u32>,
+    },
+    /// Another process compacts the journal.
+    #[error("{}: compacted by {}", dir.display(), Holder(*pid))]
+    Compacting {
+        /// The journal's directory.
+        dir: PathBuf,
+        /// Its process id, where it could be read.
+        pid: Option<u32>,
+    },
+    /// A compressed segment, read back from the disk, is not what it was made from. The segment is as it was.
+    #[error("{}: what was written does not give back the segment", path.display())]
+    NotGivenBack {
+        /// The segment's file.
+        path: PathBuf,
+        /// What is wrong with the compressed file, where it is not only other bytes.
+        source: Option<DecodeError>,
     },
     /// There is no journal to read.
     #[error("{}: no journal here (no segment file)", dir.display())]
@@ -138,6 +155,16 @@ pub enum Error {
         offset: u64,
         /// What is wrong with it.
         source: RecordError,
+    },
+    /// A block of a compressed segment is damaged, or what a compressed segment's blocks are found by.
+    #[error("{}: what stands from offset {offset} of the segment on can't be decompressed", path.display())]
+    RottenBlock {
+        /// The segment's file.
+        path: PathBuf,
+        /// Offset in the segment, not in its compressed form.
+        offset: u64,
+        /// What is wrong.
+        source: DecodeError,
     },
     /// The buffer is full, and the emission was not to wait, or not longer. The event was not taken in.
     #[error("the buffer of {events} events is full")]

@@ -10,7 +10,7 @@
 //! * Behind a seal, or at an end where nothing comes any more, a follower looks for the segment of the next number. Its
 //!   SegmentOpen says where and with which digest the one before ended, by seal or by a recovery's cut. That must be
 //!   where the follower is; otherwise what it has given out is not in the journal any more ([`Error::Withdrawn`]).
-//! * Files are read, not mapped: a file that is cut gives short reads, and bytes that change while they are read are no
+//! * Native files are read, not mapped: a file that is cut gives short reads, and bytes that change while they are read are no
 //!   memory of this process.
 
 use std::ops::Range;
@@ -18,11 +18,13 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use semj_blocks::Layout;
 use semj_format::control::{self, Thinned};
 use semj_format::journal_header::FLAG_THINNED;
 use semj_format::{Commit, Digest, EventType, JournalHeader, Record, RecordError, SegmentOpen, SegmentSeal};
 use semj_recovery::{Effort, OpenMode, Proof};
 
+use crate::compressed::CompressedMap;
 use crate::directory;
 use crate::error::Error;
 use crate::medium::{Changes, Disk, File, Medium};
@@ -127,9 +129,59 @@ pub struct Follower {
     durable: u64,
 }
 
+/// A segment's bytes. A file that is compressed while it is followed is followed on in its old form, which keeps its bytes
+/// as long as it is open.
+#[derive(Debug)]
+enum Bytes {
+    Native(Box<dyn File>),
+    Compressed(CompressedMap),
+}
+
+impl Bytes {
+    fn of(file: Box<dyn File>, path: &Path) -> Result<Self, Error> {
+        let mut header = [0; JournalHeader::SIZE];
+        let native = Self::Native(file);
+        if native.read_whole(0, &mut header, path)? < header.len() || !Layout::is_compressed(&header) {
+            return Ok(native);
+        }
+        let Self::Native(file) = native else { return Ok(native) };
+        let map = file.map().map_err(Error::io("map", path))?;
+        let rotten =
+            |source| Error::RottenBlock { path: path.to_owned(), offset: JournalHeader::SIZE as u64, source };
+        CompressedMap::open(map).map(Self::Compressed).map_err(|(_, source)| rotten(source))
+    }
+
+    /// Gives how many bytes there are, up to as many as are asked for; 0 at the end.
+    fn read_at(&self, offset: u64, out: &mut [u8], path: &Path) -> Result<usize, Error> {
+        match self {
+            Self::Native(file) => file.read_at(offset, out).map_err(Error::io("read", path)),
+            Self::Compressed(map) => {
+                let Ok(at) = usize::try_from(offset) else { return Ok(0) };
+                map.read_at(at, out).map_err(|source| Error::RottenBlock {
+                    path: path.to_owned(),
+                    offset,
+                    source,
+                })
+            }
+        }
+    }
+
+    /// Reads until `out` is full, or there is no more.
+    fn read_whole(&self, offset: u64, out: &mut [u8], path: &Path) -> Result<usize, Error> {
+        let mut read = 0;
+        while let Some(rest) = out.get_mut(read..).filter(|rest| !rest.is_empty()) {
+            match self.read_at(offset + read as u64, rest, path)? {
+                0 => break,
+                more => read += more,
+            }
+        }
+        Ok(read)
+    }
+}
+
 #[derive(Debug)]
 struct Current {
-    file: Box<dyn File>,
+    bytes: Bytes,
     path: PathBuf,
     opening: SegmentOpen,
     is_thinned: bool,
@@ -512,8 +564,7 @@ impl Follower {
         self.bytes.resize(had + self.read_size, 0);
         self.read_size = (self.read_size * 2).min(READ_SIZE_MAX);
         let rest = self.bytes.get_mut(had..).unwrap_or_default();
-        let read = self.segment.file.read_at(self.start + had as u64, rest);
-        let read = read.map_err(Error::io("read", &self.segment.path))?;
+        let read = self.segment.bytes.read_at(self.start + had as u64, rest, &self.segment.path)?;
         self.bytes.truncate(had + read);
         Ok(read)
     }
@@ -612,20 +663,15 @@ fn names(medium: &dyn Medium, dir: &Path) -> Result<Vec<(u64, String)>, Error> {
 fn open_segment(medium: &dyn Medium, dir: &Path, number: u64, name: &str) -> Result<Option<Current>, Error> {
     let path = dir.join(name);
     let file = medium.open(&path, false).map_err(Error::io("open", &path))?;
+    let file = Bytes::of(file, &path)?;
     let mut bytes = vec![0; JournalHeader::SIZE + control::record_size::<SegmentOpen>()];
-    let mut read = 0;
-    while let Some(rest) = bytes.get_mut(read..).filter(|rest| !rest.is_empty()) {
-        match file.read_at(read as u64, rest).map_err(Error::io("read", &path))? {
-            0 => break,
-            more => read += more,
-        }
-    }
+    let read = file.read_whole(0, &mut bytes, &path)?;
     let record = Record::parse_verified(bytes.get(JournalHeader::SIZE..read).unwrap_or_default());
     let opening = record.ok().and_then(|record| control::parse::<SegmentOpen>(&record).ok().flatten());
     let opening = opening.filter(|opening| opening.segment_number == number);
     let header = bytes.first_chunk().map(JournalHeader::decode);
     let is_thinned = header.is_some_and(|header| header.flags & FLAG_THINNED != 0);
-    Ok(opening.map(|opening| Current { file, path, opening, is_thinned }))
+    Ok(opening.map(|opening| Current { bytes: file, path, opening, is_thinned }))
 }
 
 /// Where a journal ends now.

@@ -8,9 +8,11 @@ use semj_format::control::{Compacted, CompactedKind, DamagedRange, GapReason, Pr
 use semj_format::journal_header::{FLAG_CUT, FLAG_SEALED};
 use semj_format::{Digest, EventType, Gap, JournalHeader, Recovered, WatermarkFile};
 use semj_recovery::{
-    Effort, OpenMode, Proof, Report, SegmentInput, SegmentReport, Tip, examine_unretired, examine_with,
+    Effort, OpenMode, Packed, Proof, Report, SegmentInput, SegmentReport, Tip, examine_unretired,
+    examine_with,
 };
 
+use crate::compressed::CompressedMap;
 use crate::directory;
 use crate::error::Error;
 use crate::medium::{Disk, Map, Medium};
@@ -120,13 +122,25 @@ fn examine_files(
     let names = medium.list(dir).map_err(Error::io("list", dir))?;
     let is_unretired = names.iter().any(|name| name == directory::UNRETIRED);
     let names = directory::segments(names);
-    let mut maps = Vec::with_capacity(names.len());
+    let mut maps: Vec<Box<dyn Map>> = Vec::with_capacity(names.len());
+    let mut packed = Vec::with_capacity(names.len());
     let mut ends = Vec::with_capacity(names.len());
     let mut headers = Vec::with_capacity(names.len());
     for (_, name) in &names {
         let path = dir.join(name);
         let file = medium.open(&path, false).map_err(Error::io("open", &path))?;
         let map = file.map().map_err(Error::io("map", &path))?;
+        let map = match CompressedMap::found(map) {
+            Ok(compressed) => {
+                headers.push(Some(compressed.native_header()));
+                ends.push(compressed.size() as u64);
+                packed.push(Some(compressed.clone()));
+                maps.push(Box::new(compressed));
+                continue;
+            }
+            Err(map) => map,
+        };
+        packed.push(None);
         // Before the end: what it says is there then.
         headers.push(header(&*map));
         maps.push(map);
@@ -135,11 +149,12 @@ fn examine_files(
     }
     let inputs: Vec<_> = names
         .iter()
-        .zip(maps.iter().zip(ends.iter().zip(headers)))
-        .map(|((number, name), (map, (end, header)))| {
+        .zip(maps.iter().zip(&packed).zip(ends.iter().zip(headers)))
+        .map(|((number, name), ((map, packed), (end, header)))| {
             let file_size = map.size();
             let data = usize::try_from(*end).map_or(file_size, |end| end.min(file_size));
-            SegmentInput { name, number: Some(*number), bytes: map.bytes(0..data), file_size, header }
+            let packed = packed.as_ref().map(|packed| packed as &dyn Packed);
+            SegmentInput { name, number: Some(*number), bytes: map.bytes(0..data), file_size, header, packed }
         })
         .collect();
     let examine = if is_unretired { examine_unretired } else { examine_with };

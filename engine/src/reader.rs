@@ -67,7 +67,15 @@ impl Reader {
 
     pub(crate) fn new(segments: Arc<Vec<Arc<Segment>>>, report: Arc<Report>) -> Self {
         let end = segments.last().map_or(0, |segment| segment.end());
+        // What this reader decodes goes with it.
+        let segments = Arc::new(segments.iter().map(Segment::anew).collect());
         Self { segments, end, report }
+    }
+
+    /// Gives back the memory that decoded blocks of compressed segments take, which is as much as was read of them: a
+    /// record that is borrowed stays where it is, and here nothing is borrowed.
+    pub fn release(&mut self) {
+        self.segments = Arc::new(self.segments.iter().map(Segment::anew).collect());
     }
 
     /// What was found when the journal was opened.

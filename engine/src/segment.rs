@@ -1,6 +1,7 @@
 //! A segment as readers see it: mapped, with an end up to which it is committed, and an index.
 
 use std::hint::black_box;
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
@@ -34,7 +35,7 @@ pub(crate) struct Segment {
     /// Everything before it is committed and is never written again. Stored with `Release` when the bytes
     /// and the index are in place, loaded with `Acquire` by readers.
     end: AtomicUsize,
-    index: SegmentIndex,
+    index: Arc<SegmentIndex>,
     /// What is in it, when it has reached its end.
     figures: OnceLock<Figures>,
     /// Whether every record was held against its checksum since the file was mapped.
@@ -47,7 +48,7 @@ impl Segment {
     /// A segment that has just been created and whose records end at `end`.
     pub(crate) fn active(opening: SegmentOpen, path: PathBuf, map: Box<dyn Map>, end: usize) -> Self {
         let extents = vec![Extent { start: JournalHeader::SIZE, end: map.size() }];
-        let index = SegmentIndex::growing(map.size());
+        let index = Arc::new(SegmentIndex::growing(map.size()));
         Self {
             opening,
             path,
@@ -86,7 +87,7 @@ impl Segment {
             map,
             extents,
             end: AtomicUsize::new(end),
-            index: SegmentIndex::found(sidecar),
+            index: Arc::new(SegmentIndex::found(sidecar)),
             figures: OnceLock::from(figures),
             is_verified: AtomicBool::new(is_verified),
             is_changed: AtomicBool::new(false),
@@ -130,7 +131,7 @@ impl Segment {
     }
 
     /// What its events are found by.
-    pub(crate) const fn index(&self) -> &SegmentIndex {
+    pub(crate) fn index(&self) -> &SegmentIndex {
         &self.index
     }
 
@@ -152,7 +153,9 @@ impl Segment {
     ///
     /// [`Error::Changed`], [`Error::Rotten`].
     pub(crate) fn read_all(&self, mut give: impl FnMut(usize, &Record<'_>)) -> Result<(), Error> {
-        for found in self.walk(0, self.end()) {
+        // What is put into memory for this goes again.
+        let view = self.view();
+        for found in view.as_ref().unwrap_or(self).walk(0, self.end()) {
             let (offset, record) = found?;
             give(offset, &record);
         }
@@ -265,7 +268,33 @@ impl Segment {
     pub(crate) fn record_at(&self, offset: usize) -> Option<Record<'_>> {
         let place = self.extents.partition_point(|extent| extent.end <= offset);
         let extent = self.extents.get(place).filter(|extent| extent.start <= offset)?;
-        Record::parse(self.map.bytes(offset..extent.end.min(self.end()))).ok()
+        Record::parse(self.piece(offset, extent.end.min(self.end()))).ok()
+    }
+
+    /// The bytes from an offset on, up to `end` or to where the piece that they are in ends.
+    #[inline]
+    fn piece(&self, offset: usize, end: usize) -> &[u8] {
+        self.map.bytes(offset..end.min(self.map.piece_end(offset)))
+    }
+
+    /// The same segment with nothing of it in memory, where that is another thing.
+    pub(crate) fn anew(self: &Arc<Self>) -> Arc<Self> {
+        self.view().map_or_else(|| Arc::clone(self), Arc::new)
+    }
+
+    fn view(&self) -> Option<Self> {
+        let map = self.map.anew()?;
+        Some(Self {
+            opening: self.opening,
+            path: self.path.clone(),
+            map,
+            extents: self.extents.clone(),
+            end: AtomicUsize::new(self.end()),
+            index: Arc::clone(&self.index),
+            figures: self.figures.clone(),
+            is_verified: AtomicBool::new(self.is_verified.load(Ordering::Relaxed)),
+            is_changed: AtomicBool::new(self.is_changed.load(Ordering::Relaxed)),
+        })
     }
 
     /// Whether a record stands at an offset, checksum and all.
@@ -287,15 +316,24 @@ impl Segment {
     fn hop(&self, from: usize, event_id: u64, end: usize) -> Option<Record<'_>> {
         let place = self.extents.partition_point(|extent| extent.end <= from);
         let extent = self.extents.get(place).filter(|extent| extent.start <= from)?;
-        for found in Records::new(self.map.bytes(from..extent.end.min(end)), 0) {
-            let (offset, record) = found.ok()?;
-            if record.event_id() == event_id {
-                let is_good = self.holds(&record) && self.check_record(from + offset, &record).is_ok();
-                return is_good.then_some(record);
+        let end = extent.end.min(end);
+        let mut from = from;
+        while from < end {
+            let mut records = Records::new(self.piece(from, end), 0);
+            for found in records.by_ref() {
+                let (offset, record) = found.ok()?;
+                if record.event_id() == event_id {
+                    let is_good = self.holds(&record) && self.check_record(from + offset, &record).is_ok();
+                    return is_good.then_some(record);
+                }
+                if record.event_id() > event_id {
+                    return None;
+                }
             }
-            if record.event_id() > event_id {
+            if records.offset() == 0 {
                 return None;
             }
+            from += records.offset();
         }
         None
     }
@@ -320,7 +358,7 @@ impl Segment {
     pub(crate) fn walk(&self, from: usize, end: usize) -> Walk<'_> {
         let first = self.extents.partition_point(|extent| extent.end <= from);
         let extents = self.extents.get(first..).unwrap_or_default();
-        Walk { segment: self, extents, base: 0, records: Records::new(&[], 0), from, end }
+        Walk { segment: self, extents, piece: 0..0, records: Records::new(&[], 0), from, end }
     }
 }
 
@@ -333,8 +371,8 @@ fn is_back_to_back(extents: &[Extent]) -> bool {
 pub(crate) struct Walk<'s> {
     segment: &'s Segment,
     extents: &'s [Extent],
-    /// Offset in the segment of the bytes that `records` walks.
-    base: usize,
+    /// Where the bytes that `records` walks stand in the segment.
+    piece: Range<usize>,
     records: Records<'s>,
     from: usize,
     end: usize,
@@ -346,30 +384,45 @@ impl<'s> Iterator for Walk<'s> {
     #[inline]
     fn next(&mut self) -> Option<Self::Item> {
         loop {
+            let base = self.piece.start;
             let error = match self.records.next() {
                 Some(Ok((offset, record))) if self.segment.holds(&record) => {
-                    match self.segment.check_record(self.base + offset, &record) {
-                        Ok(()) => return Some(Ok((self.base + offset, record))),
+                    match self.segment.check_record(base + offset, &record) {
+                        Ok(()) => return Some(Ok((base + offset, record))),
                         Err(error) => Some(error),
                     }
                 }
                 // The extents were checked when the segment was found or written: somebody has changed the file.
                 Some(Ok(_)) => Some(self.segment.changed()),
                 Some(Err(source)) if !self.segment.is_verified.load(Ordering::Relaxed) => {
-                    Some(self.segment.rotten(self.base + self.records.offset(), source))
+                    Some(self.segment.rotten(base + self.records.offset(), source))
                 }
                 Some(Err(_)) => Some(self.segment.changed()),
+                // A piece that can't be had is empty.
+                None if self.records.offset() < self.piece.len() => {
+                    let needed = self.piece.len();
+                    let source = RecordError::Truncated { needed, available: self.records.offset() };
+                    Some(self.segment.rotten(base + self.records.offset(), source))
+                }
                 None => None,
             };
             if let Some(error) = error {
                 self.records = Records::new(&[], 0);
+                self.piece = 0..0;
                 self.extents = &[];
                 return Some(Err(error));
             }
             let (extent, rest) = self.extents.split_first()?;
-            self.extents = rest;
-            self.base = extent.start.max(self.from);
-            self.records = Records::new(self.segment.map.bytes(self.base..extent.end.min(self.end)), 0);
+            let start = extent.start.max(self.from).max(self.piece.end);
+            let end = extent.end.min(self.end);
+            if start >= end {
+                self.extents = rest;
+                self.records = Records::new(&[], 0);
+                self.piece.start = self.piece.end;
+                continue;
+            }
+            self.piece = start..end.min(self.segment.map.piece_end(start));
+            self.records = Records::new(self.segment.piece(start, end), 0);
         }
     }
 }

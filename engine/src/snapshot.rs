@@ -15,6 +15,7 @@ use semj_format::journal_header::{FLAG_CUT, FLAG_SEALED};
 use semj_format::{JournalHeader, WatermarkFile};
 use semj_recovery::{Effort, OpenMode, Proof, Scanner, SegmentReport, Tip};
 
+use crate::compressed;
 use crate::directory;
 use crate::error::Error;
 use crate::medium::{Disk, LockOutcome, Map, Medium};
@@ -281,7 +282,7 @@ impl Earlier {
             let path = target.join(&name);
             let refuse = |what| Err(Error::not_a_snapshot(target, &name, what));
             let map = medium.open(&path, false).map_err(Error::io("open", &path))?;
-            let map = map.map().map_err(Error::io("map", &path))?;
+            let map = compressed::unpacking(map.map().map_err(Error::io("map", &path))?);
             let Ok(scanner) = Scanner::without_header(map.bytes(0..map.size()), 0) else {
                 return refuse("its beginning is damaged");
             };
@@ -323,7 +324,7 @@ impl Earlier {
         }
         let path = target.join(&segment.name);
         let file = medium.open(&path, false).map_err(Error::io("open", &path))?;
-        let map = file.map().map_err(Error::io("map", &path))?;
+        let map = compressed::unpacking(file.map().map_err(Error::io("map", &path))?);
         let flag = if segment.is_sealed { FLAG_SEALED } else { FLAG_CUT };
         Ok(match JournalHeader::parse(map.bytes(0..JournalHeader::SIZE)) {
             Ok(header) => header.flags & flag != 0 && header.journal_size == segment.end as u64,
@@ -434,10 +435,19 @@ impl Taker<'_> {
         let write = |error| Error::io("write", unfinished)(error);
         let file =
             self.medium.create(unfinished, segment.end as u64).map_err(Error::io("create", unfinished))?;
-        for start in (0..segment.end).step_by(COPY_SIZE) {
-            let end = segment.end.min(start + COPY_SIZE);
-            file.write_at(start as u64, map.bytes(start..end)).map_err(write)?;
+        // A compressed segment is copied as what it was made from.
+        let mut start = 0;
+        while start < segment.end {
+            let map_anew = map.anew();
+            let map = map_anew.as_deref().unwrap_or(map);
+            let end = segment.end.min(start + COPY_SIZE).min(map.piece_end(start));
+            let bytes = map.bytes(start..end);
+            if bytes.len() < end - start {
+                return Err(Error::changed(&self.dir.join(&segment.name), map));
+            }
+            file.write_at(start as u64, bytes).map_err(write)?;
             self.advance((end - start) as u64);
+            start = end;
         }
         if !map.is_intact() {
             return Err(Error::changed(&self.dir.join(&segment.name), map));

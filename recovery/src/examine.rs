@@ -66,6 +66,14 @@ impl Extent {
     }
 }
 
+/// A segment that is kept in another form than its own bytes, which can be had from it.
+pub trait Packed: std::fmt::Debug + Sync {
+    /// The record that the segment ends with.
+    fn last_record(&self) -> &[u8];
+    /// The segment's bytes up to its end. What can't be had of them is zero.
+    fn unpack(&self) -> Vec<u8>;
+}
+
 /// One segment's file.
 #[derive(Clone, Copy, Debug)]
 pub struct SegmentInput<'a> {
@@ -80,12 +88,19 @@ pub struct SegmentInput<'a> {
     /// The header as it was before the file's end was looked for. A live writer makes it final behind everything else, and it
     /// would then speak of bytes that are not looked at. `None`: as it stands in the bytes.
     pub header: Option<[u8; JournalHeader::SIZE]>,
+    /// Where `bytes` are only those of the first group, and perhaps some more: how to come to the others.
+    pub packed: Option<&'a dyn Packed>,
 }
 
 impl<'a> SegmentInput<'a> {
     /// A whole file.
     pub const fn new(name: &'a str, number: Option<u64>, bytes: &'a [u8]) -> Self {
-        Self { name, number, bytes, file_size: bytes.len(), header: None }
+        Self { name, number, bytes, file_size: bytes.len(), header: None, packed: None }
+    }
+
+    /// Bytes that there are.
+    fn size(&self) -> usize {
+        if self.packed.is_some() { self.file_size } else { self.bytes.len() }
     }
 
     /// The bytes that the header is read from.
@@ -303,7 +318,13 @@ fn examine_from(
             && mode == OpenMode::Strict
             && opening.is_some_and(|opening| !known.is_any(opening.segment_number));
         let trusted = trusts.then(|| trusted_segment(input, last_event_id, follows)).flatten();
-        trusted.unwrap_or_else(|| examine_segment(input, last_event_id, follows, &known, mode, trusts))
+        trusted.unwrap_or_else(|| {
+            // All of it is there only as long as it is looked at.
+            let unpacked = input.packed.map(Packed::unpack);
+            let bytes = unpacked.as_deref().unwrap_or(input.bytes);
+            let input = SegmentInput { bytes, packed: None, ..*input };
+            examine_segment(&input, last_event_id, follows, &known, mode, trusts)
+        })
     };
     let mut ahead = examine_ahead(inputs, effort.threads, &examine_one);
     let mut previous: Option<SegmentReport> = None;
@@ -494,7 +515,8 @@ fn trusted_segment(input: &SegmentInput<'_>, last_event_id: u64, follows: Follow
         Follows::Nothing => return None,
     };
     let scanner = input.scanner(last_event_id).ok()?;
-    let Trusted { totals, end, is_sealed } = trust::whole_segment(&scanner, &named)?;
+    let last_record = input.packed.map(Packed::last_record);
+    let Trusted { totals, end, is_sealed } = trust::whole_segment(&scanner, last_record, &named)?;
     let segment = SegmentReport {
         name: input.name.to_owned(),
         number: scanner.opening().segment_number,
@@ -884,7 +906,7 @@ fn bad_opening(input: &SegmentInput<'_>, last_event_id: u64, fault: Fault) -> Se
         thinned: Thinning::default(),
     };
     let mut damaged = Vec::new();
-    Extent::push(&mut damaged, Extent { start: 0, end: input.bytes.len() });
+    Extent::push(&mut damaged, Extent { start: 0, end: input.size() });
     SegmentReport {
         name: input.name.to_owned(),
         number: input.number.unwrap_or(0),

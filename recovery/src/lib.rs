@@ -29,7 +29,7 @@ pub mod trust;
 pub use decision::{Verdict, decide};
 pub use evidence::{End, Evidence, Link};
 pub use examine::{
-    Effort, Extent, OpenMode, Report, SegmentInput, SegmentReport, Tip, examine, examine_unretired,
+    Effort, Extent, OpenMode, Packed, Report, SegmentInput, SegmentReport, Tip, examine, examine_unretired,
     examine_with,
 };
 pub use fault::{Fault, FaultKind};

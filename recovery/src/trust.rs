@@ -74,8 +74,13 @@ pub(crate) struct Trusted {
     pub(crate) is_sealed: bool,
 }
 
-/// A segment whose header is final and whose end is the one that is named.
-pub(crate) fn whole_segment(scanner: &Scanner<'_>, named: &NamedEnd) -> Option<Trusted> {
+/// A segment whose header is final and whose end is the one that is named. Where only its beginning is scanned, it comes
+/// with its last record.
+pub(crate) fn whole_segment(
+    scanner: &Scanner<'_>,
+    last_record: Option<&[u8]>,
+    named: &NamedEnd,
+) -> Option<Trusted> {
     let header = scanner.header()?;
     let is_sealed = header.flags & FLAG_SEALED != 0;
     let is_final = is_sealed || header.flags & FLAG_CUT != 0;
@@ -88,7 +93,11 @@ pub(crate) fn whole_segment(scanner: &Scanner<'_>, named: &NamedEnd) -> Option<T
         return None;
     }
     let end = usize::try_from(header.journal_size).ok()?;
-    let mut totals = if is_sealed { of_seal(scanner, end, is_thinned)? } else { of_walk(scanner, end)? };
+    let mut totals = match last_record {
+        _ if !is_sealed => of_walk(scanner, end)?,
+        Some(last_record) => of_seal(scanner, last_record, end, is_thinned)?,
+        None => of_seal(scanner, seal_before(scanner.bytes(), end)?, end, is_thinned)?,
+    };
     let is_named = totals.digest == named.digest && totals.commit_sequence == named.commit_sequence;
     if is_thinned {
         // It may have become longer: a lone small event leaves a larger record.
@@ -113,10 +122,15 @@ pub(crate) fn marked_prefix(scanner: &Scanner<'_>, mark: &NamedEnd) -> Option<Tr
     is_named.then_some(Trusted { totals, end, is_sealed: false })
 }
 
-/// The totals as the seal before `end` has them.
-fn of_seal(scanner: &Scanner<'_>, end: usize, is_thinned: bool) -> Option<Totals> {
-    let start = end.checked_sub(control::record_size::<SegmentSeal>())?;
-    let record = Record::parse_verified(scanner.bytes().get(start..end)?).ok()?;
+/// The bytes of a seal that ends at `end`.
+fn seal_before(bytes: &[u8], end: usize) -> Option<&[u8]> {
+    bytes.get(end.checked_sub(control::record_size::<SegmentSeal>())?..end)
+}
+
+/// The totals as the seal in these bytes, which stand before `end`, has them.
+fn of_seal(scanner: &Scanner<'_>, bytes: &[u8], end: usize, is_thinned: bool) -> Option<Totals> {
+    let start = end.checked_sub(bytes.len())?;
+    let record = Record::parse_verified(bytes).ok()?;
     let seal = control::parse::<SegmentSeal>(&record).ok()??;
     let opening = scanner.opening();
     let fits = record.len() == end - start

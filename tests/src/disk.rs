@@ -47,11 +47,13 @@ pub enum Barrier {
     QuarantineDirectory,
     /// The sync of the watermark.
     Watermark,
+    /// The sync of a compressed segment before it takes the native one's name.
+    Compressed,
 }
 
 impl Barrier {
     /// All of them.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 10] = [
         Self::SegmentCreation,
         Self::RenameOrder,
         Self::Directory,
@@ -61,6 +63,7 @@ impl Barrier {
         Self::QuarantineFile,
         Self::QuarantineDirectory,
         Self::Watermark,
+        Self::Compressed,
     ];
 }
 
@@ -654,7 +657,10 @@ impl SimulatedFile {
             self.path.parent().and_then(Path::file_name).is_some_and(|name| name == "quarantine");
         let is_unfinished = self.path.extension().is_some_and(|extension| extension == "tmp");
         let is_watermark = self.path.file_stem().is_some_and(|name| name == "WATERMARK");
+        let is_compressed =
+            self.path.file_name().is_some_and(|name| name.to_string_lossy().ends_with(".compact.semj.tmp"));
         let barrier = match (in_quarantine, is_unfinished, is_all) {
+            _ if is_compressed => Barrier::Compressed,
             _ if is_watermark => Barrier::Watermark,
             (true, ..) => Barrier::QuarantineFile,
             (_, true, true) => Barrier::SegmentCreation,

@@ -5,16 +5,17 @@
 //! a failed operation or a power cut; after a power cut many disks that it may have left. On each of them the
 //! invariants are checked, which carry their numbers from `docs/durability.md`.
 
-use std::ops::Range;
+use std::ops::{ControlFlow, Range};
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
 use semj::{
-    CommitOn, Compacted, Error, Event, EventType, Journal, OpenMode, Options, Proof, Reader, Retention,
-    SnapshotMethod, SnapshotOptions, ThinRule, plan_retention_on,
+    Codec, CommitOn, Compacted, Compaction, Error, Event, EventType, Journal, OpenMode, Options, Proof,
+    Reader, Retention, SnapshotMethod, SnapshotOptions, ThinRule, compact_on, plan_retention_on,
 };
-use semj_format::journal_header::FLAG_SEALED;
+use semj_format::JournalHeader;
+use semj_format::journal_header::{FLAG_COMPRESSED, FLAG_SEALED};
 use semj_recovery::Tip;
 
 use crate::disk::{Barrier, Choices, Faults, Odometer, SimulatedDisk, SyncFailure};
@@ -248,7 +249,11 @@ impl History {
             let faults = self.faults_of_a_life();
             let retention = self.retention_of_a_life(&disk, &mut model)?;
             disk.set_faults(self.faults(faults));
-            if matches!(self.life(&disk, &mut model, retention)?, Death::Process) && self.random.one_in(2) {
+            let death = match self.random.one_in(8) {
+                true => self.compaction(&disk)?,
+                false => self.life(&disk, &mut model, retention)?,
+            };
+            if matches!(death, Death::Process) && self.random.one_in(2) {
                 disk.turn_on();
                 continue;
             }
@@ -341,6 +346,37 @@ impl History {
         taken.is_ok()
     }
 
+    /// Compacts, while a writer has the journal open or not.
+    fn compact(&mut self, disk: &SimulatedDisk) -> Result<(), Error> {
+        let codec = match self.random.below(3) {
+            0 => Codec::Lz4,
+            1 => Codec::None,
+            _ => Codec::Zstd(1),
+        };
+        let compaction = Compaction { codec, ..Compaction::default() };
+        let mut steps = if self.random.one_in(4) { self.random.below(8) } else { u64::MAX };
+        let mut progress = |_| {
+            steps = steps.saturating_sub(1);
+            if steps == 0 { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+        };
+        let report = compact_on(disk, Path::new(DIR), compaction, &mut progress)?;
+        self.note(report.compacted);
+        Ok(())
+    }
+
+    /// A compaction with no writer, up to its end.
+    fn compaction(&mut self, disk: &SimulatedDisk) -> Result<Death, String> {
+        let faults = disk.faults_left();
+        match self.compact(disk) {
+            Ok(()) | Err(Error::NoJournal { .. }) => {}
+            Err(_) if !disk.has_power() || disk.faults_left() < faults => {}
+            Err(error) => return Err(format!("I17: the journal can't be compacted: {error}")),
+        }
+        let end = if disk.has_power() { Death::Process } else { Death::Power };
+        disk.turn_off();
+        Ok(end)
+    }
+
     fn note(&mut self, what: u64) {
         self.outcome.fingerprint = Random::new(self.outcome.fingerprint ^ what).next();
     }
@@ -378,7 +414,7 @@ impl History {
         model.epoch = epoch;
         self.note(last);
         for _ in 0..self.random.below(40) {
-            if !self.operation(&journal, model)? {
+            if !self.operation(disk, &journal, model)? {
                 break;
             }
         }
@@ -405,7 +441,12 @@ impl History {
     }
 
     /// One operation; whether the journal goes on.
-    fn operation(&mut self, journal: &Journal, model: &mut Model) -> Result<bool, String> {
+    fn operation(
+        &mut self,
+        disk: &SimulatedDisk,
+        journal: &Journal,
+        model: &mut Model,
+    ) -> Result<bool, String> {
         let done = match self.random.below(10) {
             0..5 => {
                 let payload = self.payload();
@@ -431,6 +472,10 @@ impl History {
                 }
                 model.acknowledged = model.emitted();
                 true
+            }
+            7 if self.random.one_in(3) => {
+                // What failed was about the compaction alone, and may have been the only fault.
+                return Ok(self.compact(disk).is_ok());
             }
             6..9 => journal.sync().map(|()| model.acknowledged = model.emitted()).is_ok(),
             _ => {
@@ -548,7 +593,7 @@ impl History {
         let mut after = model.clone();
         after.recovered(last);
         for _ in 0..self.random.below(4) {
-            self.operation(&journal, &mut after)?;
+            self.operation(disk, &journal, &mut after)?;
         }
         disk.turn_off();
         drop(journal);
@@ -580,9 +625,16 @@ impl History {
             damaged.lose(&path);
             "its newest segment is gone".to_owned()
         } else {
+            // Of a compressed segment every byte counts.
+            let files = damaged.files(Path::new(DIR));
+            let file = files.iter().find(|(name, _)| *name == newest.name);
+            let packed = file.filter(|(_, bytes)| {
+                JournalHeader::parse(bytes).is_ok_and(|header| header.flags & FLAG_COMPRESSED != 0)
+            });
+            let end = packed.map_or(end, |(_, bytes)| bytes.len() as u64);
             let bit = self.random.below(end * 8);
             damaged.flip(&path, bit);
-            format!("bit {bit} of {} is flipped, {end} bytes are marked", newest.name)
+            format!("bit {bit} of {} is flipped, {end} bytes count", newest.name)
         };
         let open = |proof| Reader::open_on(&damaged, Path::new(DIR), OpenMode::Strict, proof);
         if open(Proof::Everything).is_ok() {

@@ -4,6 +4,7 @@
 pub(crate) mod archive;
 pub(crate) mod cat;
 pub(crate) mod chain;
+pub(crate) mod compact;
 pub(crate) mod consumers;
 pub(crate) mod explain;
 pub(crate) mod export;

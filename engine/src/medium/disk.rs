@@ -8,7 +8,7 @@ use std::fs::{self, OpenOptions};
 use std::io;
 use std::num::NonZeroUsize;
 use std::ops::Range;
-use std::os::unix::fs::FileExt as _;
+use std::os::unix::fs::{FileExt as _, MetadataExt as _};
 use std::path::{Path, PathBuf};
 
 use memmap2::{Mmap, MmapOptions};
@@ -261,15 +261,16 @@ impl File for DiskFile {
     fn map(&self) -> io::Result<Box<dyn Map>> {
         let size = usize::try_from(self.size()?).map_err(|_| io::ErrorKind::FileTooLarge)?;
         if size == 0 {
-            return Ok(Box::new(DiskMap { map: None }));
+            return Ok(Box::new(DiskMap { map: None, inode: 0 }));
         }
+        let inode = self.file.metadata()?.ino();
         // SAFETY: the map is read-only, and `bytes` below is its only way out. The engine asks there only for
         // bytes that it has published, which it never writes again, and never makes a file shorter. If another program
         // makes it shorter, the watch turns what is gone into zeros. One that writes into a journal's file is outside
         // of what can be kept safe with a map, as for every program that maps a file.
         let map = unsafe { MmapOptions::new().len(size).map(&self.file)? };
         let watch = Watch::new(map.as_ptr() as usize, map.len());
-        Ok(Box::new(DiskMap { map: Some((watch, map)) }))
+        Ok(Box::new(DiskMap { map: Some((watch, map)), inode }))
     }
 }
 
@@ -277,6 +278,8 @@ impl File for DiskFile {
 struct DiskMap {
     /// Nothing can be mapped of an empty file. The watch is dropped first.
     map: Option<(Watch, Mmap)>,
+    /// What tells the file from another one that has got its name.
+    inode: u64,
 }
 
 impl Map for DiskMap {
@@ -298,6 +301,9 @@ impl Map for DiskMap {
     }
 
     fn file_size(&self, path: &Path) -> io::Result<u64> {
-        Ok(fs::metadata(path)?.len())
+        let metadata = fs::metadata(path)?;
+        let is_same = metadata.ino() == self.inode;
+        // The file has no name any more, and nobody makes it shorter.
+        Ok(if is_same { metadata.len() } else { self.size() as u64 })
     }
 }

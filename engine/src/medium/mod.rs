@@ -143,10 +143,20 @@ pub trait Map: Debug + Send + Sync {
     /// The caller asks for ranges that nobody writes to any more: what the journal has published, or a file
     /// that has no writer.
     fn bytes(&self, range: Range<usize>) -> &[u8];
+    /// Where the bytes end that are in memory as one piece with those at `offset`. A map that is not of the file itself may
+    /// have several pieces, with whole records in each but the first, which begins with the header; [`Map::bytes`] then
+    /// gives no more than is in the piece where a range begins.
+    fn piece_end(&self, _offset: usize) -> usize {
+        self.size()
+    }
+    /// The same with nothing in memory, if that is another thing: what is borrowed from this one stays where it is.
+    fn anew(&self) -> Option<Box<dyn Map>> {
+        None
+    }
     /// Whether everything that was read through the map up to now was in the file. When somebody else makes the file
     /// shorter, what is gone reads as zeros, and this says so behind the read. It can't know of bytes that are gone
     /// between the file's new end and the end of that page.
     fn is_intact(&self) -> bool;
-    /// Bytes that the mapped file, whose name is `path`, has now.
+    /// Bytes that the mapped file, whose name is or was `path`, has now.
     fn file_size(&self, path: &Path) -> io::Result<u64>;
 }

@@ -1,0 +1,105 @@
+//! `semj compact`: segments in less room.
+
+use std::ops::ControlFlow;
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+use anyhow::Result;
+use semj::{Codec, Compaction};
+use serde_json::json;
+
+use crate::Outcome;
+use crate::amount;
+use crate::output::{self, Unit};
+
+/// Compress the segments that have ended.
+///
+/// Nothing is lost: a compressed segment gives the native one back byte for byte, which is proven of each before it takes
+/// the segment's name, and everything reads it as before. The journal may be in use. A compaction that was cut short goes on
+/// where it was with the same command.
+#[derive(Debug, clap::Args)]
+#[command(
+    after_help = "Examples:\n  semj compact ./journal\n  semj compact ./journal --codec zstd:9 --older-than 1d --rate 50MB"
+)]
+pub(crate) struct Args {
+    /// The journal's directory.
+    #[arg(value_name = "DIR")]
+    dir: PathBuf,
+    /// zstd[:LEVEL], lz4, none, zlib[:LEVEL], snappy or auto, which measures.
+    #[arg(long, value_name = "CODEC", default_value_t = Codec::default())]
+    codec: Codec,
+    /// Only segments that ended longer ago.
+    #[arg(long, value_name = "TIME", value_parser = amount::duration)]
+    older_than: Option<Duration>,
+    /// Read so much of segments in a second at most; 50MB and 50MB/s are the same.
+    #[arg(long, value_name = "SIZE", value_parser = rate)]
+    rate: Option<u64>,
+    /// Only say what would be compressed.
+    #[arg(short = 'n', long)]
+    dry_run: bool,
+    /// Say what was done as JSON.
+    #[arg(long)]
+    json: bool,
+}
+
+fn rate(text: &str) -> Result<u64, String> {
+    match amount::bytes(text.trim().strip_suffix("/s").unwrap_or(text))? {
+        0 => Err("a rate of 0 never ends".to_owned()),
+        rate => Ok(rate),
+    }
+}
+
+pub(crate) fn run(args: &Args) -> Result<Outcome> {
+    let compaction = Compaction {
+        codec: args.codec,
+        older_than: args.older_than,
+        rate: args.rate,
+        is_dry_run: args.dry_run,
+    };
+    let started = Instant::now();
+    let bar = output::progress(Some(0), Unit::Bytes).with_message("compressing");
+    let done = semj::compact(&args.dir, compaction, &mut |progress| {
+        bar.set_length(progress.total);
+        bar.set_position(progress.done);
+        ControlFlow::Continue(())
+    });
+    bar.finish_and_clear();
+    let done = done?;
+    let elapsed_s = started.elapsed().as_secs_f64();
+    if args.json {
+        let skipped =
+            done.skipped.iter().map(|skipped| json!({ "name": skipped.name, "reason": skipped.reason }));
+        output::print_json(&json!({
+            "journal": args.dir,
+            "dry_run": args.dry_run,
+            "codec": args.codec.to_string(),
+            "compacted": done.compacted,
+            "bytes_before": done.bytes_before,
+            "bytes_after": if args.dry_run { None } else { Some(done.bytes_after) },
+            "kept": done.kept,
+            "waiting": done.waiting,
+            "skipped": skipped.collect::<Vec<_>>(),
+            "elapsed_s": elapsed_s,
+        }))?;
+    } else {
+        let segments = output::count(done.compacted, "segment");
+        let before = output::bytes(done.bytes_before);
+        if args.dry_run {
+            println!("would compress {segments} of {before}");
+        } else if done.compacted == 0 {
+            println!("compressed nothing");
+        } else {
+            println!(
+                "compressed {segments}: {before} to {}, {:.1} %, at {}/s",
+                output::bytes(done.bytes_after),
+                done.bytes_after as f64 * 100.0 / done.bytes_before as f64,
+                output::bytes((done.bytes_before as f64 / elapsed_s) as u64),
+            );
+        }
+        println!("{} were compressed before, {} are open, too young or were cut", done.kept, done.waiting);
+        for skipped in &done.skipped {
+            output::say(format!("{}: left as it is: {}", skipped.name, skipped.reason));
+        }
+    }
+    Ok(if done.skipped.is_empty() { Outcome::Good } else { Outcome::Incomplete })
+}

@@ -1,0 +1,222 @@
+//! A compacted journal is the same journal: everything that reads it finds the same.
+#![expect(clippy::unwrap_used, reason = "a test that fails says where")]
+
+use std::fs;
+use std::ops::ControlFlow;
+use std::path::{Path, PathBuf};
+
+use semj::{
+    Codec, CommitOn, Compaction, CompactionReport, Error, Event, EventType, Glob, Journal, OpenMode, Options,
+    Query, Reader, SidecarState, SnapshotMethod, SnapshotOptions, Verdict, examine_journal,
+};
+
+const EVENTS: u64 = 12_000;
+
+fn options() -> Options {
+    Options { segment_size: 256 << 10, commit_on: CommitOn::CallersThread, ..Options::default() }
+}
+
+fn emit(journal: &Journal, first: u64, last: u64) {
+    for id in first..=last {
+        let path = format!("/project/src/{}/file-{}.rs", id % 7, id % 31);
+        let payload = format!("{{\"bytes\":{}}}", id * 17 % 5000);
+        let event = Event::new(EventType::FILESYSTEM_WRITE).path(&path).payload(payload.as_bytes());
+        assert_eq!(journal.emit(&event).unwrap(), id);
+        if id % 500 == 0 {
+            journal.sync().unwrap();
+        }
+    }
+}
+
+/// A closed journal of several segments.
+fn journal(dir: &Path) {
+    let journal = Journal::open(dir, options()).unwrap();
+    emit(&journal, 1, EVENTS);
+    journal.close().unwrap();
+}
+
+fn compact(dir: &Path, codec: Codec) -> CompactionReport {
+    let compaction = Compaction { codec, ..Compaction::default() };
+    semj::compact(dir, compaction, &mut |_| ControlFlow::Continue(())).unwrap()
+}
+
+/// Everything that a reader of all records sees: places and bytes.
+fn all(dir: &Path) -> Vec<(u64, u64, Vec<u8>)> {
+    let reader = Reader::open(dir, OpenMode::Strict).unwrap();
+    let records = reader.records().map(|found| {
+        let at = found.unwrap();
+        (at.opening.segment_number, at.offset, at.record.bytes().to_vec())
+    });
+    records.collect()
+}
+
+fn segments(dir: &Path) -> Vec<PathBuf> {
+    let mut paths: Vec<_> = fs::read_dir(dir)
+        .unwrap()
+        .map(|entry| entry.unwrap().path())
+        .filter(|path| path.extension().is_some_and(|extension| extension == "semj"))
+        .collect();
+    paths.sort();
+    paths
+}
+
+#[test]
+fn a_compacted_journal_reads_as_it_did() {
+    for codec in [Codec::None, Codec::Zlib(6), Codec::Lz4, Codec::Zstd(3), Codec::Snappy, Codec::Auto] {
+        let dir = tempfile::tempdir().unwrap();
+        journal(dir.path());
+        let before = all(dir.path());
+        let report = examine_journal(dir.path(), OpenMode::Strict).unwrap();
+        let done = compact(dir.path(), codec);
+        assert!(done.compacted > 3 && done.skipped.is_empty(), "{done:?}");
+        assert!(done.bytes_after * 4 < done.bytes_before, "{codec}: {done:?}");
+        assert!(all(dir.path()) == before, "{codec}");
+        let after = examine_journal(dir.path(), OpenMode::Strict).unwrap();
+        assert_eq!((after.tip, after.events()), (report.tip, report.events()));
+        assert!(
+            after.segments.iter().all(|segment| segment.verdict == Verdict::Whole && segment.is_verified)
+        );
+        let again = compact(dir.path(), codec);
+        assert_eq!((again.compacted, again.kept), (0, done.compacted));
+    }
+}
+
+#[test]
+fn events_are_found_by_id_and_by_query_with_and_without_sidecars() {
+    let dir = tempfile::tempdir().unwrap();
+    journal(dir.path());
+    let query = Query::new().path_glob(Glob::new("/project/src/3/**").unwrap());
+    let ask = || {
+        let reader = Reader::open_newest(dir.path(), OpenMode::Strict).unwrap();
+        let ids = [1, 2, 63, 64, 4711, EVENTS - 1, EVENTS, EVENTS + 1];
+        let got = ids.map(|id| reader.get(id).unwrap().map(|record| record.bytes().to_vec()));
+        let found: Vec<_> = reader.query(&query).map(|found| found.unwrap().event_id()).collect();
+        (got.to_vec(), found)
+    };
+    let before = ask();
+    assert!(before.1.len() > 1000);
+    compact(dir.path(), Codec::default());
+    assert!(ask() == before);
+    semj::rebuild_sidecars(dir.path()).unwrap();
+    assert!(ask() == before);
+    assert!(
+        semj::verify_sidecars(dir.path()).unwrap().iter().all(|sidecar| sidecar.state == SidecarState::Right)
+    );
+}
+
+#[test]
+fn a_reader_gives_its_decoded_blocks_back() {
+    let dir = tempfile::tempdir().unwrap();
+    journal(dir.path());
+    compact(dir.path(), Codec::default());
+    let mut reader = Reader::open_newest(dir.path(), OpenMode::Strict).unwrap();
+    let first = reader.get(77).unwrap().unwrap().bytes().to_vec();
+    assert_eq!(reader.iter(..).count() as u64, EVENTS);
+    reader.release();
+    assert_eq!(reader.get(77).unwrap().unwrap().bytes(), first);
+}
+
+#[test]
+fn a_writer_goes_on_behind_compressed_segments_and_readers_keep_what_they_have() {
+    let dir = tempfile::tempdir().unwrap();
+    journal(dir.path());
+    let writer = Journal::open(dir.path(), options()).unwrap();
+    emit(&writer, EVENTS + 1, EVENTS + 4000);
+    let reader = writer.reader();
+    let done = compact(dir.path(), Codec::default());
+    // The newest one is written, and waits.
+    assert!(done.compacted > 3 && done.waiting >= 1, "{done:?}");
+    reader.check().unwrap();
+    assert_eq!(reader.iter(..).map(|found| found.unwrap().event_id()).max(), Some(EVENTS + 4000));
+    emit(&writer, EVENTS + 4001, EVENTS + 5000);
+    writer.close().unwrap();
+    let writer = Journal::open(dir.path(), options()).unwrap();
+    emit(&writer, EVENTS + 5001, EVENTS + 5002);
+    // A reader sees what is committed.
+    writer.sync().unwrap();
+    assert_eq!(writer.reader().iter(..).count() as u64, EVENTS + 5002);
+    writer.close().unwrap();
+    let ids: Vec<_> = Reader::open(dir.path(), OpenMode::Strict)
+        .unwrap()
+        .iter(..)
+        .map(|found| found.unwrap().event_id())
+        .collect();
+    assert!(ids.into_iter().eq(1..=EVENTS + 5002));
+}
+
+#[test]
+fn a_compaction_that_is_stopped_goes_on_where_it_was() {
+    let dir = tempfile::tempdir().unwrap();
+    journal(dir.path());
+    let before = all(dir.path());
+    let mut calls = 0;
+    let stopped = semj::compact(dir.path(), Compaction::default(), &mut |_| {
+        calls += 1;
+        if calls > 6 { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+    });
+    let stopped = stopped.unwrap();
+    assert!(stopped.is_interrupted && stopped.compacted >= 1, "{stopped:?}");
+    assert!(all(dir.path()) == before);
+    // As a crash leaves it.
+    let segment = segments(dir.path()).pop().unwrap();
+    fs::write(segment.with_extension("compact.semj.tmp"), b"not finished").unwrap();
+    let done = compact(dir.path(), Codec::default());
+    assert_eq!(done.kept, stopped.compacted);
+    assert!(all(dir.path()) == before);
+    assert!(!segment.with_extension("compact.semj.tmp").exists());
+}
+
+#[test]
+fn damage_to_a_compressed_segment_is_found_and_the_rest_salvaged() {
+    let dir = tempfile::tempdir().unwrap();
+    journal(dir.path());
+    compact(dir.path(), Codec::default());
+    let path = segments(dir.path()).remove(1);
+    let mut bytes = fs::read(&path).unwrap();
+    let middle = bytes.len() / 2;
+    bytes[middle] ^= 1;
+    fs::write(&path, &bytes).unwrap();
+    assert!(matches!(Reader::open(dir.path(), OpenMode::Strict), Err(Error::Damaged { .. })));
+    let report = examine_journal(dir.path(), OpenMode::Strict).unwrap();
+    let bad: Vec<_> = report.segments.iter().filter(|segment| !segment.verdict.is_good()).collect();
+    assert_eq!(bad.len(), 1);
+    assert_eq!((bad[0].number, bad[0].verdict), (2, Verdict::Corrupt));
+    // Not looked at when it is opened, but when it is read.
+    let reader = Reader::open_newest(dir.path(), OpenMode::Strict).unwrap();
+    assert!(reader.records().any(|found| matches!(found, Err(Error::Rotten { .. }))));
+    let salvaged = Reader::open(dir.path(), OpenMode::Salvage).unwrap();
+    let kept = salvaged.iter(..).filter(Result::is_ok).count() as u64;
+    assert!(kept > EVENTS * 9 / 10 && kept < EVENTS, "{kept} events");
+}
+
+#[test]
+fn a_damaged_segment_is_left_as_it_is() {
+    let dir = tempfile::tempdir().unwrap();
+    journal(dir.path());
+    let path = segments(dir.path()).remove(1);
+    let mut bytes = fs::read(&path).unwrap();
+    bytes[100_000] ^= 1;
+    fs::write(&path, &bytes).unwrap();
+    let done = compact(dir.path(), Codec::default());
+    assert_eq!(done.skipped.len(), 1);
+    assert!(fs::read(&path).unwrap() == bytes);
+}
+
+#[test]
+fn a_snapshot_of_a_compacted_journal_is_the_journal() {
+    for method in [SnapshotMethod::Link, SnapshotMethod::Copy] {
+        let dir = tempfile::tempdir().unwrap();
+        let target = dir.path().join("snapshot");
+        let dir = dir.path().join("journal");
+        journal(&dir);
+        let options = SnapshotOptions { method, ..SnapshotOptions::default() };
+        // Once before, so that the one is native and the other compressed.
+        semj::snapshot(&dir, &target, options, &mut |_| ()).unwrap();
+        compact(&dir, Codec::default());
+        semj::snapshot(&dir, &target, options, &mut |_| ()).unwrap();
+        assert!(all(&target) == all(&dir));
+        fs::remove_dir_all(&target).unwrap();
+        semj::snapshot(&dir, &target, options, &mut |_| ()).unwrap();
+        assert!(all(&target) == all(&dir));
+    }
+}
