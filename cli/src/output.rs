@@ -2,11 +2,14 @@
 
 use std::borrow::Cow;
 use std::fmt::Display;
+use std::fs;
 use std::io::{self, BufWriter, IsTerminal, StdoutLock, Write};
+use std::path::Path;
 use std::time::Duration;
 
-use anyhow::Result;
+use anyhow::{Context as _, Result};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use semj::blocks::{BlockDecoder, Layout};
 use semj::format::control::DamagedRange;
 use semj::recovery::Extent;
 use semj::{Compacted, Report, SegmentReport};
@@ -161,6 +164,19 @@ pub(crate) fn lost_segment(lost: &DamagedRange) -> String {
     format!("segment {}: lost, {}", lost.segment_number, bytes(lost.length))
 }
 
+/// The bytes of a file, or those that it gives back if it is a compressed segment.
+pub(crate) fn native_bytes(path: &Path) -> Result<Vec<u8>> {
+    let bytes = fs::read(path).with_context(|| format!("{}: can't read", path.display()))?;
+    if !Layout::is_compressed(&bytes) {
+        return Ok(bytes);
+    }
+    let native = Layout::parse(&bytes).and_then(|layout| {
+        layout.verify_digest(&bytes)?;
+        layout.decompress(&bytes, &mut BlockDecoder::default())
+    });
+    native.with_context(|| format!("{}: a compressed segment that is damaged", path.display()))
+}
+
 /// What a journal begins behind.
 pub(crate) fn retired(retired: &Compacted) -> String {
     format!(
@@ -190,6 +206,7 @@ pub(crate) fn report_json(report: &Report) -> Value {
         "records": report.segments.iter().map(|segment| segment.totals.records).sum::<u64>(),
         "commits": report.segments.iter().map(|segment| segment.totals.commits).sum::<u64>(),
         "bytes": report.segments.iter().map(|segment| segment.end as u64).sum::<u64>(),
+        "stored_bytes": report.segments.iter().map(SegmentReport::stored_size).sum::<u64>(),
         "watermark": report.watermark.newest.map(|mark| json!({
             "epoch": mark.epoch,
             "segment_number": mark.segment_number,
@@ -222,6 +239,7 @@ fn segment_json(segment: &SegmentReport) -> Value {
         "verdict": segment.verdict.name(),
         "is_sealed": segment.is_sealed,
         "bytes": segment.end,
+        "stored_bytes": segment.stored_size(),
         "records": segment.totals.records,
         "events": segment.totals.events,
         "commits": segment.totals.commits,

@@ -8,8 +8,11 @@
 //! A journal can be compacted while it has a writer: nobody writes to a sealed segment. The newest one is compacted only
 //! when no writer has the journal open.
 
+use std::fmt::Debug;
+use std::io::ErrorKind;
 use std::ops::ControlFlow;
 use std::path::Path;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use semj_blocks::{BlockDecoder, Codec, Compressor, DecodeError, EncodeError, Layout};
@@ -17,10 +20,13 @@ use semj_format::journal_header::{FLAG_COMPRESSED, FLAG_SEALED, FLAG_THINNED};
 use semj_format::{JournalHeader, SegmentOpen};
 use semj_recovery::Scanner;
 
-use crate::compressed;
+use crate::committer::Committer;
+use crate::compressed::{self, CompressedMap};
 use crate::directory;
 use crate::error::Error;
 use crate::medium::{Disk, LockOutcome, Map, Medium};
+use crate::request;
+use crate::segment::Segment;
 
 /// What is compacted, and how.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -31,8 +37,6 @@ pub struct Compaction {
     pub older_than: Option<Duration>,
     /// Bytes of segments that are read in a second at most.
     pub rate: Option<u64>,
-    /// Only says what would be compacted.
-    pub is_dry_run: bool,
 }
 
 /// How far a compaction has come, in bytes of segments.
@@ -62,7 +66,7 @@ pub struct CompactionReport {
     pub compacted: u64,
     /// Bytes that they used before …
     pub bytes_before: u64,
-    /// … and use now; 0 in a dry run.
+    /// … and use now; 0 in a plan.
     pub bytes_after: u64,
     /// Segments that had been compacted before.
     pub kept: u64,
@@ -72,10 +76,14 @@ pub struct CompactionReport {
     pub skipped: Vec<SkippedSegment>,
     /// Whether somebody told it to stop.
     pub is_interrupted: bool,
+    /// Whether the journal's writer did not answer when it was told. It keeps the files of before open, and their room on the
+    /// disk is not free before it ends; nothing else is wrong.
+    pub is_unadopted: bool,
 }
 
 /// Compacts the journal in a directory, whether it is in use or not. `progress` is called often, and ends it with
-/// [`ControlFlow::Break`]: what is done stays.
+/// [`ControlFlow::Break`]: what is done stays. If a process has the journal open for writing it is told, so that it lets
+/// go of the files of before.
 ///
 /// # Errors
 ///
@@ -83,7 +91,7 @@ pub struct CompactionReport {
 /// that is damaged is no error, but is skipped.
 pub fn compact(
     dir: impl AsRef<Path>,
-    compaction: Compaction,
+    compaction: &Compaction,
     progress: &mut dyn FnMut(CompactionProgress) -> ControlFlow<()>,
 ) -> Result<CompactionReport, Error> {
     compact_on(&Disk, dir.as_ref(), compaction, progress)
@@ -97,96 +105,254 @@ pub fn compact(
 pub fn compact_on(
     medium: &dyn Medium,
     dir: &Path,
-    compaction: Compaction,
+    compaction: &Compaction,
     progress: &mut dyn FnMut(CompactionProgress) -> ControlFlow<()>,
 ) -> Result<CompactionReport, Error> {
-    let _span = tracing::info_span!("compact", dir = %dir.display()).entered();
-    let names = medium.list(dir).map_err(Error::io("list", dir))?;
-    let segments = directory::segments(names.clone());
-    if segments.is_empty() {
-        return Err(Error::NoJournal { dir: dir.to_owned() });
-    }
-    let _lock = match compaction.is_dry_run {
-        true => None,
-        false => Some(lock(medium, dir)?),
-    };
-    if !compaction.is_dry_run {
-        for name in names.iter().filter(|name| directory::is_compressing(name)) {
-            let path = dir.join(name);
-            medium.remove(&path).map_err(Error::io("remove", &path))?;
-        }
-    }
+    let segments = segments(medium, dir)?;
+    let _lock = lock(medium, dir)?;
     let writer_lock = dir.join(directory::LOCK);
     // While this has it no writer comes and takes the newest segment for the one that it goes on from.
     let newest_lock = match medium.lock(&writer_lock).map_err(Error::io("lock", &writer_lock))? {
         LockOutcome::Acquired(lock) => Some(lock),
         LockOutcome::Held(_) => None,
     };
-    let mut report = CompactionReport::default();
-    let mut plan = Vec::new();
-    let mut openings =
-        segments.iter().skip(1).map(|(_, name)| opening(medium, dir, name)).collect::<Vec<_>>();
-    openings.push(None);
-    let now_ns = medium.clock_anchor().wall_clock_ns;
-    for ((_, name), next) in segments.iter().zip(openings) {
-        let path = dir.join(name);
-        let map = medium.open(&path, false).and_then(|file| file.map()).map_err(Error::io("map", &path))?;
-        let header = JournalHeader::parse(map.bytes(0..JournalHeader::SIZE));
-        let is_newest = segments.last().is_some_and(|(_, last)| last == name);
-        let ended_ns = next.or_else(|| opening(medium, dir, name)).map(|opening| opening.wall_clock_ns);
-        let is_young = compaction.older_than.is_some_and(|limit| {
-            let age = ended_ns.and_then(|ended| u64::try_from(now_ns.saturating_sub(ended)).ok());
-            age.is_none_or(|age| Duration::from_nanos(age) <= limit)
-        });
-        match header {
-            Ok(header) if header.flags & FLAG_COMPRESSED != 0 => report.kept += 1,
-            Ok(header) if header.flags & !FLAG_THINNED != FLAG_SEALED || is_young => report.waiting += 1,
-            Ok(_) if is_newest && newest_lock.is_none() => report.waiting += 1,
-            Ok(header) => plan.push((name, map, header.journal_size)),
-            Err(error) => {
-                report.skipped.push(SkippedSegment { name: name.clone(), reason: error.to_string() });
-            }
-        }
-    }
-    let total = plan.iter().map(|(_, _, size)| size).sum();
-    if !plan.iter().any(|(name, ..)| segments.last().is_some_and(|(_, last)| last == *name)) {
-        drop(newest_lock);
-    }
-    let mut pace = Pace { started: Instant::now(), rate: compaction.rate, done: 0, total, progress };
-    for (name, map, size) in plan {
-        if compaction.is_dry_run {
-            report.compacted += 1;
-            report.bytes_before += size;
-            continue;
-        }
-        let before = pace.done;
-        match compact_one(medium, dir, name, &*map, compaction.codec, &mut pace) {
-            Ok(Done::Compacted(packed)) => {
-                tracing::info!(name, size, packed, "segment compacted");
-                report.compacted += 1;
-                report.bytes_before += size;
-                report.bytes_after += packed;
-            }
-            Ok(Done::Skipped(reason)) => {
-                tracing::warn!(name, reason, "segment not compacted");
-                report.skipped.push(SkippedSegment { name: name.clone(), reason });
-            }
-            Ok(Done::Interrupted) => {
-                report.is_interrupted = true;
-                break;
-            }
-            Err(error) => return Err(error),
-        }
-        pace.done = before + size;
+    let plan = Plan::make(medium, dir, compaction, &segments, newest_lock.is_some())?;
+    let newest_lock = newest_lock.filter(|_| plan.has_newest(&segments));
+    let mut report = plan.run(medium, dir, compaction, &mut Nobody, progress)?;
+    drop(newest_lock);
+    if report.compacted > 0 {
+        report.is_unadopted = !request::tell_of_compaction(medium, dir)?;
     }
     Ok(report)
 }
 
-fn lock(medium: &dyn Medium, dir: &Path) -> Result<Box<dyn std::fmt::Debug + Send + Sync>, Error> {
+/// What [`compact`] would do now.
+///
+/// # Errors
+///
+/// No journal there, an I/O error.
+pub fn plan_compaction(dir: impl AsRef<Path>, compaction: &Compaction) -> Result<CompactionReport, Error> {
+    let dir = dir.as_ref();
+    let segments = segments(&Disk, dir)?;
+    let path = dir.join(directory::LOCK);
+    let has_writer = match Disk.lock(&path).map_err(Error::io("lock", &path))? {
+        LockOutcome::Acquired(_) => false,
+        LockOutcome::Held(_) => true,
+    };
+    let Plan { todo, mut report } = Plan::make(&Disk, dir, compaction, &segments, !has_writer)?;
+    report.compacted = todo.len() as u64;
+    report.bytes_before = todo.iter().map(|todo| todo.size).sum();
+    Ok(report)
+}
+
+/// Compacts what is due of a journal that this process writes to.
+pub(crate) fn compact_own(
+    committer: &Committer,
+    compaction: &Compaction,
+    progress: &mut dyn FnMut(CompactionProgress) -> ControlFlow<()>,
+) -> Result<CompactionReport, Error> {
+    let (medium, dir) = (&*committer.medium, committer.dir());
+    let segments = segments(medium, dir)?;
+    let _lock = lock(medium, dir)?;
+    let plan = Plan::make(medium, dir, compaction, &segments, false)?;
+    plan.run(medium, dir, compaction, &mut Own(committer), progress)
+}
+
+/// Whether anything may be due, of what is known without looking at a file.
+pub(crate) fn may_be_due(committer: &Committer) -> bool {
+    let segments = committer.segments().snapshot();
+    let ended = segments.iter().take(segments.len().saturating_sub(1));
+    ended.filter(|segment| segment.is_whole()).any(|segment| !segment.is_compressed())
+}
+
+/// Takes up the compressed files that somebody else has put in the places of this journal's segments.
+pub(crate) fn adopt(committer: &Committer) -> Result<(), Error> {
+    let segments = committer.segments().snapshot();
+    let ended = segments.iter().take(segments.len().saturating_sub(1));
+    for segment in ended.filter(|segment| !segment.is_compressed()) {
+        let path = segment.path();
+        let map =
+            committer.medium.open(path, false).and_then(|file| file.map()).map_err(Error::io("map", path))?;
+        take_up(committer, segment, map);
+    }
+    Ok(())
+}
+
+/// Puts a compressed file in the place of the native one, for all who look at the segment from now on.
+fn take_up(committer: &Committer, segment: &Arc<Segment>, map: Box<dyn Map>) {
+    if let Ok(compressed) = CompressedMap::found(map)
+        && compressed.is_of(&segment.opening, segment.end())
+    {
+        committer.segments().replace(Arc::new(segment.with_map(Box::new(compressed))));
+    }
+}
+
+fn segments(medium: &dyn Medium, dir: &Path) -> Result<Vec<(u64, String)>, Error> {
+    let segments = directory::segments(medium.list(dir).map_err(Error::io("list", dir))?);
+    if segments.is_empty() {
+        return Err(Error::NoJournal { dir: dir.to_owned() });
+    }
+    Ok(segments)
+}
+
+/// What keeps others from putting files in the places of segments, and removes what somebody began and did not finish.
+pub(crate) fn lock(medium: &dyn Medium, dir: &Path) -> Result<Box<dyn Debug + Send + Sync>, Error> {
     let path = dir.join(directory::COMPACTION_LOCK);
-    match medium.lock(&path).map_err(Error::io("lock", &path))? {
-        LockOutcome::Acquired(lock) => Ok(lock),
-        LockOutcome::Held(pid) => Err(Error::Compacting { dir: dir.to_owned(), pid }),
+    let lock = match medium.lock(&path).map_err(Error::io("lock", &path))? {
+        LockOutcome::Acquired(lock) => lock,
+        LockOutcome::Held(pid) => return Err(Error::Compacting { dir: dir.to_owned(), pid }),
+    };
+    let names = medium.list(dir).map_err(Error::io("list", dir))?;
+    for name in names.iter().filter(|name| directory::is_compressing(name)) {
+        let path = dir.join(name);
+        medium.remove(&path).map_err(Error::io("remove", &path))?;
+    }
+    Ok(lock)
+}
+
+/// Who else has to do with the segments that are compacted.
+trait Owner {
+    /// Whether a segment is still one of the journal's.
+    fn has(&self, number: u64) -> bool;
+    /// Its file has another form now.
+    fn has_changed(&mut self, number: u64, file: Box<dyn Map>);
+    /// What became of the name that it has.
+    fn or_fail(&self, named: Result<(), Error>) -> Result<(), Error>;
+}
+
+/// The journal is another process's, if anybody's.
+struct Nobody;
+
+impl Owner for Nobody {
+    fn has(&self, _: u64) -> bool {
+        true
+    }
+
+    fn has_changed(&mut self, _: u64, _: Box<dyn Map>) {}
+
+    fn or_fail(&self, named: Result<(), Error>) -> Result<(), Error> {
+        named
+    }
+}
+
+/// The journal is this process's own.
+struct Own<'a>(&'a Committer);
+
+impl Owner for Own<'_> {
+    fn has(&self, number: u64) -> bool {
+        self.0.segments().snapshot().iter().any(|segment| segment.number() == number)
+    }
+
+    fn has_changed(&mut self, number: u64, file: Box<dyn Map>) {
+        let segments = self.0.segments().snapshot();
+        if let Some(segment) = segments.iter().find(|segment| segment.number() == number) {
+            take_up(self.0, segment, file);
+        }
+    }
+
+    /// Behind a sync of the directory that fails, nothing is known of the names that the journal has made.
+    fn or_fail(&self, named: Result<(), Error>) -> Result<(), Error> {
+        self.0.or_fail(named)
+    }
+}
+
+/// A segment that is to be compacted.
+#[derive(Debug)]
+struct Todo {
+    number: u64,
+    name: String,
+    map: Box<dyn Map>,
+    size: u64,
+}
+
+/// What is to be done, and what is counted already.
+#[derive(Debug)]
+struct Plan {
+    todo: Vec<Todo>,
+    report: CompactionReport,
+}
+
+impl Plan {
+    fn make(
+        medium: &dyn Medium,
+        dir: &Path,
+        compaction: &Compaction,
+        segments: &[(u64, String)],
+        takes_newest: bool,
+    ) -> Result<Self, Error> {
+        let mut report = CompactionReport::default();
+        let mut todo = Vec::new();
+        let now_ns = medium.clock_anchor().wall_clock_ns;
+        for (place, (number, name)) in segments.iter().enumerate() {
+            let path = dir.join(name);
+            let map = match medium.open(&path, false) {
+                // It was retired.
+                Err(error) if error.kind() == ErrorKind::NotFound => continue,
+                opened => opened.and_then(|file| file.map()).map_err(Error::io("map", &path))?,
+            };
+            let next = segments.get(place + 1);
+            let is_young = |limit| {
+                let began = |name| opening(medium, dir, name).map(|opening| opening.wall_clock_ns);
+                // It ended when the next one began.
+                let ended_ns = next.and_then(|(_, next)| began(next)).or_else(|| began(name));
+                let age = ended_ns.and_then(|ended| u64::try_from(now_ns.saturating_sub(ended)).ok());
+                age.is_none_or(|age| Duration::from_nanos(age) <= limit)
+            };
+            match JournalHeader::parse(map.bytes(0..JournalHeader::SIZE)) {
+                Ok(header) if header.flags & FLAG_COMPRESSED != 0 => report.kept += 1,
+                Ok(header) if header.flags & !FLAG_THINNED != FLAG_SEALED => report.waiting += 1,
+                Ok(_) if next.is_none() && !takes_newest => report.waiting += 1,
+                Ok(_) if compaction.older_than.is_some_and(is_young) => report.waiting += 1,
+                Ok(header) => {
+                    let (number, name) = (*number, name.clone());
+                    todo.push(Todo { number, name, map, size: header.journal_size });
+                }
+                Err(error) => {
+                    report.skipped.push(SkippedSegment { name: name.clone(), reason: error.to_string() });
+                }
+            }
+        }
+        Ok(Self { todo, report })
+    }
+
+    fn has_newest(&self, segments: &[(u64, String)]) -> bool {
+        self.todo.last().is_some_and(|todo| segments.last().is_some_and(|(number, _)| *number == todo.number))
+    }
+
+    fn run(
+        self,
+        medium: &dyn Medium,
+        dir: &Path,
+        compaction: &Compaction,
+        owner: &mut dyn Owner,
+        progress: &mut dyn FnMut(CompactionProgress) -> ControlFlow<()>,
+    ) -> Result<CompactionReport, Error> {
+        let Self { todo, mut report } = self;
+        let total = todo.iter().map(|todo| todo.size).sum();
+        let mut pace = Pace { started: Instant::now(), rate: compaction.rate, done: 0, total, progress };
+        for todo in todo {
+            let Todo { name, size, .. } = &todo;
+            let before = pace.done;
+            match compact_one(medium, dir, &todo, compaction.codec, owner, &mut pace)? {
+                Done::Compacted(packed) => {
+                    tracing::info!(name, size, packed, "segment compacted");
+                    report.compacted += 1;
+                    report.bytes_before += size;
+                    report.bytes_after += packed;
+                }
+                Done::Skipped(reason) => {
+                    tracing::warn!(name, reason, "segment not compacted");
+                    report.skipped.push(SkippedSegment { name: name.clone(), reason });
+                }
+                Done::Gone => {}
+                Done::Interrupted => {
+                    report.is_interrupted = true;
+                    break;
+                }
+            }
+            pace.done = before + size;
+        }
+        Ok(report)
     }
 }
 
@@ -222,17 +388,20 @@ enum Done {
     /// To so many bytes.
     Compacted(u64),
     Skipped(String),
+    /// The segment was retired meanwhile.
+    Gone,
     Interrupted,
 }
 
 fn compact_one(
     medium: &dyn Medium,
     dir: &Path,
-    name: &str,
-    map: &dyn Map,
+    todo: &Todo,
     codec: Codec,
+    owner: &mut dyn Owner,
     pace: &mut Pace<'_>,
 ) -> Result<Done, Error> {
+    let Todo { number, name, map, size } = todo;
     let path = dir.join(name);
     let native = map.bytes(0..map.size());
     let packed = match pack(native, codec, pace) {
@@ -240,22 +409,34 @@ fn compact_one(
         Ok(None) => return Ok(Done::Interrupted),
         Err(error) => return Ok(Done::Skipped(error.to_string())),
     };
-    let end = JournalHeader::parse(native).map_or(0, |header| header.journal_size);
-    if packed.len() as u64 >= end {
-        return Ok(Done::Skipped(format!("it would grow from {end} to {} bytes", packed.len())));
+    if packed.len() as u64 >= *size {
+        return Ok(Done::Skipped(format!("it would grow from {size} to {} bytes", packed.len())));
     }
     // What is gone from the file reads as zeros, and would be compressed as such.
     if !map.is_intact() {
-        return Err(Error::changed(&path, map));
+        return Err(Error::changed(&path, &**map));
     }
     let unfinished = dir.join(directory::compressing(name));
-    let done = put(medium, dir, &path, &unfinished, native, &packed);
-    if done.is_err() {
-        // If that fails too, the next compaction does it. The segment's name stands for what it did, or for what was just
-        // verified.
-        drop(medium.remove(&unfinished));
+    let written = write(medium, &unfinished, &path, native, &packed);
+    let is_there = || owner.has(*number) && medium.open(&path, false).is_ok();
+    match written {
+        Ok(file) if is_there() => {
+            medium.rename(&unfinished, &path).map_err(Error::io("rename", &unfinished))?;
+            owner.or_fail(medium.sync_dir(dir).map_err(Error::io("sync", dir)))?;
+            if !owner.has(*number) {
+                // It was retired, and perhaps removed already.
+                drop(medium.remove(&path));
+                return Ok(Done::Gone);
+            }
+            owner.has_changed(*number, file);
+            Ok(Done::Compacted(packed.len() as u64))
+        }
+        not_taken => {
+            // If that fails too, the next compaction does it. The segment's name stands for what it did.
+            drop(medium.remove(&unfinished));
+            not_taken.map(|_| Done::Gone)
+        }
     }
-    done.map(|()| Done::Compacted(packed.len() as u64))
 }
 
 /// The compressed file; `None` if it was interrupted.
@@ -272,26 +453,23 @@ fn pack(native: &[u8], codec: Codec, pace: &mut Pace<'_>) -> Result<Option<Vec<u
     compressor.finish().map(Some)
 }
 
-/// Puts the compressed file in the place of the segment, when it is durable and has given the segment back.
-fn put(
+/// Writes the compressed file under a name of its own, and gives it when it is durable and has given the segment back.
+fn write(
     medium: &dyn Medium,
-    dir: &Path,
-    path: &Path,
     unfinished: &Path,
+    segment: &Path,
     native: &[u8],
     packed: &[u8],
-) -> Result<(), Error> {
+) -> Result<Box<dyn Map>, Error> {
     let file = medium.create(unfinished, packed.len() as u64).map_err(Error::io("create", unfinished))?;
     file.write_at(0, packed).map_err(Error::io("write", unfinished))?;
     file.sync_all().map_err(Error::io("sync", unfinished))?;
     let map = file.map().map_err(Error::io("map", unfinished))?;
-    let written = map.bytes(0..map.size());
-    let given_back = gives_back(written, native);
+    let given_back = gives_back(map.bytes(0..map.size()), native);
     if given_back != Ok(true) || !map.is_intact() {
-        return Err(Error::NotGivenBack { path: path.to_owned(), source: given_back.err() });
+        return Err(Error::NotGivenBack { path: segment.to_owned(), source: given_back.err() });
     }
-    medium.rename(unfinished, path).map_err(Error::io("rename", unfinished))?;
-    medium.sync_dir(dir).map_err(Error::io("sync", dir))
+    Ok(map)
 }
 
 /// Whether a compressed file decodes to these bytes and nothing but zeros behind them.

@@ -15,6 +15,7 @@ use std::sync::{Arc, OnceLock};
 use parking_lot::Mutex;
 use semj_blocks::{BlockDecoder, DecodeError, Layout};
 use semj_format::JournalHeader;
+use semj_format::SegmentOpen;
 use semj_format::control::{self, SegmentSeal};
 use semj_recovery::Packed;
 
@@ -120,6 +121,14 @@ impl CompressedMap {
 
     pub(crate) fn native_header(&self) -> [u8; JournalHeader::SIZE] {
         self.packing.layout.seal().native_header
+    }
+
+    /// Whether this is the segment that was opened so and ends there.
+    pub(crate) fn is_of(&self, opening: &SegmentOpen, end: usize) -> bool {
+        let seal = self.packing.layout.seal();
+        (seal.journal_uuid, seal.segment_number, seal.previous_digest)
+            == (opening.journal_uuid, opening.segment_number, opening.previous_digest)
+            && self.packing.native_end == end
     }
 
     /// A block that is not the first.
@@ -233,6 +242,10 @@ impl Map for CompressedMap {
         native.map_or(self.size(), |native| native.end)
     }
 
+    fn packed_size(&self) -> Option<usize> {
+        Some(self.packing.file.size())
+    }
+
     fn anew(&self) -> Option<Box<dyn Map>> {
         Some(Box::new(Self::with(Arc::clone(&self.packing))))
     }
@@ -249,6 +262,10 @@ impl Map for CompressedMap {
 }
 
 impl Packed for CompressedMap {
+    fn packed_size(&self) -> u64 {
+        self.packing.file.size() as u64
+    }
+
     fn last_record(&self) -> &[u8] {
         &self.packing.last_record
     }

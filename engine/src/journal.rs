@@ -3,7 +3,7 @@
 use std::any::Any;
 use std::fmt::Debug;
 use std::num::NonZeroUsize;
-use std::ops::Range;
+use std::ops::{ControlFlow, Range};
 use std::path::Path;
 use std::sync::Arc;
 use std::thread::{self, JoinHandle};
@@ -14,13 +14,14 @@ use semj_recovery::{Effort, Report, SegmentReport};
 
 use crate::appender::{Appender, Keeping};
 use crate::committer::{Committer, Timing};
+use crate::compaction::{self, Compaction, CompactionProgress, CompactionReport};
 use crate::consumer::Consumer;
 use crate::directory;
 use crate::error::Error;
 use crate::event::Event;
 use crate::follow::{Follower, Start, View};
 use crate::front::{Front, Patience, Setup};
-use crate::keeper::Keeper;
+use crate::keeper::{Compactor, Keeper};
 use crate::medium::{Disk, LockOutcome, Medium};
 use crate::metrics::Metrics;
 use crate::open::{self, Opened, Opening};
@@ -59,8 +60,8 @@ pub struct Journal {
     /// The process that opened the journal: asking the kernel for each event would cost more than all of the rest.
     process_id: u32,
     needs: Option<Needs>,
-    thinning: Mutex<()>,
     keeper: Mutex<Option<Keeper>>,
+    compactor: Mutex<Option<Compactor>>,
     state: Mutex<State>,
     /// Given back last.
     _lock: Box<dyn Debug + Send + Sync>,
@@ -178,8 +179,8 @@ impl Journal {
             is_strict: options.sync_policy == SyncPolicy::Strict,
             process_id: std::process::id(),
             needs: options.needs,
-            thinning: Mutex::new(()),
             keeper: Mutex::new(None),
+            compactor: Mutex::new(None),
             state: Mutex::new(State::Open(Vec::new())),
             _lock: lock,
         };
@@ -193,6 +194,10 @@ impl Journal {
             journal.segments.start_indexing(Arc::clone(&journal.medium), dir.to_owned())?;
             let keeper = Keeper::start(Arc::clone(&journal.committer), options.request_interval)?;
             *journal.keeper.lock() = Some(keeper);
+            if let Some(compaction) = options.compaction {
+                *journal.compactor.lock() =
+                    Some(Compactor::start(Arc::clone(&journal.committer), compaction)?);
+            }
         }
         Ok(journal)
     }
@@ -394,12 +399,41 @@ impl Journal {
     ///
     /// # Errors
     ///
-    /// The journal has stopped writing; a segment is damaged; an I/O error. What was done up to there is done.
+    /// The journal has stopped writing; a segment is damaged; [`Error::Compacting`]; an I/O error. What was done up to there
+    /// is done.
     pub fn thin(&self, rules: &[ThinRule]) -> Result<ThinReport, Error> {
         self.sync()?;
-        let _one_at_a_time = self.thinning.lock();
-        let lowest_needed = retention::lowest_of_others(&*self.medium, self.dir(), self.needs.as_ref())?;
-        thinning::thin(&self.committer, &self.segments.snapshot(), rules, lowest_needed)
+        self.without_compactor(|| {
+            let _one_at_a_time = compaction::lock(&*self.medium, self.dir())?;
+            let lowest_needed = retention::lowest_of_others(&*self.medium, self.dir(), self.needs.as_ref())?;
+            thinning::thin(&self.committer, &self.segments.snapshot(), rules, lowest_needed)
+        })
+    }
+
+    /// Does something while no thread of the journal's own compacts.
+    fn without_compactor<T>(&self, work: impl FnOnce() -> Result<T, Error>) -> Result<T, Error> {
+        let mut compactor = self.compactor.lock();
+        let compaction = compactor.take().map(Compactor::end);
+        let done = work();
+        if let Some(compaction) = compaction {
+            *compactor = Some(Compactor::start(Arc::clone(&self.committer), compaction)?);
+        }
+        done
+    }
+
+    /// Compresses segments that have ended, on this thread. Readers that have one open keep what they have. See
+    /// [`crate::compact`] and [`Options::compaction`].
+    ///
+    /// # Errors
+    ///
+    /// As [`crate::compact`]. If it is not known whether the directory was synced, the journal stops writing.
+    pub fn compact(
+        &self,
+        compaction: &Compaction,
+        progress: &mut dyn FnMut(CompactionProgress) -> ControlFlow<()>,
+    ) -> Result<CompactionReport, Error> {
+        self.committer.front.check()?;
+        self.without_compactor(|| compaction::compact_own(&self.committer, compaction, progress))
     }
 
     /// Takes a snapshot with everything that was emitted before the call. See [`crate::snapshot`].
@@ -479,6 +513,10 @@ impl Journal {
         let State::Open(threads) = std::mem::replace(&mut *self.state.lock(), State::Closed) else {
             return Ok(());
         };
+        let compactor = self.compactor.lock().take();
+        if let Some(compactor) = compactor {
+            compactor.end();
+        }
         let keeper = self.keeper.lock().take();
         if let Some(keeper) = keeper {
             keeper.end(&self.committer);

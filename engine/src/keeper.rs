@@ -1,14 +1,17 @@
-//! The keeper: a thread that removes the files of retired segments, ends segments that have become too old, and does what
+//! The threads that keep a journal: one that removes the files of retired segments, ends segments that have become too old, and does what
 //! other processes ask for. Nothing waits for it, and it gives way to everybody.
 
+use std::ops::ControlFlow;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{self, RecvTimeoutError};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use crate::committer::Committer;
+use crate::compaction::{self, Compaction};
 use crate::error::Error;
-use crate::request;
+use crate::request::{self, Request};
 use crate::retention;
 use crate::segment::Segment;
 
@@ -65,8 +68,16 @@ fn keep(committer: &Committer, orders: &mpsc::Receiver<Vec<Arc<Segment>>>, inter
 
 fn look_around(committer: &Committer) -> Result<(), Error> {
     if let Some(asked) = request::take(&*committer.medium, committer.dir()) {
-        tracing::info!(?asked, "another process asks for a new segment");
-        committer.rotate(asked.retention.as_ref(), &[])?;
+        tracing::info!(?asked, "another process asks");
+        match asked {
+            Request::Rotate(retention) => committer.rotate(retention.as_ref(), &[])?,
+            Request::Adopt => {
+                // The files of before are right too.
+                if let Err(error) = compaction::adopt(committer) {
+                    tracing::warn!(%error, "a compressed segment was not taken up");
+                }
+            }
+        }
         request::answer(&*committer.medium, committer.dir());
     }
     committer.rotate_if_old()
@@ -76,4 +87,62 @@ fn look_around(committer: &Committer) -> Result<(), Error> {
 pub(crate) fn remove(committer: &Committer, segments: &[Arc<Segment>]) -> Result<(), Error> {
     let names = segments.iter().filter_map(|segment| segment.path().file_name()?.to_str());
     retention::remove_files(&*committer.medium, committer.dir(), names)
+}
+
+/// The thread that compacts segments when they are due.
+#[derive(Debug)]
+pub(crate) struct Compactor {
+    thread: JoinHandle<()>,
+    /// Dropped when it is to end.
+    stays: mpsc::SyncSender<()>,
+    is_ending: Arc<AtomicBool>,
+    compaction: Compaction,
+}
+
+/// How often it looks whether anything is due.
+const COMPACTION_INTERVAL: Duration = Duration::from_secs(1);
+
+impl Compactor {
+    pub(crate) fn start(committer: Arc<Committer>, compaction: Compaction) -> Result<Self, Error> {
+        let (stays, ends) = mpsc::sync_channel(0);
+        let is_ending = Arc::new(AtomicBool::new(false));
+        let dir = committer.dir().to_owned();
+        let told = Arc::clone(&is_ending);
+        let run = move || {
+            committer.medium.give_way();
+            let mut progress = |_| match told.load(Ordering::Relaxed) {
+                true => ControlFlow::Break(()),
+                false => ControlFlow::Continue(()),
+            };
+            while ends.recv_timeout(COMPACTION_INTERVAL) == Err(RecvTimeoutError::Timeout) {
+                if !compaction::may_be_due(&committer) {
+                    continue;
+                }
+                match compaction::compact_own(&committer, &compaction, &mut progress) {
+                    // Another process does it.
+                    Ok(_) | Err(Error::Compacting { .. }) => {}
+                    Err(error) => {
+                        tracing::error!(%error, "no more segments are compacted");
+                        return;
+                    }
+                }
+            }
+        };
+        let thread = thread::Builder::new().name("semj-compacting".to_owned()).spawn(run);
+        Ok(Self {
+            thread: thread.map_err(Error::io("start a thread for", &dir))?,
+            stays,
+            is_ending,
+            compaction,
+        })
+    }
+
+    /// Ends when the block is done that is worked on, and gives what it was told to do. What is begun begins anew with its
+    /// segment.
+    pub(crate) fn end(self) -> Compaction {
+        self.is_ending.store(true, Ordering::Relaxed);
+        drop(self.stays);
+        drop(self.thread.join());
+        self.compaction
+    }
 }

@@ -78,7 +78,9 @@ mod ticket;
 mod watermark;
 mod writer;
 
-pub use compaction::{Compaction, CompactionProgress, CompactionReport, SkippedSegment, compact, compact_on};
+pub use compaction::{
+    Compaction, CompactionProgress, CompactionReport, SkippedSegment, compact, compact_on, plan_compaction,
+};
 pub use consumer::{Consumer, ConsumerState, consumers};
 pub use directory::UNRETIRED;
 pub use error::Error;
@@ -93,6 +95,7 @@ pub use query::{Chain, Effect, Matches};
 pub use reader::{Events, Located, Reader, Records};
 pub use request::{request_retention, request_rotation};
 pub use retention::{Needs, Retention, RetentionPlan, RetiringSegment, plan_retention, plan_retention_on};
+pub use semj_blocks as blocks;
 pub use semj_blocks::{Codec, CodecNameError};
 pub use semj_format as format;
 pub use semj_format::{Category, Compacted, Context, Draft, EventFlags, EventType, Priority, Record};

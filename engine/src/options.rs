@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use semj_recovery::{OpenMode, Proof};
 
+use crate::compaction::Compaction;
 use crate::error::Error;
 use crate::retention::{Needs, Retention};
 use crate::writer;
@@ -125,8 +126,11 @@ pub struct Options {
     /// Says from which event on somebody outside of the journal still needs events, beside its consumers. Default: nobody
     /// does.
     pub needs: Option<Needs>,
+    /// Whether and how segments that have ended are compressed, by a thread of the journal's own with the lowest priority.
+    /// Default: they are not; [`crate::compact`] and [`crate::Journal::compact`] do it by hand.
+    pub compaction: Option<Compaction>,
     /// How often the journal looks for what another process asks of it ([`crate::request_rotation`],
-    /// [`crate::request_retention`]) and for a segment that has become too old, on a thread of its own. Default: 1 s; with
+    /// [`crate::request_retention`], [`crate::compact`]) and for a segment that has become too old, on a thread of its own. Default: 1 s; with
     /// `None` requests are not heeded, and old segments end with the next event.
     pub request_interval: Option<Duration>,
 }
@@ -160,6 +164,7 @@ impl Default for Options {
             rotation: Rotation::default(),
             retention: Retention::default(),
             needs: None,
+            compaction: None,
             request_interval: Some(Duration::from_secs(1)),
         }
     }

@@ -1,4 +1,5 @@
-//! What one process asks of the writer of a journal, which is another: to end its segment, and to let old ones go.
+//! What one process asks of the writer of a journal, which is another: to end its segment, to let old ones go, and to
+//! take up files that were compacted.
 //!
 //! The request is a small file, made whole under another name. The writer looks for it now and then, does what it says, and
 //! removes it when that is durable: that is the answer.
@@ -14,7 +15,7 @@ use semj_recovery::{Effort, OpenMode, Proof};
 use crate::directory;
 use crate::error::Error;
 use crate::journal::Journal;
-use crate::medium::{Disk, Medium};
+use crate::medium::{Disk, LockOutcome, Medium};
 use crate::open;
 use crate::options::{CommitOn, Options};
 use crate::retention::{Needs, Retention};
@@ -25,17 +26,28 @@ const SIZE_MAX: usize = 4096;
 /// How often somebody who waits for the answer looks for it.
 const POLL: Duration = Duration::from_millis(20);
 
-/// What is asked for: to begin a new segment, and to retire old ones by these limits.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Request {
-    pub(crate) retention: Option<Retention>,
+/// How long the writer has to let go of files that were compacted.
+const PATIENCE: Duration = Duration::from_secs(5);
+/// A request's first line: to begin a new segment, and to retire old ones by limits.
+const ROTATE: &str = "rotate";
+/// And: to look for segments that have a compressed file now.
+const ADOPT: &str = "adopt";
+
+/// What is asked for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Request {
+    /// To begin a new segment, and to retire old ones by these limits.
+    Rotate(Option<Retention>),
+    /// To take up files that were compacted.
+    Adopt,
 }
 
 impl Request {
     /// As the file has it: a line for each thing that is said.
     fn encode(&self) -> String {
-        let mut text = "rotate\n".to_owned();
-        if let Some(retention) = &self.retention {
+        let Self::Rotate(retention) = self else { return format!("{ADOPT}\n") };
+        let mut text = format!("{ROTATE}\n");
+        if let Some(retention) = retention {
             let age_ns = retention.max_age.map(|age| u64::try_from(age.as_nanos()).unwrap_or(u64::MAX));
             let limits = [
                 ("max_bytes", retention.max_bytes),
@@ -70,7 +82,11 @@ impl Request {
                 _ => return None,
             }
         }
-        (first == "rotate").then(|| Self { retention: retention.is_any().then_some(retention) })
+        match first {
+            ROTATE => Some(Self::Rotate(retention.is_any().then_some(retention))),
+            ADOPT if rest.is_empty() => Some(Self::Adopt),
+            _ => None,
+        }
     }
 }
 
@@ -123,7 +139,7 @@ pub fn request_rotation(dir: impl AsRef<Path>, patience: Duration) -> Result<boo
         return Ok(false);
     }
     drop(found);
-    open_or_ask(dir, small(), &Request::default(), patience)?;
+    open_or_ask(dir, small(), &Request::Rotate(None), patience)?;
     Ok(true)
 }
 
@@ -144,8 +160,21 @@ pub fn request_retention(
     // No journal is to begin where there is none.
     let effort = Effort { proof: Proof::Newest, threads: Disk.threads() };
     drop(open::examine_dir(&Disk, dir, OpenMode::Strict, effort)?.accepted(dir)?.of_some(dir)?);
-    let request = Request { retention: Some(retention.clone()) };
+    let request = Request::Rotate(Some(retention.clone()));
     open_or_ask(dir, Options { retention: retention.clone(), needs, ..small() }, &request, patience)
+}
+
+/// Tells the writer of a journal, if it has one, that segments have compressed files now. Gives whether nobody keeps those of
+/// before: `false` if the writer does not answer.
+pub(crate) fn tell_of_compaction(medium: &dyn Medium, dir: &Path) -> Result<bool, Error> {
+    let path = dir.join(directory::LOCK);
+    match medium.lock(&path).map_err(Error::io("lock", &path))? {
+        LockOutcome::Acquired(_) => Ok(true),
+        LockOutcome::Held(pid) => match ask(medium, dir, &Request::Adopt, PATIENCE, pid) {
+            Err(Error::Unheeded { .. }) => Ok(false),
+            answered => answered.map(|()| true),
+        },
+    }
 }
 
 /// For an open that writes no events.
@@ -211,12 +240,19 @@ mod tests {
         };
         let some = Retention { max_segments: Some(1), ..Retention::default() };
         for retention in [None, Some(some), Some(retention)] {
-            let request = Request { retention };
+            let request = Request::Rotate(retention);
             assert_eq!(Request::parse(&request.encode()), Some(request));
         }
-        for other in
-            ["", "rotate", "stop\n", "rotate\nmax_bytes\n", "rotate\nmax_bytes x\n", "rotate\nmin_bytes 1\n"]
-        {
+        assert_eq!(Request::parse(&Request::Adopt.encode()), Some(Request::Adopt));
+        for other in [
+            "",
+            "rotate",
+            "stop\n",
+            "adopt\nmax_bytes 1\n",
+            "rotate\nmax_bytes\n",
+            "rotate\nmax_bytes x\n",
+            "rotate\nmin_bytes 1\n",
+        ] {
             assert_eq!(Request::parse(other), None, "{other:?}");
         }
     }

@@ -24,7 +24,8 @@ use crate::{consumer, directory};
 /// is written and the one before it always stay.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Retention {
-    /// Bytes of all segments: of those that are full what is used of them, of the one that is written its whole file.
+    /// Bytes of all segments: of those that have ended what is used of them, or of their compressed files; of the one that is
+    /// written its whole file.
     /// Sidecars come on top.
     pub max_bytes: Option<u64>,
     /// How long ago a segment was ended.
@@ -95,7 +96,10 @@ pub(crate) fn lowest_of_others(
 pub(crate) struct Ended {
     pub(crate) segment_number: u64,
     pub(crate) name: String,
+    /// Of the records, up to its end.
     bytes: u64,
+    /// Of the disk.
+    stored_size: u64,
     records: u64,
     events: u64,
     first_event_id: u64,
@@ -134,12 +138,13 @@ impl Figures {
 impl Ended {
     /// By what the segment behind it says. Where one between them is lost, it is that one's end, and what is said of it is
     /// said of both.
-    fn new(name: String, bytes: u64, figures: Figures, next: &SegmentOpen) -> Self {
+    fn new(name: String, bytes: u64, stored_size: u64, figures: Figures, next: &SegmentOpen) -> Self {
         let Figures { records, events, first_event_id, last_event_id } = figures;
         Self {
             segment_number: next.previous_segment,
             name,
             bytes,
+            stored_size,
             records,
             events,
             first_event_id,
@@ -159,7 +164,8 @@ impl Ended {
         pairs
             .map_while(|(segment, next)| {
                 let name = segment.path().file_name()?.to_str()?.to_owned();
-                Some(Self::new(name, segment.end() as u64, segment.figures()?, &next.opening))
+                let (bytes, stored_size) = (segment.end() as u64, segment.stored_size());
+                Some(Self::new(name, bytes, stored_size, segment.figures()?, &next.opening))
             })
             .collect()
     }
@@ -170,7 +176,8 @@ impl Ended {
         pairs
             .map_while(|(segment, next)| {
                 let figures = Figures::of(segment);
-                Some(Self::new(segment.name.clone(), segment.end as u64, figures, &next.opening?))
+                let (bytes, stored_size) = (segment.end as u64, segment.stored_size());
+                Some(Self::new(segment.name.clone(), bytes, stored_size, figures, &next.opening?))
             })
             .collect()
     }
@@ -209,7 +216,7 @@ impl Plan {
         now_ns: i64,
         lowest_needed: Option<u64>,
     ) -> Self {
-        let mut bytes = rest.bytes + ended.iter().map(|segment| segment.bytes).sum::<u64>();
+        let mut bytes = rest.bytes + ended.iter().map(|segment| segment.stored_size).sum::<u64>();
         let mut segments = rest.segments + ended.len() as u64;
         let mut plan = Self::default();
         for segment in ended {
@@ -230,7 +237,7 @@ impl Plan {
                 plan.count += 1;
                 plan.reason |= reason;
             }
-            bytes -= segment.bytes;
+            bytes -= segment.stored_size;
             segments -= 1;
         }
         plan
@@ -315,7 +322,7 @@ pub struct RetiringSegment {
     pub name: String,
     /// The segment's number.
     pub segment_number: u64,
-    /// Bytes up to its end.
+    /// Bytes that it takes of the disk, up to its end.
     pub bytes: u64,
     /// Events in it.
     pub events: u64,
@@ -332,7 +339,7 @@ impl RetiringSegment {
         Self {
             name: ended.name.clone(),
             segment_number: ended.segment_number,
-            bytes: ended.bytes,
+            bytes: ended.stored_size,
             events: ended.events,
             first_event_id: ended.first_event_id,
             last_event_id: ended.last_event_id,
@@ -400,7 +407,7 @@ pub fn plan_retention_on(
         retiring: retiring.iter().map(RetiringSegment::new).collect(),
         held_back: kept.iter().take(plan.held_back).map(RetiringSegment::new).collect(),
         kept_segments: rest.segments + kept.len() as u64,
-        kept_bytes: rest.bytes + kept.iter().map(|segment| segment.bytes).sum::<u64>(),
+        kept_bytes: rest.bytes + kept.iter().map(|segment| segment.stored_size).sum::<u64>(),
         retired: report.retired,
     })
 }
@@ -417,6 +424,7 @@ mod tests {
             segment_number: i,
             name: directory::segment_name(i, i * 10 - 9),
             bytes: 100,
+            stored_size: 100,
             records: 12,
             events: 10,
             first_event_id: i * 10 - 9,

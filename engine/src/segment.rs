@@ -283,8 +283,22 @@ impl Segment {
     }
 
     fn view(&self) -> Option<Self> {
-        let map = self.map.anew()?;
-        Some(Self {
+        self.map.anew().map(|map| self.with_map(map))
+    }
+
+    /// Whether its file is a compressed one.
+    pub(crate) fn is_compressed(&self) -> bool {
+        self.map.packed_size().is_some()
+    }
+
+    /// Bytes that it takes of the disk, up to its end.
+    pub(crate) fn stored_size(&self) -> u64 {
+        self.map.packed_size().unwrap_or_else(|| self.end()) as u64
+    }
+
+    /// The same segment with its bytes from elsewhere.
+    pub(crate) fn with_map(&self, map: Box<dyn Map>) -> Self {
+        Self {
             opening: self.opening,
             path: self.path.clone(),
             map,
@@ -294,7 +308,7 @@ impl Segment {
             figures: self.figures.clone(),
             is_verified: AtomicBool::new(self.is_verified.load(Ordering::Relaxed)),
             is_changed: AtomicBool::new(self.is_changed.load(Ordering::Relaxed)),
-        })
+        }
     }
 
     /// Whether a record stands at an offset, checksum and all.

@@ -68,6 +68,8 @@ impl Extent {
 
 /// A segment that is kept in another form than its own bytes, which can be had from it.
 pub trait Packed: std::fmt::Debug + Sync {
+    /// Bytes of that form.
+    fn packed_size(&self) -> u64;
     /// The record that the segment ends with.
     fn last_record(&self) -> &[u8];
     /// The segment's bytes up to its end. What can't be had of them is zero.
@@ -121,8 +123,10 @@ pub struct SegmentReport {
     pub name: String,
     /// The segment's number: its own word for it, or that of its name where it has none.
     pub number: u64,
-    /// Bytes of the file.
+    /// Bytes of the file, or of the file that it was made from by compressing it.
     pub file_size: usize,
+    /// Bytes of its compressed form, if that is what it is kept in.
+    pub packed_size: Option<u64>,
     /// The journal header, where it is right.
     pub header: Option<JournalHeader>,
     /// The SegmentOpen, where it is right and, in [`OpenMode::Salvage`], the segment has a place in the journal.
@@ -322,8 +326,10 @@ fn examine_from(
             // All of it is there only as long as it is looked at.
             let unpacked = input.packed.map(Packed::unpack);
             let bytes = unpacked.as_deref().unwrap_or(input.bytes);
-            let input = SegmentInput { bytes, packed: None, ..*input };
-            examine_segment(&input, last_event_id, follows, &known, mode, trusts)
+            let native = SegmentInput { bytes, packed: None, ..*input };
+            let mut examined = examine_segment(&native, last_event_id, follows, &known, mode, trusts);
+            examined.segment.packed_size = input.packed.map(Packed::packed_size);
+            examined
         })
     };
     let mut ahead = examine_ahead(inputs, effort.threads, &examine_one);
@@ -521,6 +527,7 @@ fn trusted_segment(input: &SegmentInput<'_>, last_event_id: u64, follows: Follow
         name: input.name.to_owned(),
         number: scanner.opening().segment_number,
         file_size: input.file_size,
+        packed_size: input.packed.map(Packed::packed_size),
         header: scanner.header().copied(),
         opening: Some(*scanner.opening()),
         extents: vec![Extent { start: JournalHeader::SIZE, end }],
@@ -841,6 +848,7 @@ impl Found {
             name: input.name.to_owned(),
             number: opening.segment_number,
             file_size: input.file_size,
+            packed_size: input.packed.map(Packed::packed_size),
             header: scanner.header().copied(),
             opening: Some(opening),
             extents: self.extents,
@@ -865,6 +873,11 @@ impl Found {
 }
 
 impl SegmentReport {
+    /// Bytes that the segment takes of the disk, up to its end.
+    pub fn stored_size(&self) -> u64 {
+        self.packed_size.unwrap_or(self.end as u64)
+    }
+
     /// The end before events were taken out: as the following segment names it.
     pub const fn original_end(&self) -> u64 {
         self.totals.thinned.original(self.end)
@@ -911,6 +924,7 @@ fn bad_opening(input: &SegmentInput<'_>, last_event_id: u64, fault: Fault) -> Se
         name: input.name.to_owned(),
         number: input.number.unwrap_or(0),
         file_size: input.file_size,
+        packed_size: input.packed.map(Packed::packed_size),
         header: JournalHeader::parse(input.header_bytes()).ok(),
         opening: None,
         extents: Vec::new(),

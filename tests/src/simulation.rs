@@ -346,8 +346,8 @@ impl History {
         taken.is_ok()
     }
 
-    /// Compacts, while a writer has the journal open or not.
-    fn compact(&mut self, disk: &SimulatedDisk) -> Result<(), Error> {
+    /// Compacts, by the journal's writer or by another process.
+    fn compact(&mut self, disk: &SimulatedDisk, writer: Option<&Journal>) -> Result<(), Error> {
         let codec = match self.random.below(3) {
             0 => Codec::Lz4,
             1 => Codec::None,
@@ -359,7 +359,10 @@ impl History {
             steps = steps.saturating_sub(1);
             if steps == 0 { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
         };
-        let report = compact_on(disk, Path::new(DIR), compaction, &mut progress)?;
+        let report = match writer {
+            Some(journal) => journal.compact(&compaction, &mut progress)?,
+            None => compact_on(disk, Path::new(DIR), &compaction, &mut progress)?,
+        };
         self.note(report.compacted);
         Ok(())
     }
@@ -367,7 +370,7 @@ impl History {
     /// A compaction with no writer, up to its end.
     fn compaction(&mut self, disk: &SimulatedDisk) -> Result<Death, String> {
         let faults = disk.faults_left();
-        match self.compact(disk) {
+        match self.compact(disk, None) {
             Ok(()) | Err(Error::NoJournal { .. }) => {}
             Err(_) if !disk.has_power() || disk.faults_left() < faults => {}
             Err(error) => return Err(format!("I17: the journal can't be compacted: {error}")),
@@ -475,7 +478,8 @@ impl History {
             }
             7 if self.random.one_in(3) => {
                 // What failed was about the compaction alone, and may have been the only fault.
-                return Ok(self.compact(disk).is_ok());
+                let writer = self.random.one_in(2).then_some(journal);
+                return Ok(self.compact(disk, writer).is_ok());
             }
             6..9 => journal.sync().map(|()| model.acknowledged = model.emitted()).is_ok(),
             _ => {

@@ -4,11 +4,16 @@
 use std::fs;
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
+use std::thread;
+use std::time::{Duration, Instant};
 
 use semj::{
-    Codec, CommitOn, Compaction, CompactionReport, Error, Event, EventType, Glob, Journal, OpenMode, Options,
-    Query, Reader, SidecarState, SnapshotMethod, SnapshotOptions, Verdict, examine_journal,
+    Codec, CommitOn, Compaction, CompactionReport, Error, Event, EventType, Follower, Glob, Journal,
+    OpenMode, Options, Query, Reader, Retention, SidecarState, SnapshotMethod, SnapshotOptions, Start,
+    ThinRule, Verdict, View, examine_journal,
 };
+use semj_format::JournalHeader;
+use semj_format::journal_header::FLAG_COMPRESSED;
 
 const EVENTS: u64 = 12_000;
 
@@ -37,7 +42,7 @@ fn journal(dir: &Path) {
 
 fn compact(dir: &Path, codec: Codec) -> CompactionReport {
     let compaction = Compaction { codec, ..Compaction::default() };
-    semj::compact(dir, compaction, &mut |_| ControlFlow::Continue(())).unwrap()
+    semj::compact(dir, &compaction, &mut |_| ControlFlow::Continue(())).unwrap()
 }
 
 /// Everything that a reader of all records sees: places and bytes.
@@ -150,7 +155,7 @@ fn a_compaction_that_is_stopped_goes_on_where_it_was() {
     journal(dir.path());
     let before = all(dir.path());
     let mut calls = 0;
-    let stopped = semj::compact(dir.path(), Compaction::default(), &mut |_| {
+    let stopped = semj::compact(dir.path(), &Compaction::default(), &mut |_| {
         calls += 1;
         if calls > 6 { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
     });
@@ -219,4 +224,148 @@ fn a_snapshot_of_a_compacted_journal_is_the_journal() {
         semj::snapshot(&dir, &target, options, &mut |_| ()).unwrap();
         assert!(all(&target) == all(&dir));
     }
+}
+
+/// Whether this process has a segment's file mapped that has no name any more.
+fn maps_old_files(dir: &Path) -> bool {
+    let maps = fs::read_to_string("/proc/self/maps").unwrap();
+    let dir = dir.canonicalize().unwrap();
+    maps.lines().any(|line| line.contains(dir.to_str().unwrap()) && line.ends_with("(deleted)"))
+}
+
+fn wait_for(what: &str, mut is_so: impl FnMut() -> bool) {
+    let until = Instant::now() + Duration::from_secs(20);
+    while !is_so() {
+        assert!(Instant::now() < until, "{what}: not within 20 s");
+        thread::sleep(Duration::from_millis(10));
+    }
+}
+
+#[test]
+fn the_writer_lets_go_of_what_another_process_has_compacted() {
+    let dir = tempfile::tempdir().unwrap();
+    journal(dir.path());
+    let options = Options {
+        commit_on: CommitOn::OwnThread,
+        request_interval: Some(Duration::from_millis(20)),
+        ..options()
+    };
+    let writer = Journal::open(dir.path(), options).unwrap();
+    // A lock is held against whoever else opens the file, also in this process.
+    let done = compact(dir.path(), Codec::default());
+    assert!(done.compacted > 3 && !done.is_unadopted, "{done:?}");
+    wait_for("the old files are let go", || !maps_old_files(dir.path()));
+    assert_eq!(writer.reader().iter(..).count() as u64, EVENTS);
+    emit(&writer, EVENTS + 1, EVENTS + 10);
+    writer.close().unwrap();
+    assert_eq!(Reader::open(dir.path(), OpenMode::Strict).unwrap().iter(..).count() as u64, EVENTS + 10);
+}
+
+#[test]
+fn a_writer_that_does_not_answer_is_told_of() {
+    let dir = tempfile::tempdir().unwrap();
+    journal(dir.path());
+    let writer = Journal::open(dir.path(), options()).unwrap();
+    let done = compact(dir.path(), Codec::default());
+    assert!(done.compacted > 3 && done.is_unadopted, "{done:?}");
+    assert!(maps_old_files(dir.path()));
+    assert_eq!(writer.reader().iter(..).count() as u64, EVENTS);
+}
+
+#[test]
+fn a_journal_compacts_by_itself_what_has_ended() {
+    let dir = tempfile::tempdir().unwrap();
+    let compaction = Some(Compaction::default());
+    let options = Options { commit_on: CommitOn::OwnThread, compaction, ..options() };
+    let writer = Journal::open(dir.path(), options).unwrap();
+    emit(&writer, 1, EVENTS);
+    writer.sync().unwrap();
+    let all_ended = || {
+        let paths = segments(dir.path());
+        let is_compressed = |path: &PathBuf| {
+            let bytes = fs::read(path).unwrap();
+            JournalHeader::parse(&bytes).is_ok_and(|header| header.flags & FLAG_COMPRESSED != 0)
+        };
+        paths.iter().take(paths.len() - 1).all(is_compressed)
+    };
+    wait_for("segments are compressed", all_ended);
+    wait_for("the old files are let go", || !maps_old_files(dir.path()));
+    let reader = writer.reader();
+    assert!(reader.iter(..).map(|found| found.unwrap().event_id()).eq(1..=EVENTS));
+    // What was told to it by hand waits for no thread of its own, and that goes on behind it.
+    let rule = ThinRule { keep_one_in: Some(2), ..ThinRule::default() };
+    assert!(writer.thin(&[rule]).unwrap().events > 4000);
+    writer.compact(&Compaction::default(), &mut |_| ControlFlow::Continue(())).unwrap();
+    assert!(all_ended());
+    assert!(reader.iter(..).map(|found| found.unwrap().event_id()).eq(1..=EVENTS));
+    let kept = writer.reader().iter(..).filter(|found| found.as_ref().unwrap().event_id() % 2 == 0).count();
+    assert_eq!(kept as u64, EVENTS / 2);
+    writer.close().unwrap();
+    let report = examine_journal(dir.path(), OpenMode::Strict).unwrap();
+    assert!(report.segments.iter().all(|segment| segment.verdict == Verdict::Whole));
+}
+
+#[test]
+fn a_follower_goes_through_native_and_compressed_segments() {
+    let dir = tempfile::tempdir().unwrap();
+    journal(dir.path());
+    let mut early = Follower::open(dir.path(), Start::Beginning, View::Published).unwrap();
+    assert_eq!(early.next(Some(Duration::ZERO)).unwrap().unwrap().record.event_id(), 1);
+    compact(dir.path(), Codec::default());
+    let writer = Journal::open(dir.path(), options()).unwrap();
+    emit(&writer, EVENTS + 1, EVENTS + 3000);
+    writer.close().unwrap();
+    let mut late = Follower::open(dir.path(), Start::Beginning, View::Published).unwrap();
+    for (follower, first) in [(&mut early, 2), (&mut late, 1)] {
+        for id in first..=EVENTS + 3000 {
+            let found = follower.next(Some(Duration::from_secs(5))).unwrap().unwrap();
+            assert_eq!(found.record.event_id(), id);
+        }
+    }
+    // A position in the middle of a compressed segment.
+    let mut half = Follower::open(dir.path(), Start::Beginning, View::Published).unwrap();
+    for _ in 0..2345 {
+        half.next(Some(Duration::from_secs(5))).unwrap().unwrap();
+    }
+    let mut resumed = Follower::open(dir.path(), Start::At(half.position()), View::Published).unwrap();
+    assert_eq!(resumed.next(Some(Duration::from_secs(5))).unwrap().unwrap().record.event_id(), 2346);
+}
+
+#[test]
+fn a_damaged_block_is_told_to_a_follower() {
+    let dir = tempfile::tempdir().unwrap();
+    journal(dir.path());
+    compact(dir.path(), Codec::default());
+    let path = segments(dir.path()).remove(1);
+    let mut bytes = fs::read(&path).unwrap();
+    let middle = bytes.len() / 2;
+    bytes[middle] ^= 1;
+    fs::write(&path, &bytes).unwrap();
+    let mut follower = Follower::open(dir.path(), Start::Beginning, View::Published).unwrap();
+    let error = loop {
+        match follower.next(Some(Duration::ZERO)) {
+            Ok(found) => assert!(found.is_some()),
+            Err(error) => break error,
+        }
+    };
+    assert!(matches!(&error, Error::RottenBlock { path: told, .. } if *told == path), "{error}");
+}
+
+#[test]
+fn retention_takes_compressed_segments_by_the_room_that_they_use() {
+    let dir = tempfile::tempdir().unwrap();
+    journal(dir.path());
+    let done = compact(dir.path(), Codec::default());
+    let writer = Journal::open(dir.path(), options()).unwrap();
+    // The active segment has its room reserved, and some of the others go.
+    let limit = (256 << 10) + done.bytes_after / 2;
+    writer.retain(&Retention { max_bytes: Some(limit), ..Retention::default() }).unwrap();
+    writer.close().unwrap();
+    let ids: Vec<_> = Reader::open(dir.path(), OpenMode::Strict)
+        .unwrap()
+        .iter(..)
+        .map(|found| found.unwrap().event_id())
+        .collect();
+    assert!(ids.len() as u64 > EVENTS / 10 && (ids.len() as u64) < EVENTS * 9 / 10, "{} events", ids.len());
+    assert_eq!(ids.last(), Some(&EVENTS));
 }

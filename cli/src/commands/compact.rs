@@ -1,7 +1,6 @@
 //! `semj compact`: segments in less room.
 
 use std::ops::ControlFlow;
-use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use anyhow::Result;
@@ -10,6 +9,7 @@ use serde_json::json;
 
 use crate::Outcome;
 use crate::amount;
+use crate::journal_arg::JournalArg;
 use crate::output::{self, Unit};
 
 /// Compress the segments that have ended.
@@ -22,9 +22,8 @@ use crate::output::{self, Unit};
     after_help = "Examples:\n  semj compact ./journal\n  semj compact ./journal --codec zstd:9 --older-than 1d --rate 50MB"
 )]
 pub(crate) struct Args {
-    /// The journal's directory.
-    #[arg(value_name = "DIR")]
-    dir: PathBuf,
+    #[command(flatten)]
+    journal: JournalArg,
     /// zstd[:LEVEL], lz4, none, zlib[:LEVEL], snappy or auto, which measures.
     #[arg(long, value_name = "CODEC", default_value_t = Codec::default())]
     codec: Codec,
@@ -50,19 +49,19 @@ fn rate(text: &str) -> Result<u64, String> {
 }
 
 pub(crate) fn run(args: &Args) -> Result<Outcome> {
-    let compaction = Compaction {
-        codec: args.codec,
-        older_than: args.older_than,
-        rate: args.rate,
-        is_dry_run: args.dry_run,
-    };
+    let compaction = Compaction { codec: args.codec, older_than: args.older_than, rate: args.rate };
+    let dir = args.journal.dir();
     let started = Instant::now();
     let bar = output::progress(Some(0), Unit::Bytes).with_message("compressing");
-    let done = semj::compact(&args.dir, compaction, &mut |progress| {
-        bar.set_length(progress.total);
-        bar.set_position(progress.done);
-        ControlFlow::Continue(())
-    });
+    let done = if args.dry_run {
+        semj::plan_compaction(&dir, &compaction)
+    } else {
+        semj::compact(&dir, &compaction, &mut |progress| {
+            bar.set_length(progress.total);
+            bar.set_position(progress.done);
+            ControlFlow::Continue(())
+        })
+    };
     bar.finish_and_clear();
     let done = done?;
     let elapsed_s = started.elapsed().as_secs_f64();
@@ -70,7 +69,7 @@ pub(crate) fn run(args: &Args) -> Result<Outcome> {
         let skipped =
             done.skipped.iter().map(|skipped| json!({ "name": skipped.name, "reason": skipped.reason }));
         output::print_json(&json!({
-            "journal": args.dir,
+            "journal": dir,
             "dry_run": args.dry_run,
             "codec": args.codec.to_string(),
             "compacted": done.compacted,
@@ -79,6 +78,7 @@ pub(crate) fn run(args: &Args) -> Result<Outcome> {
             "kept": done.kept,
             "waiting": done.waiting,
             "skipped": skipped.collect::<Vec<_>>(),
+            "unadopted": done.is_unadopted,
             "elapsed_s": elapsed_s,
         }))?;
     } else {
@@ -97,6 +97,11 @@ pub(crate) fn run(args: &Args) -> Result<Outcome> {
             );
         }
         println!("{} were compressed before, {} are open, too young or were cut", done.kept, done.waiting);
+        if done.is_unadopted {
+            output::say(
+                "the journal's writer does not answer: the old files' room is free when it has closed the journal",
+            );
+        }
         for skipped in &done.skipped {
             output::say(format!("{}: left as it is: {}", skipped.name, skipped.reason));
         }

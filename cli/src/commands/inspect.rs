@@ -1,10 +1,9 @@
 //! `semj inspect`: a file's layout, record by record, whether it is right or not.
 
-use std::fs;
 use std::io::Write;
 use std::path::PathBuf;
 
-use anyhow::{Context as _, Result};
+use anyhow::Result;
 use semj::Record;
 use semj::format::{ContextForm, JournalHeader};
 use semj_interchange::json;
@@ -15,8 +14,8 @@ use crate::output;
 
 /// Show the layout of a segment or a kernel-format journal, record by record.
 ///
-/// Shows what stands there, up to the first frame that is wrong, and says which checksums are not right. For a
-/// verdict use verify.
+/// Shows what stands there, up to the first frame that is wrong, and says which checksums are not right. Of a compressed
+/// segment it shows what it gives back. For a verdict use verify.
 #[derive(Debug, clap::Args)]
 #[command(
     after_help = "Examples:\n  semj inspect ./journal/0000000001-00000000000000000001.semj | head\n  semj inspect journal.semj --json"
@@ -32,7 +31,7 @@ pub(crate) struct Args {
 
 pub(crate) fn run(args: &Args) -> Result<Outcome> {
     let name = args.file.display();
-    let bytes = fs::read(&args.file).with_context(|| format!("{name}: can't read"))?;
+    let bytes = output::native_bytes(&args.file)?;
     let mut out = output::stdout();
     let mut is_good = true;
     match JournalHeader::parse(&bytes) {

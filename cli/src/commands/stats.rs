@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::io::Write;
 
 use anyhow::Result;
-use semj::{EventType, OpenMode, Reader};
+use semj::{EventType, OpenMode, Reader, SegmentReport};
 use serde_json::{Value, json};
 
 use crate::Outcome;
@@ -68,6 +68,7 @@ pub(crate) fn run(args: &Args) -> Result<Outcome> {
     let report = reader.report();
     let events: u64 = by_type.values().map(|share| share.records).sum();
     let bytes: u64 = report.segments.iter().map(|segment| segment.end as u64).sum();
+    let stored: u64 = report.segments.iter().map(SegmentReport::stored_size).sum();
     let commits: u64 = report.segments.iter().map(|segment| segment.totals.commits).sum();
     let first_id = reader.iter(..).next().transpose()?.map_or(0, |record| record.event_id());
     let last_id = report.tip.map_or(0, |tip| tip.last_event_id);
@@ -118,6 +119,9 @@ pub(crate) fn run(args: &Args) -> Result<Outcome> {
             output::count(report.segments.len() as u64, "segment"),
             output::count(commits, "commit")
         )?;
+        if stored != bytes {
+            writeln!(out, "{:>12}  on the disk ({:.1}%)", output::bytes(stored), percent(stored))?;
+        }
         if let Some(tip) = report.tip {
             writeln!(out, "\ndigest  {}", tip.digest)?;
         }

@@ -1,11 +1,10 @@
 //! `semj verify`: whether a journal or a file is what was written.
 
-use std::fs;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
-use anyhow::{Context as _, Result};
+use anyhow::Result;
 use clap::error::ErrorKind;
 use semj::format::{JournalHeader, WatermarkFile};
 use semj::recovery::{SegmentInput, examine};
@@ -59,7 +58,7 @@ pub(crate) fn run(args: &Args) -> Result<Outcome> {
         };
         return print(args, path, &report, started);
     }
-    let bytes = fs::read(path).with_context(|| format!("{}: can't read", path.display()))?;
+    let bytes = output::native_bytes(path)?;
     let name = path.file_name().unwrap_or(path.as_os_str()).to_string_lossy();
     let input = SegmentInput::new(&name, None, &bytes);
     let report = examine(&[input], WatermarkFile::default(), OpenMode::Strict);
@@ -105,6 +104,9 @@ fn print(args: &Args, path: &Path, report: &Report, started: Instant) -> Result<
         )?;
         if let Some(fault) = &segment.fault {
             writeln!(out, "    {fault}")?;
+        }
+        if let Some(packed) = segment.packed_size {
+            writeln!(out, "    compressed to {}", output::bytes(packed))?;
         }
         if segment.totals.thinned.events > 0 {
             writeln!(out, "    {} taken out", output::count(segment.totals.thinned.events, "event"))?;

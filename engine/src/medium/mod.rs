@@ -149,6 +149,10 @@ pub trait Map: Debug + Send + Sync {
     fn piece_end(&self, _offset: usize) -> usize {
         self.size()
     }
+    /// Bytes of the file, where these here are not the file's own but were compressed there.
+    fn packed_size(&self) -> Option<usize> {
+        None
+    }
     /// The same with nothing in memory, if that is another thing: what is borrowed from this one stays where it is.
     fn anew(&self) -> Option<Box<dyn Map>> {
         None
