@@ -4,7 +4,7 @@ use semj_format::{Record, Records};
 
 use crate::codec::{Codec, Method, Packer, Unpacker};
 use crate::error::{DecodeError, EncodeError};
-use crate::header::{BLOCK_SIZE_MAX, BlockHeader, MAGIC, VERSION_PLAIN, VERSION_REGROUPED};
+use crate::header::{BlockHeader, MAGIC, VERSION_PLAIN, VERSION_REGROUPED};
 use crate::regroup::{Counts, Joiner, Splitter};
 
 /// Bytes before the parts of regrouped data: how large the numbers are, how large they are packed, how large the texts are.
@@ -41,12 +41,24 @@ impl BlockEncoder {
         base: usize,
         out: &mut Vec<u8>,
     ) -> Result<BlockHeader, EncodeError> {
-        if records.len() > BLOCK_SIZE_MAX {
-            return Err(EncodeError::TooLarge { what: "the records of a block" });
-        }
+        self.encode_until(block_id, records, base, |_, _| false, out)
+    }
+
+    /// [`BlockEncoder::encode`] of the first records, up to the one of which `enough` says so, which gets the bytes up to its
+    /// end too. The header has how many bytes of records are in the block.
+    pub(crate) fn encode_until(
+        &mut self,
+        block_id: u64,
+        records: &[u8],
+        base: usize,
+        enough: impl FnMut(&Record<'_>, usize) -> bool,
+        out: &mut Vec<u8>,
+    ) -> Result<BlockHeader, EncodeError> {
         self.numbers.clear();
         self.texts.clear();
-        let counts = self.splitter.split(records, base, &mut self.numbers, &mut self.texts)?;
+        let (counts, size) =
+            self.splitter.split(records, base, enough, &mut self.numbers, &mut self.texts)?;
+        let records = &records[..size];
         let start = out.len();
         out.resize(start + BlockHeader::SIZE, 0);
         // Records that have nothing in common can grow by it.
@@ -116,17 +128,13 @@ impl BlockDecoder {
         if header.uncompressed_size as usize != out.len() {
             return Err(DecodeError::Contradiction { what: "a storage block's uncompressed_size" });
         }
-        if header.block_version == VERSION_PLAIN {
-            self.unpacker.unpack(method, data, out)?;
-        } else {
-            self.join(method, data, out)?;
-        }
-        let mut counts = Counts::default();
-        for found in Records::new(out, 0) {
-            let (_, record): (_, Record<'_>) =
-                found.map_err(|_| DecodeError::Contradiction { what: "a record of a storage block" })?;
-            counts.push(&record);
-        }
+        let counts = match header.block_version {
+            VERSION_PLAIN => {
+                self.unpacker.unpack(method, data, out)?;
+                count(out)?
+            }
+            _ => self.join(method, data, out)?,
+        };
         let is_right = counts.records == header.event_count
             && (counts.first_event_id, counts.last_event_id) == (header.first_event_id, header.last_event_id)
             && (counts.first_time, counts.last_time) == (header.first_event_time, header.last_event_time);
@@ -137,7 +145,7 @@ impl BlockDecoder {
         }
     }
 
-    fn join(&mut self, method: Method, data: &[u8], out: &mut [u8]) -> Result<(), DecodeError> {
+    fn join(&mut self, method: Method, data: &[u8], out: &mut [u8]) -> Result<Counts, DecodeError> {
         let wrong = DecodeError::Contradiction { what: "the parts of a storage block" };
         let (sizes, parts) = data.split_first_chunk::<PARTS_SIZE>().ok_or(wrong.clone())?;
         let (sizes, _) = sizes.as_chunks::<4>();
@@ -152,7 +160,17 @@ impl BlockDecoder {
         self.texts.resize(texts, 0);
         self.unpacker.unpack(method, packed_numbers, &mut self.numbers)?;
         self.unpacker.unpack(method, packed_texts, &mut self.texts)?;
-        self.joiner.join(&self.numbers, &self.texts, out)?;
-        Ok(())
+        self.joiner.join(&self.numbers, &self.texts, out)
     }
+}
+
+/// What is in records that stand back to back.
+fn count(records: &[u8]) -> Result<Counts, DecodeError> {
+    let mut counts = Counts::default();
+    for found in Records::new(records, 0) {
+        let (_, record) =
+            found.map_err(|_| DecodeError::Contradiction { what: "a record of a storage block" })?;
+        counts.push(&record);
+    }
+    Ok(counts)
 }

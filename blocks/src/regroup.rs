@@ -17,6 +17,7 @@ use semj_format::limits::{
 use semj_format::{Digest, EventType, Record, Records};
 
 use crate::error::{DecodeError, EncodeError};
+use crate::header::BLOCK_SIZE_MAX;
 use crate::varint::{self, Stream};
 
 /// The streams, in their order. The first of [`NUMBERS`] hold numbers, the others bytes as they are.
@@ -45,60 +46,69 @@ mod stream {
 /// How many of the streams hold numbers.
 pub(crate) const NUMBERS: usize = stream::PATH_BYTES;
 
-/// What a header field is expected to be.
-#[derive(Clone, Copy)]
-enum Expected {
-    /// What the last record of the same type had.
-    OfKind,
-    /// What the last record had.
-    OfLast,
-    /// One more than the last event had; 0 in the journal's own records.
-    Following,
-    /// The record's id.
-    OwnId,
-    /// What the last record of the same type had; the difference is taken from the record's id.
-    Parent,
-}
+// The header's fields that are not derived, by their offsets, each with its bit in a record's changes by its place in the
+// lists below, one list behind the other. The time, the type and the sizes of context and payload come by other ways.
 
-struct Field {
-    offset: usize,
-    size: usize,
-    expected: Expected,
-    stream: usize,
-}
-
-const fn field(offset: usize, size: usize, expected: Expected, stream: usize) -> Field {
-    Field { offset, size, expected, stream }
-}
-
-/// The header fields that are not derived, the id first, each with its bit in a record's changes by its place here. The
-/// time, the type and the sizes of context and payload come by other ways.
-const FIELDS: [Field; 19] = [
-    field(0, 8, Expected::Following, stream::SEQUENCE),
-    field(36, 4, Expected::OfLast, stream::ORIGIN),
-    field(32, 4, Expected::OfLast, stream::ORIGIN),
-    field(108, 8, Expected::OwnId, stream::CAUSE),
-    field(100, 8, Expected::Parent, stream::CAUSE),
-    field(40, 8, Expected::Following, stream::SEQUENCE),
-    field(48, 8, Expected::Following, stream::SEQUENCE),
-    field(24, 8, Expected::Following, stream::SEQUENCE),
-    field(12, 4, Expected::OfKind, stream::HEADER),
-    field(56, 4, Expected::OfKind, stream::HEADER),
-    field(60, 4, Expected::OfKind, stream::HEADER),
-    field(76, 4, Expected::OfKind, stream::HEADER),
-    field(88, 4, Expected::OfKind, stream::HEADER),
-    field(92, 4, Expected::OfKind, stream::HEADER),
-    field(96, 4, Expected::OfKind, stream::HEADER),
-    field(116, 8, Expected::OfKind, stream::HEADER),
-    field(124, 4, Expected::OfKind, stream::HEADER),
-    field(128, 4, Expected::OfKind, stream::HEADER),
-    field(80, 4, Expected::OfKind, stream::HEADER),
+/// The id, sequence numbers: one more than the last event had; 0 in the journal's own records.
+const FOLLOWING: [(u64, usize); 4] = [(1 << 0, 0), (1 << 5, 40), (1 << 6, 48), (1 << 7, 24)];
+/// Process and processor: what the last record had.
+const ORIGIN: [(u64, usize); 2] = [(1 << 1, 36), (1 << 2, 32)];
+/// The root cause: the record's id.
+const ROOT_CAUSE: (u64, usize) = (1 << 3, 108);
+/// The parent: what the last record of the same type had; the difference is taken from the record's id.
+const PARENT: (u64, usize) = (1 << 4, 100);
+/// What the last record of the same type had: bit, offset, size.
+const OF_KIND: [(u64, usize, usize); 11] = [
+    (1 << 8, 12, 4),
+    (1 << 9, 56, 4),
+    (1 << 10, 60, 4),
+    (1 << 11, 76, 4),
+    (1 << 12, 88, 4),
+    (1 << 13, 92, 4),
+    (1 << 14, 96, 4),
+    (1 << 15, 116, 8),
+    (1 << 16, 124, 4),
+    (1 << 17, 128, 4),
+    (1 << 18, 80, 4),
 ];
+const ALL_OF_KIND: u64 = (1 << 19) - (1 << 8);
+/// Bits of fields.
+const FIELD_BITS: u32 = 19;
+
+/// A record's header.
+type Header = [u8; RECORD_SIZE_MIN];
+
+/// One where the fields are that are [`OF_KIND`].
+const OF_KIND_MASK: Header = {
+    let mut mask = [0; RECORD_SIZE_MIN];
+    let mut place = 0;
+    while place < OF_KIND.len() {
+        let (_, offset, size) = OF_KIND[place];
+        let mut at = offset;
+        while at < offset + size {
+            mask[at] = 0xFF;
+            at += 1;
+        }
+        place += 1;
+    }
+    mask
+};
+
+/// Whether any of those fields differs. All bytes are compared at once, without a branch for each.
+#[inline]
+fn differs_of_kind(a: &Header, b: &Header) -> bool {
+    let mut different = 0;
+    for ((a, b), mask) in a.iter().zip(b).zip(&OF_KIND_MASK) {
+        different |= (a ^ b) & mask;
+    }
+    different != 0
+}
+
 /// The bit behind those of the fields: the context has another form, or other fields, than that of the last record of
 /// the same type.
-const SHAPE_CHANGED: u64 = 1 << FIELDS.len();
+const SHAPE_CHANGED: u64 = 1 << FIELD_BITS;
 /// And: the payload is a Commit's, taken apart.
-const IS_COMMIT: u64 = 2 << FIELDS.len();
+const IS_COMMIT: u64 = 2 << FIELD_BITS;
 
 /// The root of a group is computed again if the group has no more bytes than this; else it costs less to keep it.
 const ROOT_GROUP_MAX: usize = 4096;
@@ -155,7 +165,8 @@ const TEXT_SLOTS: usize = 1 << 12;
 #[derive(Clone)]
 struct Kind {
     event_type: u32,
-    fields: [u64; FIELDS.len()],
+    header: Header,
+    /// Whether it was one of the journal's own.
     is_own: bool,
     form: u64,
     presence: u32,
@@ -164,7 +175,14 @@ struct Kind {
 
 impl Kind {
     const fn new(event_type: u32) -> Self {
-        Self { event_type, fields: [0; FIELDS.len()], is_own: false, form: 0, presence: 0, payload: NO_TEXT }
+        Self {
+            event_type,
+            header: [0; RECORD_SIZE_MIN],
+            is_own: false,
+            form: 0,
+            presence: 0,
+            payload: NO_TEXT,
+        }
     }
 }
 
@@ -264,9 +282,9 @@ impl Texts {
 /// What both sides know of the records before.
 struct State {
     kinds: Vec<Kind>,
-    /// The fields of the last record, and of the last event.
-    last: [u64; FIELDS.len()],
-    last_event: [u64; FIELDS.len()],
+    /// What the last event had of what is [`FOLLOWING`], and the last record of what is [`ORIGIN`].
+    following: [u64; FOLLOWING.len()],
+    origin: [u64; ORIGIN.len()],
     time: u64,
     /// One for each text field, and one for all later fields.
     texts: [Texts; CONTEXT.len() + 1],
@@ -286,8 +304,8 @@ impl Default for State {
     fn default() -> Self {
         Self {
             kinds: Vec::new(),
-            last: [0; FIELDS.len()],
-            last_event: [0; FIELDS.len()],
+            following: [0; FOLLOWING.len()],
+            origin: [0; ORIGIN.len()],
             time: 0,
             texts: std::array::from_fn(|_| Texts::default()),
             payloads: Texts::default(),
@@ -313,34 +331,13 @@ impl State {
         *self = new;
     }
 
-    /// What a field is expected to be. The id is known, except for the id itself.
-    #[inline]
-    fn expected(&self, place: usize, kind: usize, is_own: bool, event_id: u64) -> u64 {
-        match FIELDS[place].expected {
-            Expected::OfKind | Expected::Parent => self.kinds[kind].fields[place],
-            Expected::OfLast => self.last[place],
-            Expected::Following if is_own => 0,
-            Expected::Following => self.last_event[place].wrapping_add(1),
-            Expected::OwnId => event_id,
-        }
-    }
-
-    /// The number that the difference is taken from.
-    #[inline]
-    fn base(place: usize, expected: u64, event_id: u64) -> u64 {
-        match FIELDS[place].expected {
-            Expected::Parent => event_id,
-            _ => expected,
-        }
-    }
-
     /// Takes note of a record that ends at `end`.
-    fn note(&mut self, kind: usize, fields: &[u64; FIELDS.len()], end: usize) {
-        let event_id = fields[0];
+    #[inline]
+    fn note(&mut self, kind: usize, header: &Header, end: usize) {
+        let event_id = load8(header, 0);
         let kind = &mut self.kinds[kind];
-        kind.fields = *fields;
+        kind.header = *header;
         kind.is_own = event_id == 0;
-        self.last = *fields;
         if event_id == 0 && kind.event_type == EventType::JOURNAL_COMMIT.0 {
             self.group_start = end;
             (self.group_records, self.group_events, self.group_first, self.group_last) = (0, 0, 0, 0);
@@ -348,11 +345,17 @@ impl State {
         }
         self.group_records += 1;
         if event_id != 0 {
-            self.last_event = *fields;
+            self.following = FOLLOWING.map(|(_, offset)| load8(header, offset));
             self.group_first = if self.group_events == 0 { event_id } else { self.group_first.min(event_id) };
             self.group_last = self.group_last.max(event_id);
             self.group_events += 1;
         }
+    }
+
+    /// What a field that is [`FOLLOWING`] is expected to be.
+    #[inline]
+    const fn following(&self, place: usize, is_own: bool) -> u64 {
+        if is_own { 0 } else { self.following[place].wrapping_add(1) }
     }
 
     /// A commit as it is expected behind the group that ends at `end`.
@@ -416,13 +419,41 @@ fn root(group: &[u8]) -> Digest {
     tree.root()
 }
 
+/// Eight bytes of a header.
+#[inline]
+fn load8(header: &Header, offset: usize) -> u64 {
+    header[offset..].first_chunk().map_or(0, |bytes| u64::from_le_bytes(*bytes))
+}
+
+/// Four.
+#[inline]
+fn load4(header: &Header, offset: usize) -> u64 {
+    header[offset..].first_chunk().map_or(0, |bytes| u32::from_le_bytes(*bytes).into())
+}
+
+#[inline]
+fn store8(header: &mut Header, offset: usize, value: u64) {
+    header[offset..offset + 8].copy_from_slice(&value.to_le_bytes());
+}
+
+/// A value that does not fit is no field that was split; the checksum of the block held, so it was made so.
+#[inline]
+fn store4(header: &mut Header, offset: usize, value: u64) -> Result<(), DecodeError> {
+    let value = u32::try_from(value)
+        .map_err(|_| DecodeError::Contradiction { what: "a field of a regrouped record" })?;
+    header[offset..offset + 4].copy_from_slice(&value.to_le_bytes());
+    Ok(())
+}
+
+/// An integer of a context: 2, 4 or 8 bytes, each a load of its own and not a copy of some length.
 #[inline]
 fn load(bytes: &[u8], at: usize, size: usize) -> u64 {
-    let mut word = [0; 8];
-    if let Some(bytes) = bytes.get(at..at + size) {
-        word[..size].copy_from_slice(bytes);
+    let bytes = bytes.get(at..).unwrap_or_default();
+    match size {
+        8 => bytes.first_chunk().map_or(0, |bytes| u64::from_le_bytes(*bytes)),
+        4 => bytes.first_chunk().map_or(0, |bytes| u32::from_le_bytes(*bytes).into()),
+        _ => bytes.first_chunk().map_or(0, |bytes| u16::from_le_bytes(*bytes).into()),
     }
-    u64::from_le_bytes(word)
 }
 
 /// Regroups records; keeps its memory from one block to the next.
@@ -462,15 +493,17 @@ impl Counts {
 }
 
 impl Splitter {
-    /// Regroups `records`, which stand back to back from offset `base` of their segment on: the numbers go behind those
-    /// in `numbers`, the bytes behind those in `texts`.
+    /// Regroups records from the front of `records`, which stand back to back from offset `base` of their segment on, until
+    /// `enough` says so of them: the numbers go behind those in `numbers`, the bytes behind those in `texts`. Gives how many
+    /// bytes of records these are too.
     pub(crate) fn split(
         &mut self,
         records: &[u8],
         base: usize,
+        mut enough: impl FnMut(&Record<'_>, usize) -> bool,
         numbers: &mut Vec<u8>,
         texts: &mut Vec<u8>,
-    ) -> Result<Counts, EncodeError> {
+    ) -> Result<(Counts, usize), EncodeError> {
         self.state.clear();
         self.streams.iter_mut().for_each(Vec::clear);
         let mut counts = Counts::default();
@@ -480,9 +513,15 @@ impl Splitter {
             // What the checksum does not cover would be lost: it is computed when the block is decoded.
             let record = Record::parse_verified(rest)
                 .map_err(|source| EncodeError::Record { offset: base + at, source })?;
+            if at + record.len() > BLOCK_SIZE_MAX {
+                return Err(EncodeError::TooLarge { what: "the records of a block" });
+            }
             counts.push(&record);
             self.push(&record, at, records);
             at += record.len();
+            if enough(&record, at) {
+                break;
+            }
         }
         varint::put(numbers, counts.records.into());
         for stream in &self.streams {
@@ -491,13 +530,14 @@ impl Splitter {
         let (of_numbers, of_bytes) = self.streams.split_at(NUMBERS);
         of_numbers.iter().for_each(|stream| numbers.extend_from_slice(stream));
         of_bytes.iter().for_each(|stream| texts.extend_from_slice(stream));
-        Ok(counts)
+        Ok((counts, at))
     }
 
     #[inline]
     fn push(&mut self, record: &Record<'_>, at: usize, records: &[u8]) {
         let Self { state, streams } = self;
         let bytes = record.bytes();
+        let Some(header) = bytes.first_chunk() else { return };
         let event_type = record.event_type().0;
         let known = state.kinds.iter().position(|kind| kind.event_type == event_type);
         let kind = known.unwrap_or(state.kinds.len());
@@ -506,21 +546,9 @@ impl Splitter {
             varint::put(&mut streams[stream::HEADER], event_type.into());
             state.kinds.push(Kind::new(event_type));
         }
-        let event_id = record.event_id();
-        let mut fields = [0; FIELDS.len()];
-        let mut changes = 0;
-        for (place, field) in FIELDS.iter().enumerate() {
-            let value = load(bytes, field.offset, field.size);
-            fields[place] = value;
-            let is_own = if place == 0 { state.kinds[kind].is_own } else { event_id == 0 };
-            let expected = state.expected(place, kind, is_own, event_id);
-            if value != expected {
-                changes |= 1 << place;
-                let base = State::base(place, expected, event_id);
-                varint::put_difference(&mut streams[field.stream], value, base);
-            }
-        }
-        let time = load(bytes, 16, 8);
+        let event_id = load8(header, 0);
+        let mut changes = split_header(state, streams, kind, header);
+        let time = load8(header, 16);
         varint::put_difference(&mut streams[stream::TIME], time, state.time);
         state.time = time;
 
@@ -568,8 +596,94 @@ impl Splitter {
         streams[stream::OTHER_BYTES]
             .extend_from_slice(bytes.get(payload_at + payload.len() - at..).unwrap_or_default());
         varint::put(&mut streams[stream::CHANGES], changes);
-        state.note(kind, &fields, at + bytes.len());
+        state.note(kind, header, at + bytes.len());
     }
+}
+
+/// Writes the fields of a header that are not what is expected, and gives their bits.
+#[inline]
+fn split_header(
+    state: &mut State,
+    streams: &mut [Vec<u8>; stream::COUNT],
+    kind: usize,
+    header: &Header,
+) -> u64 {
+    let last = &state.kinds[kind];
+    let event_id = load8(header, 0);
+    let mut changes = 0;
+    let mut put = |bit: u64, stream: usize, value: u64, expected: u64, base: u64| {
+        if value != expected {
+            changes |= bit;
+            varint::put_difference(&mut streams[stream], value, base);
+        }
+    };
+    for (place, (bit, offset)) in FOLLOWING.into_iter().enumerate() {
+        let is_own = if offset == 0 { last.is_own } else { event_id == 0 };
+        let expected = state.following(place, is_own);
+        put(bit, stream::SEQUENCE, load8(header, offset), expected, expected);
+    }
+    for ((bit, offset), origin) in ORIGIN.into_iter().zip(&mut state.origin) {
+        let expected = std::mem::replace(origin, load4(header, offset));
+        put(bit, stream::ORIGIN, *origin, expected, expected);
+    }
+    let (bit, offset) = ROOT_CAUSE;
+    put(bit, stream::CAUSE, load8(header, offset), event_id, event_id);
+    let (bit, offset) = PARENT;
+    put(bit, stream::CAUSE, load8(header, offset), load8(&last.header, offset), event_id);
+    if differs_of_kind(header, &last.header) {
+        for (bit, offset, size) in OF_KIND {
+            let expected = load(&last.header, offset, size);
+            put(bit, stream::HEADER, load(header, offset, size), expected, expected);
+        }
+    }
+    changes
+}
+
+/// Makes a header of what is expected and what is not.
+#[inline]
+fn join_header(
+    state: &mut State,
+    streams: &mut Streams<'_>,
+    kind: usize,
+    changes: u64,
+) -> Result<Header, DecodeError> {
+    let last = &state.kinds[kind];
+    let mut header = last.header;
+    let mut event_id = 0;
+    for (place, (bit, offset)) in FOLLOWING.into_iter().enumerate() {
+        let is_own = if offset == 0 { last.is_own } else { event_id == 0 };
+        let expected = state.following(place, is_own);
+        let is_expected = changes & bit == 0;
+        let value = if is_expected { expected } else { streams[stream::SEQUENCE].difference(expected)? };
+        store8(&mut header, offset, value);
+        if offset == 0 {
+            event_id = value;
+        }
+    }
+    for ((bit, offset), origin) in ORIGIN.into_iter().zip(&mut state.origin) {
+        if changes & bit != 0 {
+            *origin = streams[stream::ORIGIN].difference(*origin)?;
+        }
+        store4(&mut header, offset, *origin)?;
+    }
+    let mut cause = event_id;
+    if changes & ROOT_CAUSE.0 != 0 {
+        cause = streams[stream::CAUSE].difference(event_id)?;
+    }
+    store8(&mut header, ROOT_CAUSE.1, cause);
+    if changes & PARENT.0 != 0 {
+        store8(&mut header, PARENT.1, streams[stream::CAUSE].difference(event_id)?);
+    }
+    if changes & ALL_OF_KIND != 0 {
+        for (_, offset, size) in OF_KIND.into_iter().filter(|(bit, ..)| changes & bit != 0) {
+            let value = streams[stream::HEADER].difference(load(&last.header, offset, size))?;
+            match size {
+                8 => store8(&mut header, offset, value),
+                _ => store4(&mut header, offset, value)?,
+            }
+        }
+    }
+    Ok(header)
 }
 
 /// Writes a text that is new: how much of it the one before shares, what is behind that.
@@ -778,8 +892,13 @@ impl Out<'_> {
 type Streams<'a> = [Stream<'a>; stream::COUNT];
 
 impl Joiner {
-    /// Fills `out` with the records that were regrouped, and nothing else; gives their number.
-    pub(crate) fn join(&mut self, numbers: &[u8], texts: &[u8], out: &mut [u8]) -> Result<u32, DecodeError> {
+    /// Fills `out` with the records that were regrouped, and nothing else. Each has a right frame and checksum.
+    pub(crate) fn join(
+        &mut self,
+        numbers: &[u8],
+        texts: &[u8],
+        out: &mut [u8],
+    ) -> Result<Counts, DecodeError> {
         self.state.clear();
         let mut numbers = Stream(numbers);
         let mut texts = Stream(texts);
@@ -793,14 +912,19 @@ impl Joiner {
             *stream = Stream(if place < NUMBERS { numbers.take(size)? } else { texts.take(size)? });
         }
         let mut out = Out { bytes: out, at: 0 };
+        let mut counts = Counts::default();
         for _ in 0..count {
+            let start = out.at;
             self.record(&mut streams, &mut out)?;
+            let made = Record::parse(&out.bytes[start..out.at]);
+            let right = |_| DecodeError::Contradiction { what: "a record of a storage block" };
+            counts.push(&made.map_err(right)?);
         }
         let is_all = out.at == out.bytes.len()
             && numbers.0.is_empty()
             && texts.0.is_empty()
             && streams.iter().all(|stream| stream.0.is_empty());
-        if is_all { Ok(count) } else { Err(DecodeError::Contradiction { what: "regrouped records" }) }
+        if is_all { Ok(counts) } else { Err(DecodeError::Contradiction { what: "regrouped records" }) }
     }
 
     #[inline]
@@ -816,30 +940,10 @@ impl Joiner {
         }
         let event_type = state.kinds[kind].event_type;
         let changes = streams[stream::CHANGES].number()?;
-        let mut header = [0; RECORD_SIZE_MIN];
-        let mut fields = [0; FIELDS.len()];
-        let mut event_id = 0;
-        for (place, field) in FIELDS.iter().enumerate() {
-            let is_own = if place == 0 { state.kinds[kind].is_own } else { event_id == 0 };
-            let expected = state.expected(place, kind, is_own, event_id);
-            let value = if changes >> place & 1 == 0 {
-                expected
-            } else {
-                streams[field.stream].difference(State::base(place, expected, event_id))?
-            };
-            // What does not fit is no field that was split; the checksum of the block held, so it was made so.
-            header[field.offset..field.offset + field.size]
-                .copy_from_slice(&value.to_le_bytes()[..field.size]);
-            if field.size == 4 && value > u32::MAX.into() {
-                return Err(DecodeError::Contradiction { what: "a field of a regrouped record" });
-            }
-            fields[place] = value;
-            if place == 0 {
-                event_id = value;
-            }
-        }
+        let mut header = join_header(state, streams, kind, changes)?;
+        let event_id = load8(&header, 0);
         state.time = streams[stream::TIME].difference(state.time)?;
-        header[16..24].copy_from_slice(&state.time.to_le_bytes());
+        store8(&mut header, 16, state.time);
         header[8..12].copy_from_slice(&event_type.to_le_bytes());
 
         out.room(RECORD_SIZE_MIN)?;
@@ -877,17 +981,19 @@ impl Joiner {
             state.kinds[kind].payload = place;
         }
         let payload_size = out.at - payload_at;
-        let metadata_size = part(load(&header, 76, 4), METADATA_SIZE_MAX, "metadata")?;
-        let links = part(load(&header, 96, 4), LINK_COUNT_MAX, "links")? * LINK_SIZE;
+        let metadata_size = part(load4(&header, 76), METADATA_SIZE_MAX, "metadata")?;
+        let links = part(load4(&header, 96), LINK_COUNT_MAX, "links")? * LINK_SIZE;
         out.put(streams[stream::OTHER_BYTES].take(metadata_size + links)?)?;
         let end = out.at;
         for (offset, size) in [(64, end - at), (68, context_size), (72, payload_size)] {
             header[offset..offset + 4].copy_from_slice(&(size as u32).to_le_bytes());
         }
+        // The checksum is that of a record without it.
+        store4(&mut header, 84, 0)?;
         out.bytes[at..context_at].copy_from_slice(&header);
         let checksum = kernel_crc32([&out.bytes[at..end]]);
         out.bytes[at + 84..at + 88].copy_from_slice(&checksum.to_le_bytes());
-        state.note(kind, &fields, end);
+        state.note(kind, &header, end);
         Ok(())
     }
 }
@@ -968,8 +1074,11 @@ fn join_integer(
     room: &mut [u8],
 ) -> Result<(), DecodeError> {
     let value = streams[stream::INTEGER].difference(state.integer_expected(bit, path))?;
-    room.copy_from_slice(&value.to_le_bytes()[..room.len()]);
-    if room.len() == 4 && value > u32::MAX.into() {
+    if let Ok(room) = <&mut [u8; 8]>::try_from(&mut *room) {
+        *room = value.to_le_bytes();
+    } else if let (Ok(room), Ok(value)) = (<&mut [u8; 4]>::try_from(room), u32::try_from(value)) {
+        *room = value.to_le_bytes();
+    } else {
         return Err(DecodeError::Contradiction { what: "a field of a regrouped context" });
     }
     state.note_integer(bit, path, value);

@@ -193,10 +193,11 @@ impl<'a> Compressor<'a> {
                 break;
             }
         }
-        let sample = &self.segment[at..self.block_end(at)?];
+        let target = self.target;
         let size = |codec| -> Result<usize, EncodeError> {
             let mut out = Vec::new();
-            BlockEncoder::new(codec)?.encode(0, sample, at, &mut out)?;
+            let sample = &self.segment[at..];
+            BlockEncoder::new(codec)?.encode_until(0, sample, at, |_, size| size >= target, &mut out)?;
             Ok(out.len())
         };
         let zstd = Codec::default();
@@ -204,26 +205,6 @@ impl<'a> Compressor<'a> {
         self.codec = if is_near { Codec::Lz4 } else { zstd };
         self.encoder = BlockEncoder::new(self.codec)?;
         Ok(())
-    }
-
-    /// Where a block that begins at an offset ends. The segment's first group is never taken apart: who opens a journal
-    /// looks at it.
-    fn block_end(&self, start: usize) -> Result<usize, EncodeError> {
-        let mut end = start;
-        let mut is_first_group = start == JournalHeader::SIZE;
-        let mut records = Records::new(self.segment, start);
-        while end - start < self.target || is_first_group {
-            match records.next() {
-                Some(Ok((_, record))) if records.offset() - start <= BLOCK_SIZE_MAX => {
-                    end = records.offset();
-                    is_first_group &= record.event_type() != EventType::JOURNAL_COMMIT;
-                }
-                Some(Ok(_)) => return Err(EncodeError::TooLarge { what: "the records of the first group" }),
-                Some(Err(source)) => return Err(EncodeError::Record { offset: end, source }),
-                None => break,
-            }
-        }
-        Ok(end)
     }
 
     /// Offset in the native segment up to which it is compressed.
@@ -245,10 +226,16 @@ impl<'a> Compressor<'a> {
         if self.at >= self.segment.len() {
             return Ok(false);
         }
-        let end = self.block_end(self.at)?;
         let offset = self.out.len() as u64;
-        let records = &self.segment[self.at..end];
-        let header = self.encoder.encode(self.entries.len() as u64, records, self.at, &mut self.out)?;
+        let (target, records) = (self.target, &self.segment[self.at..]);
+        // The segment's first group is never taken apart: who opens a journal looks at it.
+        let mut is_first_group = self.at == JournalHeader::SIZE;
+        let enough = |record: &Record<'_>, size| {
+            is_first_group &= record.event_type() != EventType::JOURNAL_COMMIT;
+            size >= target && !is_first_group
+        };
+        let block_id = self.entries.len() as u64;
+        let header = self.encoder.encode_until(block_id, records, self.at, enough, &mut self.out)?;
         self.entries.push(IndexEntry {
             offset,
             native_offset: self.at as u64,
@@ -257,7 +244,7 @@ impl<'a> Compressor<'a> {
             block_size: header.block_size,
             uncompressed_size: header.uncompressed_size,
         });
-        self.at = end;
+        self.at += header.uncompressed_size as usize;
         Ok(true)
     }
 
