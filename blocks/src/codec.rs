@@ -4,6 +4,7 @@ use std::fmt;
 use std::str::FromStr;
 
 use flate2::{Compress, Compression, Decompress, FlushCompress, FlushDecompress, Status};
+use lz4_flex::block::{CompressTable, compress_into_with_table, get_maximum_output_size};
 use thiserror::Error;
 
 use crate::error::{DecodeError, EncodeError};
@@ -139,13 +140,13 @@ pub(crate) struct Packer {
     method: Method,
     zstd: Option<zstd::bulk::Compressor<'static>>,
     zlib: Option<Compress>,
-    lz4: Vec<u8>,
+    lz4: CompressTable,
 }
 
 impl Packer {
     /// For a codec; `Auto` is taken for its first choice.
     pub(crate) fn new(codec: Codec) -> Result<Self, EncodeError> {
-        let mut packer = Self { method: Method::None, zstd: None, zlib: None, lz4: Vec::new() };
+        let mut packer = Self { method: Method::None, zstd: None, zlib: None, lz4: CompressTable::small() };
         packer.method = match codec {
             Codec::None => Method::None,
             Codec::Lz4 => Method::Lz4,
@@ -173,10 +174,11 @@ impl Packer {
         match self.method {
             Method::None => out.extend_from_slice(plain),
             Method::Lz4 => {
-                self.lz4.resize(lz4_flex::block::get_maximum_output_size(plain.len()), 0);
+                out.resize(start + get_maximum_output_size(plain.len()), 0);
+                let room = out.get_mut(start..).unwrap_or_default();
                 let size =
-                    lz4_flex::block::compress_into(plain, &mut self.lz4).map_err(failed(Method::Lz4))?;
-                out.extend_from_slice(self.lz4.get(..size).unwrap_or_default());
+                    compress_into_with_table(plain, room, &mut self.lz4).map_err(failed(Method::Lz4))?;
+                out.truncate(start + size);
             }
             Method::Snappy => {
                 out.resize(start + snap::raw::max_compress_len(plain.len()), 0);

@@ -158,8 +158,8 @@ const OF_PATH: [usize; 2] = [4, 5];
 
 /// Texts up to this length are looked for among those before.
 const KNOWN_TEXT_MAX: usize = 512;
-/// Places in the table that finds them; a power of two.
-const TEXT_SLOTS: usize = 1 << 12;
+/// Places in the table that finds them; a power of two. It is emptied for each block.
+const TEXT_SLOTS: usize = 1 << 11;
 
 /// What a record of one type had.
 #[derive(Clone)]
@@ -204,7 +204,7 @@ struct Known {
 struct Texts {
     known: Vec<Known>,
     /// For the encoder: where to look for a text with some hash.
-    slots: Vec<u32>,
+    slots: Vec<u16>,
 }
 
 /// The number of a text in its stream: 0 for one that is new, 1 for the one that is expected; for others …
@@ -260,12 +260,12 @@ impl Texts {
             self.slots = vec![0; TEXT_SLOTS];
         }
         // A text that has lost its place to another one is taken for new, which is as right.
-        let coming = self.known.len() as u32 + 1;
+        let Ok(coming) = u16::try_from(self.known.len() + 1) else { return (0, NO_TEXT) };
         if let Some(slot) = self.slots.get_mut(Self::slot(text)) {
             let place = std::mem::replace(slot, coming) as usize;
             if place > 0 && self.bytes(place - 1, records) == text {
                 if let Some(slot) = self.slots.get_mut(Self::slot(text)) {
-                    *slot = place as u32;
+                    *slot = place as u16;
                 }
                 return (OTHER_TEXT + place as u64 - 1, place - 1);
             }
@@ -333,19 +333,15 @@ impl State {
 
     /// Takes note of a record that ends at `end`.
     #[inline]
-    fn note(&mut self, kind: usize, header: &Header, end: usize) {
-        let event_id = load8(header, 0);
-        let kind = &mut self.kinds[kind];
-        kind.header = *header;
-        kind.is_own = event_id == 0;
-        if event_id == 0 && kind.event_type == EventType::JOURNAL_COMMIT.0 {
+    fn note(&mut self, kind: usize, event_id: u64, following: [u64; FOLLOWING.len()], end: usize) {
+        if event_id == 0 && self.kinds[kind].event_type == EventType::JOURNAL_COMMIT.0 {
             self.group_start = end;
             (self.group_records, self.group_events, self.group_first, self.group_last) = (0, 0, 0, 0);
             return;
         }
         self.group_records += 1;
         if event_id != 0 {
-            self.following = FOLLOWING.map(|(_, offset)| load8(header, offset));
+            self.following = following;
             self.group_first = if self.group_events == 0 { event_id } else { self.group_first.min(event_id) };
             self.group_last = self.group_last.max(event_id);
             self.group_events += 1;
@@ -596,7 +592,10 @@ impl Splitter {
         streams[stream::OTHER_BYTES]
             .extend_from_slice(bytes.get(payload_at + payload.len() - at..).unwrap_or_default());
         varint::put(&mut streams[stream::CHANGES], changes);
-        state.note(kind, header, at + bytes.len());
+        state.kinds[kind].header = *header;
+        state.kinds[kind].is_own = event_id == 0;
+        let following = FOLLOWING.map(|(_, offset)| load8(header, offset));
+        state.note(kind, event_id, following, at + bytes.len());
     }
 }
 
@@ -639,51 +638,59 @@ fn split_header(
     changes
 }
 
-/// Makes a header of what is expected and what is not.
+/// Makes a header of what is expected and what is not. It is made where it stays: a copy of what was just written in smaller
+/// pieces would wait for them.
 #[inline]
 fn join_header(
     state: &mut State,
     streams: &mut Streams<'_>,
     kind: usize,
     changes: u64,
-) -> Result<Header, DecodeError> {
-    let last = &state.kinds[kind];
-    let mut header = last.header;
+    header: &mut Header,
+) -> Result<(), DecodeError> {
+    let last = &mut state.kinds[kind];
+    *header = last.header;
+    let is_own = last.is_own;
     let mut event_id = 0;
-    for (place, (bit, offset)) in FOLLOWING.into_iter().enumerate() {
-        let is_own = if offset == 0 { last.is_own } else { event_id == 0 };
-        let expected = state.following(place, is_own);
+    for ((bit, offset), following) in FOLLOWING.into_iter().zip(state.following) {
+        let is_own = if offset == 0 { is_own } else { event_id == 0 };
+        let expected = if is_own { 0 } else { following.wrapping_add(1) };
         let is_expected = changes & bit == 0;
         let value = if is_expected { expected } else { streams[stream::SEQUENCE].difference(expected)? };
-        store8(&mut header, offset, value);
+        store8(header, offset, value);
         if offset == 0 {
             event_id = value;
         }
     }
+    last.is_own = event_id == 0;
     for ((bit, offset), origin) in ORIGIN.into_iter().zip(&mut state.origin) {
         if changes & bit != 0 {
             *origin = streams[stream::ORIGIN].difference(*origin)?;
         }
-        store4(&mut header, offset, *origin)?;
+        store4(header, offset, *origin)?;
     }
     let mut cause = event_id;
     if changes & ROOT_CAUSE.0 != 0 {
         cause = streams[stream::CAUSE].difference(event_id)?;
     }
-    store8(&mut header, ROOT_CAUSE.1, cause);
+    store8(header, ROOT_CAUSE.1, cause);
     if changes & PARENT.0 != 0 {
-        store8(&mut header, PARENT.1, streams[stream::CAUSE].difference(event_id)?);
+        let parent = streams[stream::CAUSE].difference(event_id)?;
+        store8(header, PARENT.1, parent);
+        store8(&mut last.header, PARENT.1, parent);
     }
     if changes & ALL_OF_KIND != 0 {
         for (_, offset, size) in OF_KIND.into_iter().filter(|(bit, ..)| changes & bit != 0) {
             let value = streams[stream::HEADER].difference(load(&last.header, offset, size))?;
-            match size {
-                8 => store8(&mut header, offset, value),
-                _ => store4(&mut header, offset, value)?,
+            for header in [&mut *header, &mut last.header] {
+                match size {
+                    8 => store8(header, offset, value),
+                    _ => store4(header, offset, value)?,
+                }
             }
         }
     }
-    Ok(header)
+    Ok(())
 }
 
 /// Writes a text that is new: how much of it the one before shares, what is behind that.
@@ -866,7 +873,13 @@ pub(crate) struct Joiner {
 struct Out<'o> {
     bytes: &'o mut [u8],
     at: usize,
+    /// Up to here records have their checksums. They get them some records later: who reads at once what was written in
+    /// smaller pieces waits for them.
+    proven: usize,
 }
+
+/// Bytes of records that go without checksums at most, before they get them.
+const CHECKSUMS_DUE: usize = 4096;
 
 impl Out<'_> {
     /// The next `size` bytes, to be written.
@@ -880,6 +893,18 @@ impl Out<'_> {
         })?;
         let start = std::mem::replace(&mut self.at, end);
         Ok(&mut self.bytes[start..end])
+    }
+
+    /// Gives all records before `end` their checksums.
+    fn checksums(&mut self, end: usize) {
+        while let Some(rest) = self.bytes.get_mut(self.proven..end).filter(|rest| !rest.is_empty()) {
+            // Their frames are right.
+            let Ok(record) = Record::parse(rest) else { return };
+            let size = record.len();
+            let checksum = kernel_crc32([record.bytes()]);
+            rest[84..88].copy_from_slice(&checksum.to_le_bytes());
+            self.proven += size;
+        }
     }
 
     #[inline]
@@ -911,7 +936,7 @@ impl Joiner {
         for (place, (stream, size)) in streams.iter_mut().zip(sizes).enumerate() {
             *stream = Stream(if place < NUMBERS { numbers.take(size)? } else { texts.take(size)? });
         }
-        let mut out = Out { bytes: out, at: 0 };
+        let mut out = Out { bytes: out, at: 0, proven: 0 };
         let mut counts = Counts::default();
         for _ in 0..count {
             let start = out.at;
@@ -919,7 +944,11 @@ impl Joiner {
             let made = Record::parse(&out.bytes[start..out.at]);
             let right = |_| DecodeError::Contradiction { what: "a record of a storage block" };
             counts.push(&made.map_err(right)?);
+            if out.at - out.proven > CHECKSUMS_DUE {
+                out.checksums(out.at);
+            }
         }
+        out.checksums(out.at);
         let is_all = out.at == out.bytes.len()
             && numbers.0.is_empty()
             && texts.0.is_empty()
@@ -940,13 +969,18 @@ impl Joiner {
         }
         let event_type = state.kinds[kind].event_type;
         let changes = streams[stream::CHANGES].number()?;
-        let mut header = join_header(state, streams, kind, changes)?;
-        let event_id = load8(&header, 0);
+        let (header, _) = out.room(RECORD_SIZE_MIN)?.as_chunks_mut();
+        let [header] = header else { return Err(DecodeError::Contradiction { what: "a regrouped record" }) };
+        join_header(state, streams, kind, changes, header)?;
+        let event_id = load8(header, 0);
         state.time = streams[stream::TIME].difference(state.time)?;
-        store8(&mut header, 16, state.time);
-        header[8..12].copy_from_slice(&event_type.to_le_bytes());
-
-        out.room(RECORD_SIZE_MIN)?;
+        store8(header, 16, state.time);
+        store4(header, 8, event_type.into())?;
+        // The checksum is that of a record without it.
+        store4(header, 84, 0)?;
+        let metadata_size = part(load4(header, 76), METADATA_SIZE_MAX, "metadata")?;
+        let links = part(load4(header, 96), LINK_COUNT_MAX, "links")? * LINK_SIZE;
+        let following = FOLLOWING.map(|(_, offset)| load8(header, offset));
         let context_at = out.at;
         if changes & SHAPE_CHANGED != 0 {
             state.kinds[kind].form = streams[stream::SHAPE].number()?;
@@ -981,19 +1015,12 @@ impl Joiner {
             state.kinds[kind].payload = place;
         }
         let payload_size = out.at - payload_at;
-        let metadata_size = part(load4(&header, 76), METADATA_SIZE_MAX, "metadata")?;
-        let links = part(load4(&header, 96), LINK_COUNT_MAX, "links")? * LINK_SIZE;
         out.put(streams[stream::OTHER_BYTES].take(metadata_size + links)?)?;
         let end = out.at;
         for (offset, size) in [(64, end - at), (68, context_size), (72, payload_size)] {
-            header[offset..offset + 4].copy_from_slice(&(size as u32).to_le_bytes());
+            out.bytes[at + offset..at + offset + 4].copy_from_slice(&(size as u32).to_le_bytes());
         }
-        // The checksum is that of a record without it.
-        store4(&mut header, 84, 0)?;
-        out.bytes[at..context_at].copy_from_slice(&header);
-        let checksum = kernel_crc32([&out.bytes[at..end]]);
-        out.bytes[at + 84..at + 88].copy_from_slice(&checksum.to_le_bytes());
-        state.note(kind, &header, end);
+        state.note(kind, event_id, following, end);
         Ok(())
     }
 }
@@ -1161,6 +1188,8 @@ fn join_commit(
     let number32 = |value: u64| {
         u32::try_from(value).map_err(|_| DecodeError::Contradiction { what: "a regrouped commit" })
     };
+    // The root is over whole records.
+    out.checksums(at);
     let group = &out.bytes[state.group_start..at];
     if derived & ROOT_DERIVED != 0 && group.len() > ROOT_GROUP_MAX {
         return Err(DecodeError::Contradiction { what: "a regrouped commit" });
