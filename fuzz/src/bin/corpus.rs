@@ -10,6 +10,7 @@ use std::error::Error;
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use semj_blocks::{BlockEncoder, Codec, Compressor};
 use semj_format::{JournalHeader, Records, control};
 use semj_fuzz::journal::{DAMAGED, OWN_NUMBERS};
 use semj_fuzz::repair::ALL;
@@ -82,6 +83,10 @@ fn main() -> Result<(), Box<dyn Error>> {
                 let input = [&[ALL | DAMAGED], bytes, &flip].concat();
                 corpus.add("segment_scan", &format!("{name}-flipped"), &input)?;
             }
+            let compressor = Compressor::new(bytes, bytes.len() as u64, Codec::None);
+            if let Ok(file) = compressor.and_then(Compressor::finish) {
+                corpus.add("storage_block", &name, &[&[0], &file[..]].concat())?;
+            }
             corpus.add("kernel_journal", &name, &[&[0], bytes].concat())?;
             corpus.add(
                 "index_sidecar",
@@ -153,6 +158,16 @@ fn main() -> Result<(), Box<dyn Error>> {
     let mut journal = Vec::new();
     kernel::write(records.iter().take(4).copied(), &mut journal)?;
     corpus.add("kernel_journal", "trace", &[&[1], &journal[..]].concat())?;
+
+    let together: Vec<u8> = records.iter().flat_map(|record| record.bytes()).copied().collect();
+    for (i, codec) in
+        [Codec::None, Codec::Zlib(1), Codec::Lz4, Codec::Zstd(1), Codec::Snappy].into_iter().enumerate()
+    {
+        corpus.add("storage_block", &format!("{codec}-records"), &[&[i as u8], &together[..]].concat())?;
+        let mut block = vec![i as u8];
+        BlockEncoder::new(codec)?.encode(0, &together, JournalHeader::SIZE, &mut block)?;
+        corpus.add("storage_block", &format!("{codec}"), &block)?;
+    }
 
     let mut random = semj_tests::random::Random::new(1);
     for i in 0..40 {
