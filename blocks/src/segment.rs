@@ -296,20 +296,51 @@ impl Layout {
         JournalHeader::parse(file).is_ok_and(|header| header.flags & FLAG_COMPRESSED != 0)
     }
 
+    /// Where block index and seal begin in a file of so many bytes that begins with `head`: from there to its end is what
+    /// [`Layout::parse_ends`] needs.
+    ///
+    /// # Errors
+    ///
+    /// It is not the header of a compressed segment of this size.
+    pub fn index_offset(head: &[u8], size: u64) -> Result<u64, DecodeError> {
+        let contradiction = |what| DecodeError::Contradiction { what };
+        let header = JournalHeader::parse(head).map_err(|_| contradiction("the header"))?;
+        if header.flags & FLAG_COMPRESSED == 0 || header.journal_size != size {
+            return Err(contradiction("a compressed segment's header"));
+        }
+        let places = JournalHeader::SIZE as u64..=size.saturating_sub(FileSeal::SIZE as u64);
+        if !places.contains(&header.index_offset) {
+            return Err(contradiction("index_offset"));
+        }
+        Ok(header.index_offset)
+    }
+
     /// Reads header, block index and seal of a whole file, and checks that they fit together. The blocks are not looked at.
     ///
     /// # Errors
     ///
     /// What is wrong with it.
     pub fn parse(file: &[u8]) -> Result<Self, DecodeError> {
+        let index_offset = Self::index_offset(file, file.len() as u64)?;
+        // It lies in the file.
+        let tail = usize::try_from(index_offset).ok().and_then(|at| file.get(at..)).unwrap_or_default();
+        Self::parse_ends(file, tail)
+    }
+
+    /// [`Layout::parse`] of a file that begins with `head`, of which block index and seal are in `tail`.
+    ///
+    /// # Errors
+    ///
+    /// What is wrong with it.
+    pub fn parse_ends(head: &[u8], tail: &[u8]) -> Result<Self, DecodeError> {
         let contradiction = |what| DecodeError::Contradiction { what };
-        let header = JournalHeader::parse(file).map_err(|_| contradiction("the header"))?;
-        let what = "a compressed segment";
-        let truncated = |needed| DecodeError::Truncated { what, needed, available: file.len() };
-        if header.flags & FLAG_COMPRESSED == 0 || header.journal_size != file.len() as u64 {
-            return Err(contradiction("a compressed segment's header"));
+        let header = JournalHeader::parse(head).map_err(|_| contradiction("the header"))?;
+        if header.index_offset.checked_add(tail.len() as u64) != Some(header.journal_size) {
+            return Err(contradiction("index_offset"));
         }
-        let (rest, seal) = file.split_last_chunk().ok_or_else(|| truncated(FileSeal::SIZE))?;
+        let what = "a compressed segment";
+        let truncated = DecodeError::Truncated { what, needed: FileSeal::SIZE, available: tail.len() };
+        let (index, seal) = tail.split_last_chunk().ok_or(truncated)?;
         let seal = FileSeal::decode(seal);
         if seal.checksum != seal.computed_checksum() {
             return Err(DecodeError::Checksum { what: "a compressed segment's seal" });
@@ -320,8 +351,6 @@ impl Layout {
         if seal.version != SEAL_VERSION {
             return Err(DecodeError::Unknown { field: "the seal's version", found: seal.version.into() });
         }
-        let index_at = usize::try_from(header.index_offset).ok().filter(|at| *at >= JournalHeader::SIZE);
-        let index = index_at.and_then(|at| rest.get(at..)).ok_or_else(|| contradiction("index_offset"))?;
         let (entries, excess) = index.as_chunks::<{ IndexEntry::SIZE }>();
         if !excess.is_empty() || entries.len() as u64 != seal.block_count {
             return Err(contradiction("block_count"));
@@ -392,11 +421,32 @@ impl Layout {
         out: &mut [u8],
     ) -> Result<(), DecodeError> {
         let wrong = DecodeError::Contradiction { what: "a block index" };
+        let bytes = self.file_range(block).and_then(|range| file.get(range)).ok_or(wrong)?;
+        self.decode_block(bytes, block, decoder, out)
+    }
+
+    /// Where a block stands in the file.
+    pub fn file_range(&self, block: usize) -> Option<Range<usize>> {
+        let entry = self.entries.get(block)?;
+        let start = usize::try_from(entry.offset).ok()?;
+        Some(start..start + entry.block_size as usize)
+    }
+
+    /// [`Layout::decode`] of a block whose bytes these are.
+    ///
+    /// # Errors
+    ///
+    /// What is wrong with the block.
+    pub fn decode_block(
+        &self,
+        bytes: &[u8],
+        block: usize,
+        decoder: &mut BlockDecoder,
+        out: &mut [u8],
+    ) -> Result<(), DecodeError> {
+        let wrong = DecodeError::Contradiction { what: "a block index" };
         let entry = self.entries.get(block).ok_or(wrong.clone())?;
-        let bytes = usize::try_from(entry.offset)
-            .ok()
-            .and_then(|start| file.get(start..)?.get(..entry.block_size as usize));
-        let header = decoder.decode(bytes.ok_or(wrong.clone())?, out)?;
+        let header = decoder.decode(bytes, out)?;
         let is_its = header.block_id == block as u64
             && header.block_size == entry.block_size
             && (header.first_event_id, header.last_event_id) == (entry.first_event_id, entry.last_event_id);

@@ -19,6 +19,7 @@ use semj_format::SegmentOpen;
 use semj_format::control::{self, SegmentSeal};
 use semj_recovery::Packed;
 
+use crate::error::Error;
 use crate::medium::Map;
 
 /// Blocks that the cache holds: 4 MiB of them as they are made unless asked otherwise.
@@ -72,6 +73,46 @@ struct Packing {
     /// The header and the first block; the last record. Whoever opens a journal looks at them.
     first: Box<[u8]>,
     last_record: Box<[u8]>,
+    /// Why the file could not be read, when it could not.
+    failure: Mutex<Option<io::Error>>,
+}
+
+/// Why native bytes can't be had.
+#[derive(Debug)]
+pub(crate) enum Unreadable {
+    Io(io::Error),
+    Damaged(DecodeError),
+}
+
+impl From<io::Error> for Unreadable {
+    fn from(error: io::Error) -> Self {
+        Self::Io(error)
+    }
+}
+
+impl From<DecodeError> for Unreadable {
+    fn from(error: DecodeError) -> Self {
+        Self::Damaged(error)
+    }
+}
+
+impl fmt::Display for Unreadable {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Io(error) => error.fmt(f),
+            Self::Damaged(error) => error.fmt(f),
+        }
+    }
+}
+
+impl Unreadable {
+    /// As the error of somebody who wanted to read what stands at `offset` of the segment.
+    pub(crate) fn at(self, path: &Path, offset: u64) -> Error {
+        match self {
+            Self::Io(source) => Error::io("read", path)(source),
+            Self::Damaged(source) => Error::RottenBlock { path: path.to_owned(), offset, source },
+        }
+    }
 }
 
 /// The native bytes of a compressed segment. Its pieces are the blocks, the first one together with the header.
@@ -103,11 +144,13 @@ impl CompressedMap {
     }
 
     /// Of a file that is a compressed segment; one that is none, or is damaged, is given back.
-    pub(crate) fn open(file: Box<dyn Map>) -> Result<Self, (Box<dyn Map>, DecodeError)> {
+    pub(crate) fn open(file: Box<dyn Map>) -> Result<Self, (Box<dyn Map>, Unreadable)> {
         match Opened::of(&*file) {
             Ok(Opened { layout, first, last_record, native_end, native_size }) => {
                 let number = NEXT_FILE.fetch_add(1, Ordering::Relaxed);
-                let packing = Packing { file, number, layout, native_end, native_size, first, last_record };
+                let failure = Mutex::new(None);
+                let packing =
+                    Packing { file, number, layout, native_end, native_size, first, last_record, failure };
                 Ok(Self::with(Arc::new(packing)))
             }
             Err(error) => Err((file, error)),
@@ -138,7 +181,7 @@ impl CompressedMap {
 
     /// Copies native bytes from an offset on, as many as its piece has; none behind the segment's end. Nothing stays in memory
     /// but what the cache holds.
-    pub(crate) fn read_at(&self, offset: usize, out: &mut [u8]) -> Result<usize, DecodeError> {
+    pub(crate) fn read_at(&self, offset: usize, out: &mut [u8]) -> Result<usize, Unreadable> {
         let packing = &*self.packing;
         let (start, block);
         let piece = if offset < packing.first.len() {
@@ -164,10 +207,12 @@ struct Opened {
 }
 
 impl Opened {
-    fn of(file: &dyn Map) -> Result<Self, DecodeError> {
+    fn of(file: &dyn Map) -> Result<Self, Unreadable> {
         let empty = || DecodeError::Contradiction { what: "a block index" };
-        let bytes = file.bytes(0..file.size());
-        let layout = Layout::parse(bytes)?;
+        let head = file.read(0..JournalHeader::SIZE)?;
+        let index_offset = Layout::index_offset(&head, file.size() as u64)?;
+        let tail = usize::try_from(index_offset).map_err(|_| empty())?..file.size();
+        let layout = Layout::parse_ends(&head, &file.read(tail)?)?;
         let seal = layout.seal();
         let size = |size: u64| usize::try_from(size).map_err(|_| empty());
         let (native_end, native_size) = (size(seal.native_end)?, size(seal.native_size)?);
@@ -175,9 +220,12 @@ impl Opened {
         first.resize(layout.native_range(0).ok_or_else(empty)?.end, 0);
         let last = layout.entries().len().saturating_sub(1);
         let mut block = vec![0; layout.native_range(last).ok_or_else(empty)?.len()];
+        let read = |place| file.read(layout.file_range(place).unwrap_or(0..0));
+        let (first_block, last_block) = (read(0)?, read(last)?);
         with_decoder(|decoder| {
-            layout.decode(bytes, 0, decoder, first.get_mut(JournalHeader::SIZE..).unwrap_or_default())?;
-            layout.decode(bytes, last, decoder, &mut block)
+            let records = first.get_mut(JournalHeader::SIZE..).unwrap_or_default();
+            layout.decode_block(&first_block, 0, decoder, records)?;
+            layout.decode_block(&last_block, last, decoder, &mut block)
         })?;
         let start = block.len().saturating_sub(control::record_size::<SegmentSeal>());
         let last_record = block.get(start..).unwrap_or_default().into();
@@ -195,7 +243,7 @@ impl Packing {
             .ok()
     }
 
-    fn try_block(&self, place: usize) -> Result<Block, DecodeError> {
+    fn try_block(&self, place: usize) -> Result<Block, Unreadable> {
         let is_it = |cached: &&Cached| (cached.file, cached.place) == (self.number, place);
         let cached = CACHE.lock().iter().rev().find(is_it).map(|cached| Arc::clone(&cached.block));
         if let Some(block) = cached {
@@ -203,8 +251,8 @@ impl Packing {
         }
         let range = self.layout.native_range(place);
         let mut bytes = vec![0; range.ok_or(DecodeError::Contradiction { what: "a block index" })?.len()];
-        let file = self.file.bytes(0..self.file.size());
-        with_decoder(|decoder| self.layout.decode(file, place, decoder, &mut bytes))?;
+        let packed = self.file.read(self.layout.file_range(place).unwrap_or(0..0))?;
+        with_decoder(|decoder| self.layout.decode_block(&packed, place, decoder, &mut bytes))?;
         let block: Block = bytes.into();
         let mut cache = CACHE.lock();
         cache.push_back(Cached { file: self.number, place, block: Arc::clone(&block) });
@@ -254,6 +302,13 @@ impl Map for CompressedMap {
         self.packing.file.is_intact()
     }
 
+    fn failure(&self) -> Option<io::Error> {
+        // An error can't be copied; who asks next is told as much.
+        let failure = &mut *self.packing.failure.lock();
+        let again = failure.as_ref().map(|error| io::Error::new(error.kind(), error.to_string()));
+        std::mem::replace(failure, again).or_else(|| self.packing.file.failure())
+    }
+
     fn file_size(&self, path: &Path) -> io::Result<u64> {
         let packed_size = self.packing.file.file_size(path)?;
         let is_cut = packed_size < self.packing.file.size() as u64;
@@ -272,12 +327,19 @@ impl Packed for CompressedMap {
 
     fn unpack(&self) -> Vec<u8> {
         let packing = &*self.packing;
-        let file = packing.file.bytes(0..packing.file.size());
-        if let Err(error) = packing.layout.verify_digest(file) {
+        let mut native = vec![0; packing.native_end];
+        let file = match packing.file.read(0..packing.file.size()) {
+            Ok(file) => file,
+            Err(error) => {
+                tracing::warn!(%error, "a compressed segment can't be read");
+                *packing.failure.lock() = Some(error);
+                return native;
+            }
+        };
+        if let Err(error) = packing.layout.verify_digest(&file) {
             // What it says is held against its own digests by whoever asks.
             tracing::warn!(%error, "a compressed segment's file is not what was written");
         }
-        let mut native = vec![0; packing.native_end];
         copy(&packing.first, &mut native);
         with_decoder(|decoder| {
             for block in 1..packing.layout.entries().len() {
@@ -285,7 +347,7 @@ impl Packed for CompressedMap {
                 else {
                     continue;
                 };
-                if let Err(error) = packing.layout.decode(file, block, decoder, out) {
+                if let Err(error) = packing.layout.decode(&file, block, decoder, out) {
                     tracing::warn!(block, %error, "a block of a compressed segment can't be read");
                     out.fill(0);
                 }

@@ -266,6 +266,9 @@ pub enum Error {
 impl Error {
     /// Of a map through which bytes were read that are not the file's any more.
     pub(crate) fn changed(path: &Path, map: &dyn Map) -> Self {
+        if let Some(source) = map.failure() {
+            return Self::Io { operation: "read", path: path.to_owned(), source };
+        }
         Self::Changed { path: path.to_owned(), expected: map.size() as u64, found: map.file_size(path).ok() }
     }
 

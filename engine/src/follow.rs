@@ -24,7 +24,7 @@ use semj_format::journal_header::FLAG_THINNED;
 use semj_format::{Commit, Digest, EventType, JournalHeader, Record, RecordError, SegmentOpen, SegmentSeal};
 use semj_recovery::{Effort, OpenMode, Proof};
 
-use crate::compressed::CompressedMap;
+use crate::compressed::{CompressedMap, Unreadable};
 use crate::directory;
 use crate::error::Error;
 use crate::medium::{Changes, Disk, File, Medium};
@@ -146,9 +146,8 @@ impl Bytes {
         }
         let Self::Native(file) = native else { return Ok(native) };
         let map = file.map().map_err(Error::io("map", path))?;
-        let rotten =
-            |source| Error::RottenBlock { path: path.to_owned(), offset: JournalHeader::SIZE as u64, source };
-        CompressedMap::open(map).map(Self::Compressed).map_err(|(_, source)| rotten(source))
+        let failed = |unreadable: Unreadable| unreadable.at(path, JournalHeader::SIZE as u64);
+        CompressedMap::open(map).map(Self::Compressed).map_err(|(_, unreadable)| failed(unreadable))
     }
 
     /// Gives how many bytes there are, up to as many as are asked for; 0 at the end.
@@ -157,11 +156,7 @@ impl Bytes {
             Self::Native(file) => file.read_at(offset, out).map_err(Error::io("read", path)),
             Self::Compressed(map) => {
                 let Ok(at) = usize::try_from(offset) else { return Ok(0) };
-                map.read_at(at, out).map_err(|source| Error::RottenBlock {
-                    path: path.to_owned(),
-                    offset,
-                    source,
-                })
+                map.read_at(at, out).map_err(|unreadable| unreadable.at(path, offset))
             }
         }
     }

@@ -159,7 +159,9 @@ fn examine_files(
         .collect();
     let examine = if is_unretired { examine_unretired } else { examine_with };
     let report = examine(&inputs, watermark, mode, effort);
-    if let Some(((_, name), map)) = names.iter().zip(&maps).find(|(_, map)| !map.is_intact()) {
+    if let Some(((_, name), map)) =
+        names.iter().zip(&maps).find(|(_, map)| !map.is_intact() || map.failure().is_some())
+    {
         return Err(Error::changed(&dir.join(name), &**map));
     }
     maps.drain(..report.leftovers.len());

@@ -362,7 +362,7 @@ impl Segment {
 
     #[cold]
     fn rotten(&self, offset: usize, source: RecordError) -> Error {
-        if !self.map.is_intact() {
+        if !self.map.is_intact() || self.map.failure().is_some() {
             return self.changed();
         }
         Error::Rotten { path: self.path.clone(), offset: offset as u64, source }

@@ -14,6 +14,7 @@ mod clock;
 mod disk;
 mod sigbus;
 
+use std::borrow::Cow;
 use std::fmt::Debug;
 use std::io;
 use std::num::NonZeroUsize;
@@ -143,6 +144,14 @@ pub trait Map: Debug + Send + Sync {
     /// The caller asks for ranges that nobody writes to any more: what the journal has published, or a file
     /// that has no writer.
     fn bytes(&self, range: Range<usize>) -> &[u8];
+    /// The bytes of a range, for who looks at them once: where the file is far away they are fetched and not kept.
+    fn read(&self, range: Range<usize>) -> io::Result<Cow<'_, [u8]>> {
+        Ok(Cow::Borrowed(self.bytes(range)))
+    }
+    /// What has kept bytes from being read that are missing from what was given.
+    fn failure(&self) -> Option<io::Error> {
+        None
+    }
     /// Where the bytes end that are in memory as one piece with those at `offset`. A map that is not of the file itself may
     /// have several pieces, with whole records in each but the first, which begins with the header; [`Map::bytes`] then
     /// gives no more than is in the piece where a range begins.
