@@ -13,7 +13,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 
 use parking_lot::Mutex;
-use semj_blocks::{BlockDecoder, DecodeError, Layout};
+use semj_blocks::{BlockDecoder, DecodeError, IndexEntry, Layout};
 use semj_format::JournalHeader;
 use semj_format::SegmentOpen;
 use semj_format::control::{self, SegmentSeal};
@@ -73,6 +73,8 @@ struct Packing {
     /// The header and the first block; the last record. Whoever opens a journal looks at them.
     first: Box<[u8]>,
     last_record: Box<[u8]>,
+    /// The highest id of an event in each block and before it, if no block has one that is lower than those before.
+    highest_ids: Option<Box<[u64]>>,
     /// Why the file could not be read, when it could not.
     failure: Mutex<Option<io::Error>>,
 }
@@ -149,8 +151,18 @@ impl CompressedMap {
             Ok(Opened { layout, first, last_record, native_end, native_size }) => {
                 let number = NEXT_FILE.fetch_add(1, Ordering::Relaxed);
                 let failure = Mutex::new(None);
-                let packing =
-                    Packing { file, number, layout, native_end, native_size, first, last_record, failure };
+                let highest_ids = highest_ids(&layout);
+                let packing = Packing {
+                    file,
+                    number,
+                    layout,
+                    native_end,
+                    native_size,
+                    first,
+                    last_record,
+                    highest_ids,
+                    failure,
+                };
                 Ok(Self::with(Arc::new(packing)))
             }
             Err(error) => Err((file, error)),
@@ -195,6 +207,19 @@ impl CompressedMap {
         };
         Ok(copy(piece.get(offset - start..).unwrap_or_default(), out))
     }
+}
+
+fn highest_ids(layout: &Layout) -> Option<Box<[u64]>> {
+    let mut highest = 0;
+    let mut of_block = |entry: &IndexEntry| {
+        if entry.last_event_id == 0 {
+            return Some(highest);
+        }
+        let is_ordered = entry.first_event_id > highest;
+        highest = entry.last_event_id.max(highest);
+        is_ordered.then_some(highest)
+    };
+    layout.entries().iter().map(&mut of_block).collect()
 }
 
 /// What is read of a file when it is opened.
@@ -288,6 +313,16 @@ impl Map for CompressedMap {
         let native = self.packing.layout.find(offset.max(JournalHeader::SIZE));
         let native = native.and_then(|block| self.packing.layout.native_range(block));
         native.map_or(self.size(), |native| native.end)
+    }
+
+    fn seek(&self, event_id: u64) -> Option<usize> {
+        let packing = &*self.packing;
+        let place = packing.highest_ids.as_ref()?.partition_point(|highest| *highest < event_id);
+        Some(match place {
+            // With it stands the header.
+            0 => JournalHeader::SIZE,
+            place => packing.layout.native_range(place).map_or(packing.native_end, |range| range.start),
+        })
     }
 
     fn packed_size(&self) -> Option<usize> {

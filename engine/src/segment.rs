@@ -210,6 +210,9 @@ impl Segment {
     /// A walk over the records before `end`, from the first event on whose id is at least `event_id`, or a
     /// little before it.
     pub(crate) fn walk_from(&self, event_id: u64, end: usize) -> Walk<'_> {
+        if let Some(offset) = self.map.seek(event_id) {
+            return self.walk(offset, end);
+        }
         match self.index.seek(self, event_id) {
             Ok(Sought::From { offset, event_id }) if self.is_event(offset, event_id) => {
                 self.walk(offset, end)
@@ -226,6 +229,9 @@ impl Segment {
 
     /// The event with this id, if it is before `end`.
     pub(crate) fn get(&self, event_id: u64, end: usize) -> Result<Option<Record<'_>>, Error> {
+        if let Some(found) = self.map.seek(event_id).and_then(|offset| self.hop(offset, event_id, end)) {
+            return Ok(Some(found));
+        }
         if let Ok(Sought::From { offset, event_id: there }) = self.index.seek(self, event_id) {
             self.fetch_ahead(offset, event_id.saturating_sub(there), end);
             if self.is_event(offset, there)

@@ -158,6 +158,11 @@ pub trait Map: Debug + Send + Sync {
     fn piece_end(&self, _offset: usize) -> usize {
         self.size()
     }
+    /// A piece before which there is no event with this id or a higher one, where that is known of a segment's bytes without
+    /// looking at them.
+    fn seek(&self, _event_id: u64) -> Option<usize> {
+        None
+    }
     /// Bytes of the file, where these here are not the file's own but were compressed there.
     fn packed_size(&self) -> Option<usize> {
         None
