@@ -1,8 +1,10 @@
 //! An archive by its URL, and the few things that are asked of its storage.
 
 use std::fmt;
+use std::ops::Range;
 use std::path::Path as FilePath;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use futures_util::{StreamExt as _, TryStreamExt as _};
 use object_store::local::LocalFileSystem;
@@ -34,6 +36,7 @@ pub struct Archive {
     store: Arc<dyn ObjectStore>,
     prefix: Path,
     runtime: Runtime,
+    fetched: AtomicU64,
 }
 
 impl fmt::Debug for Archive {
@@ -73,7 +76,7 @@ impl Archive {
                 (Arc::new(store.with_fsync(true)), Path::default())
             }
         };
-        Ok(Self { url: url.to_owned(), store, prefix, runtime })
+        Ok(Self { url: url.to_owned(), store, prefix, runtime, fetched: AtomicU64::new(0) })
     }
 
     /// What the archive holds; `None` where there is none yet.
@@ -112,6 +115,11 @@ impl Archive {
         self.manifest()?.ok_or_else(|| Error::None { url: self.url.clone() })
     }
 
+    /// Bytes of objects that were fetched since it was opened.
+    pub fn bytes_fetched(&self) -> u64 {
+        self.fetched.load(Ordering::Relaxed)
+    }
+
     fn path(&self, object: &str) -> Path {
         Path::from(format!("{}/{object}", self.prefix))
     }
@@ -140,10 +148,20 @@ impl Archive {
         self.runtime.block_on(async {
             let mut pieces = self.store.get(&self.path(object)).await.map_err(failed)?.into_stream();
             while let Some(piece) = pieces.next().await {
-                give(&piece.map_err(failed)?)?;
+                let piece = piece.map_err(failed)?;
+                self.fetched.fetch_add(piece.len() as u64, Ordering::Relaxed);
+                give(&piece)?;
             }
             Ok(())
         })
+    }
+
+    /// Bytes of an object that stand in a range.
+    pub(crate) fn get_range(&self, object: &str, range: Range<u64>) -> Result<Vec<u8>, Error> {
+        let bytes = self.runtime.block_on(self.store.get_range(&self.path(object), range));
+        let bytes = bytes.map_err(|source| self.failed("read an object", source))?;
+        self.fetched.fetch_add(bytes.len() as u64, Ordering::Relaxed);
+        Ok(bytes.to_vec())
     }
 
     /// Bytes of an object; `None` if there is none.
@@ -199,4 +217,16 @@ fn cloud(url: &Url) -> Result<(Arc<dyn ObjectStore>, Path), String> {
 #[cfg(not(feature = "cloud"))]
 fn cloud(url: &Url) -> Result<(Arc<dyn ObjectStore>, Path), String> {
     Err(format!("{}:// needs a program that was built with the feature \"cloud\"", url.scheme()))
+}
+
+/// Bytes of so many hexadecimal digits.
+pub(crate) fn unhex<const N: usize>(text: &str) -> Option<[u8; N]> {
+    let mut bytes = [0; N];
+    if text.len() != 2 * N || !text.is_ascii() {
+        return None;
+    }
+    for (byte, place) in bytes.iter_mut().zip((0..).step_by(2)) {
+        *byte = u8::from_str_radix(text.get(place..place + 2)?, 16).ok()?;
+    }
+    Some(bytes)
 }

@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use semj::blocks::DecodeError;
 use thiserror::Error;
 
 /// What can go wrong with an archive.
@@ -38,6 +39,14 @@ pub enum Error {
         path: PathBuf,
         /// The operating system's answer.
         source: std::io::Error,
+    },
+    /// A compressed segment on this side.
+    #[error("{}: a compressed segment that is damaged", path.display())]
+    Block {
+        /// Its file.
+        path: PathBuf,
+        /// What is wrong with it.
+        source: DecodeError,
     },
     /// There is no archive.
     #[error("{url}: no archive here (no manifest)")]

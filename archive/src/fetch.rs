@@ -69,7 +69,9 @@ impl Archive {
             return Err(semj::Error::NotEmpty { dir: dir.to_owned() }.into());
         }
         // Before the first of them, so that nobody takes them for what is left of a removal.
-        if wanted.iter().any(|entry| entry.number <= manifest.retired_upto) {
+        let is_part = wanted.len()
+            < manifest.segments.iter().filter(|entry| entry.number > manifest.retired_upto).count();
+        if is_part || wanted.iter().any(|entry| entry.number <= manifest.retired_upto) {
             let path = dir.join(UNRETIRED);
             let marker = Disk.create(&path, 0).map_err(file("create", &path))?;
             marker.sync_all().map_err(file("sync", &path))?;

@@ -1,7 +1,8 @@
 //! Segments of a journal in object storage: a local folder, S3, Google Cloud Storage or Azure, by URL.
 //!
 //! ```text
-//! URL/segments/NUMBER-FIRSTID-SHA256.semj      the file of a segment that has reached its end, up to that
+//! URL/segments/NUMBER-FIRSTID-SHA256.semj      a segment that was closed in order, compressed; one that was cut, up to its end
+//! URL/segments/NUMBER-FIRSTID-SHA256.idx       its sidecar
 //! URL/manifests/GENERATION-SHA256.json         what there is; the newest generation counts
 //! ```
 //!
@@ -15,11 +16,12 @@ mod error;
 mod fetch;
 mod manifest;
 mod push;
+mod remote;
 mod verify;
 
 pub use archive::{Archive, Progress};
 pub use error::Error;
 pub use fetch::{FetchOptions, FetchReport};
-pub use manifest::{Entry, Manifest};
+pub use manifest::{Entry, Form, Manifest, Sidecar};
 pub use push::{PushOptions, PushReport};
 pub use verify::{Finding, VerifyReport};

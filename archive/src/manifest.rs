@@ -32,10 +32,20 @@ pub struct Entry {
     pub name: String,
     /// Its object, below the archive's URL.
     pub object: String,
+    /// What the object holds.
+    pub form: Form,
     /// Bytes of it.
     pub size: u64,
     /// Their SHA-256, hexadecimal.
     pub sha256: String,
+    /// Bytes of the segment itself, up to its end.
+    pub end: u64,
+    /// Its epoch.
+    pub epoch: u64,
+    /// The number of its last commit.
+    pub commit_sequence: u64,
+    /// Its sidecar, if it had one.
+    pub sidecar: Option<Sidecar>,
     /// Events in it.
     pub events: u64,
     /// The lowest id among them, 0 where there are none.
@@ -50,12 +60,32 @@ pub struct Entry {
     pub has_known_damage: bool,
 }
 
+/// What a segment's object holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Form {
+    /// The segment itself.
+    Native,
+    /// Its compressed form.
+    Compressed,
+}
+
+/// The sidecar of a segment in an archive: only there to find events faster.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Sidecar {
+    /// Its object, below the archive's URL.
+    pub object: String,
+    /// Bytes of it.
+    pub size: u64,
+}
+
 impl Entry {
     fn has_right_names(&self) -> bool {
         let digits = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
         let parts = self.name.strip_suffix(".semj").and_then(|stem| stem.split_once('-'));
         parts.is_some_and(|(number, id)| digits(id) && digits(number) && number.parse() == Ok(self.number))
-            && self.object.strip_prefix("segments/").is_some_and(|name| !name.contains('/'))
+            && is_of_segments(&self.object)
+            && self.sidecar.as_ref().is_none_or(|sidecar| is_of_segments(&sidecar.object))
     }
 }
 
@@ -121,10 +151,14 @@ impl Manifest {
         self.segments.iter().map(|entry| entry.events).sum()
     }
 
-    /// Bytes of its segments.
+    /// Bytes of its segments' objects.
     pub fn bytes(&self) -> u64 {
         self.segments.iter().map(|entry| entry.size).sum()
     }
+}
+
+fn is_of_segments(object: &str) -> bool {
+    object.strip_prefix("segments/").is_some_and(|name| !name.contains('/'))
 }
 
 /// The generation and the digest in a manifest's name.
@@ -147,8 +181,13 @@ mod tests {
             number: *number,
             name: format!("{number:010}-{number:020}.semj"),
             object: format!("segments/{number}"),
+            form: Form::Native,
             size: 100,
             sha256: "a".repeat(64),
+            end: 100,
+            epoch: 1,
+            commit_sequence: *number,
+            sidecar: None,
             events: 5,
             first_event_id: *number,
             last_event_id: *number,

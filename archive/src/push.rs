@@ -1,16 +1,18 @@
 //! Segments that have reached their ends go into the archive.
 
+use std::borrow::Cow;
 use std::path::Path;
 
+use semj::blocks::{BlockDecoder, Compressor, DecodeError, Layout};
 use semj::format::journal_header::{FLAG_CUT, FLAG_SEALED};
 use semj::medium::{Disk, Medium as _};
 use semj::recovery::{SegmentInput, examine};
-use semj::{OpenMode, Reader, SegmentReport, Verdict};
+use semj::{Codec, OpenMode, Reader, SegmentReport, Verdict, sidecar_path};
 use sha2::{Digest as _, Sha256};
 
 use crate::archive::{Archive, Progress};
 use crate::error::Error;
-use crate::manifest::{Entry, Manifest, hex};
+use crate::manifest::{Entry, Form, Manifest, Sidecar, hex};
 
 /// Bytes that are hashed at once.
 const PIECE: usize = 1 << 20;
@@ -21,11 +23,14 @@ pub struct PushOptions {
     /// Whether each object is read back and compared. Default: yes. Storage in a cloud checks a SHA-256 of each upload in any
     /// case where it can.
     pub reads_back: bool,
+    /// How segments are compressed that are not yet; `None` uploads them as they are. Default: zstd. Only then can the
+    /// archive be read without fetching whole segments.
+    pub codec: Option<Codec>,
 }
 
 impl Default for PushOptions {
     fn default() -> Self {
-        Self { reads_back: true }
+        Self { reads_back: true, codec: Some(Codec::default()) }
     }
 }
 
@@ -128,42 +133,69 @@ impl Archive {
         let file = |operation, source| Error::File { operation, path: path.clone(), source };
         let map =
             Disk.open(&path, false).and_then(|file| file.map()).map_err(|source| file("map", source))?;
-        let bytes = map.bytes(0..segment.end);
+        let bytes = map.bytes(0..map.size());
+        let damaged = |source| Error::Block { path: path.clone(), source };
+        let unpacked = match Layout::is_compressed(bytes) {
+            true => Some(unpack(bytes).map_err(damaged)?),
+            false => None,
+        };
+        let native = unpacked.as_deref().unwrap_or(bytes);
+        let native = native.get(..segment.end).ok_or_else(|| {
+            // It was made shorter since.
+            file("read all of", std::io::ErrorKind::UnexpectedEof.into())
+        })?;
         let has_known_damage = segment.verdict == Verdict::KnownDamage;
         if !has_known_damage {
             // It was proven when it was made durable; whether it is still so is asked once more.
-            let input = SegmentInput::new(&segment.name, None, bytes);
+            let input = SegmentInput::new(&segment.name, None, native);
             let alone = examine(&[input], Default::default(), OpenMode::Strict);
             let digest = alone.segments.first().map(|alone| (alone.verdict, alone.totals.digest));
             if digest != Some((Verdict::Whole, segment.totals.digest)) {
                 return Err(semj::Error::Damaged { dir: dir.to_owned(), report: Box::new(alone) }.into());
             }
         }
+        let packed = match unpacked {
+            Some(_) => Some(Cow::Borrowed(bytes)),
+            None => pack(native, bytes.len() as u64, options.codec, has_known_damage).map(Cow::Owned),
+        };
+        if let Some(packed) = &packed
+            && unpack(packed).map_err(damaged)? != native
+        {
+            return Err(damaged(DecodeError::Contradiction { what: "what was compressed" }));
+        }
+        let form = if packed.is_some() { Form::Compressed } else { Form::Native };
+        let bytes = packed.as_deref().unwrap_or(native);
         let sha256 = sha256(bytes);
-        if !map.is_intact() || map.size() < segment.end {
+        if !map.is_intact() {
             return Err(file("read all of", std::io::ErrorKind::UnexpectedEof.into()));
         }
         let stem = segment.name.strip_suffix(".semj").unwrap_or(&segment.name);
         let object = format!("segments/{stem}-{sha256}.semj");
-        let size = segment.end as u64;
+        let size = bytes.len() as u64;
         if self.size(&object)? == Some(size) {
             pushed.found += 1;
-            advance(size);
         } else {
-            self.put(&object, bytes, advance)?;
+            self.put(&object, bytes, |_| ())?;
             pushed.uploaded += 1;
             pushed.bytes_uploaded += size;
         }
         if options.reads_back {
             self.hold_against(&object, size, &sha256)?;
         }
+        advance(segment.end as u64);
+        let sidecar = self.push_sidecar(&path, stem)?;
         let totals = &segment.totals;
         Ok(Entry {
             number: segment.number,
             name: segment.name.clone(),
             object,
+            form,
             size,
             sha256,
+            end: segment.end as u64,
+            epoch: segment.opening.map_or(0, |opening| opening.epoch),
+            commit_sequence: totals.commit_sequence,
+            sidecar,
             events: totals.events,
             first_event_id: totals.first_event_id,
             last_event_id: if totals.events == 0 { 0 } else { totals.last_event_id },
@@ -171,6 +203,22 @@ impl Archive {
             end_digest: totals.digest.to_string(),
             has_known_damage,
         })
+    }
+
+    /// Uploads the sidecar of a segment, if it has one. Whether it is of use is for who reads it to find out.
+    fn push_sidecar(&self, segment: &Path, stem: &str) -> Result<Option<Sidecar>, Error> {
+        let path = sidecar_path(segment);
+        let map = match Disk.open(&path, false).and_then(|file| file.map()) {
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+            mapped => mapped.map_err(|source| Error::File { operation: "map", path, source })?,
+        };
+        let bytes = map.bytes(0..map.size());
+        let object = format!("segments/{stem}-{}.idx", sha256(bytes));
+        let size = bytes.len() as u64;
+        if self.size(&object)? != Some(size) {
+            self.put(&object, bytes, |_| ())?;
+        }
+        Ok(Some(Sidecar { object, size }))
     }
 
     /// Reads an object and compares it with what it should be.
@@ -206,6 +254,22 @@ impl Archive {
         let first = reader.report().segments.iter().find(|segment| !is_archived(segment));
         Ok(first.and_then(|segment| Some(segment.opening?.next_event_id)))
     }
+}
+
+/// The segment that a compressed one gives back.
+pub(crate) fn unpack(file: &[u8]) -> Result<Vec<u8>, DecodeError> {
+    let layout = Layout::parse(file)?;
+    layout.verify_digest(file)?;
+    layout.decompress(file, &mut BlockDecoder::default())
+}
+
+/// The compressed form of a segment; `None` if it is to stay as it is, or has none because it was not closed in order.
+fn pack(native: &[u8], file_size: u64, codec: Option<Codec>, has_known_damage: bool) -> Option<Vec<u8>> {
+    if has_known_damage {
+        return None;
+    }
+    let packed = Compressor::new(native, file_size, codec?).and_then(Compressor::finish);
+    packed.ok().filter(|packed| packed.len() < native.len())
 }
 
 /// Whether nobody will write to a segment's file any more.

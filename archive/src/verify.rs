@@ -8,7 +8,8 @@ use sha2::{Digest as _, Sha256};
 
 use crate::archive::{Archive, Progress};
 use crate::error::Error;
-use crate::manifest::{Entry, hex};
+use crate::manifest::{Entry, Form, hex};
+use crate::push::unpack;
 
 /// What was found of one segment.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -59,6 +60,7 @@ impl Archive {
         for entry in &manifest.segments {
             progress(state);
             let found = self.read(entry).map(|bytes| {
+                let bytes = native(entry, bytes)?;
                 statements.extend(statements_of(&bytes));
                 judge(entry, &bytes)
             });
@@ -127,6 +129,14 @@ impl Archive {
     }
 }
 
+/// The segment in an object.
+fn native(entry: &Entry, bytes: Vec<u8>) -> Result<Vec<u8>, String> {
+    match entry.form {
+        Form::Native => Ok(bytes),
+        Form::Compressed => unpack(&bytes).map_err(|error| error.to_string()),
+    }
+}
+
 /// What a segment's bytes prove, by themselves.
 fn judge(entry: &Entry, bytes: &[u8]) -> Result<(SegmentOpen, End), String> {
     let input = SegmentInput::new(&entry.name, None, bytes);
@@ -167,7 +177,7 @@ fn known_end(entry: &Entry, opening: &SegmentOpen) -> Compacted {
         segment_count: 1,
         event_count: entry.events,
         record_count: 0,
-        byte_count: entry.size,
+        byte_count: entry.end,
         first_event_id: entry.first_event_id,
         last_event_id: entry.last_event_id,
         end: 0,

@@ -9,12 +9,13 @@ use std::io::{BufRead as _, BufReader};
 use std::path::{Path, PathBuf};
 #[cfg(feature = "cloud")]
 use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
 
 use semj::{
-    CommitOn, Event, EventType, Journal, OpenMode, Options, Reader, Retention, examine_journal,
+    CommitOn, Event, EventType, Journal, OpenMode, Options, Query, Reader, Retention, examine_journal,
     plan_retention,
 };
-use semj_archive::{Archive, Error, FetchOptions, PushOptions};
+use semj_archive::{Archive, Error, FetchOptions, Form, PushOptions};
 
 fn small() -> Options {
     Options { segment_size: 256 << 10, commit_on: CommitOn::CallersThread, ..Options::default() }
@@ -56,7 +57,7 @@ fn objects(folder: &Path) -> Vec<PathBuf> {
 fn goes_there_and_back(url: &str, scratch: &Path) {
     let nothing = &mut |_| ();
     let (live, back) = (scratch.join("live"), scratch.join("back"));
-    let archive = Archive::open(url).unwrap();
+    let archive = Arc::new(Archive::open(url).unwrap());
     assert!(archive.manifest().unwrap().is_none());
     assert!(matches!(archive.verify(nothing), Err(Error::None { .. })));
 
@@ -70,7 +71,7 @@ fn goes_there_and_back(url: &str, scratch: &Path) {
     emit(&journal, 7);
     journal.rotate().unwrap();
     let whole = events(&live);
-    let pushed = archive.push(&live, PushOptions { reads_back: false }, nothing).unwrap();
+    let pushed = archive.push(&live, PushOptions { reads_back: false, codec: None }, nothing).unwrap();
     assert_eq!((pushed.uploaded, pushed.known, pushed.segments, pushed.generation), (1, 3, 4, 2));
     let verified = archive.verify(nothing).unwrap();
     assert!(verified.is_whole() && verified.begins_behind.is_none(), "{verified:?}");
@@ -78,6 +79,20 @@ fn goes_there_and_back(url: &str, scratch: &Path) {
     let fetched = archive.fetch(&back, &FetchOptions::default(), nothing).unwrap();
     assert_eq!((fetched.fetched, fetched.found, fetched.events), (4, 0, 40));
     assert_eq!(events(&back), whole);
+    // Three are compressed, the last one is as it was.
+    let forms = archive.existing_manifest().unwrap().segments.into_iter().map(|entry| entry.form);
+    assert!(forms.eq([Form::Compressed, Form::Compressed, Form::Compressed, Form::Native]));
+    let there = archive.reader(None).unwrap();
+    let read: Vec<_> = there.iter(..).map(|record| record.unwrap().bytes().to_vec()).collect();
+    assert_eq!(read, whole);
+    for id in [1, 25, 40] {
+        let segments = archive.segments_with(&(id..id + 1)).unwrap();
+        let one = archive.reader(Some(segments)).unwrap();
+        assert_eq!(one.get(id).unwrap().unwrap().bytes(), whole[id as usize - 1]);
+    }
+    assert!(
+        archive.reader(Some(archive.segments_with(&(99..100)).unwrap())).unwrap().get(99).unwrap().is_none()
+    );
     // Once more, with one that was lost and one that is half there.
     let names = objects(&back);
     fs::remove_file(&names[1]).unwrap();
@@ -277,8 +292,67 @@ fn against_the_server_that_is_named() {
     }
     journal.close().unwrap();
     let archive = Archive::open(&format!("{url}-large")).unwrap();
-    let pushed = archive.push(&live, PushOptions::default(), &mut |_| ()).unwrap();
+    let pushed =
+        archive.push(&live, PushOptions { codec: None, ..PushOptions::default() }, &mut |_| ()).unwrap();
     assert!(pushed.bytes_uploaded > 20 << 20);
     archive.fetch(&Path::new(&scratch).join("large-back"), &FetchOptions::default(), &mut |_| ()).unwrap();
     assert_eq!(events(&Path::new(&scratch).join("large-back")), events(&live));
+}
+
+#[test]
+fn an_archive_is_asked_without_fetching_it() {
+    let scratch = tempfile::tempdir().unwrap();
+    let (live, folder) = (scratch.path().join("live"), scratch.path().join("archive"));
+    let options = Options { segment_size: 8 << 20, ..Options::default() };
+    let journal = Journal::open(&live, options).unwrap();
+    for id in 1..=150_000u64 {
+        let path = format!("/project/{}/file-{}", id % 50, id * 7 % 1000);
+        let payload = format!("{{\"bytes\":{}}}", id * 7919 % 100_003);
+        let event_type = if id % 30_011 == 0 { EventType::SYSTEM_SYNC } else { EventType::FILESYSTEM_WRITE };
+        journal.emit(&Event::new(event_type).path(&path).payload(payload.as_bytes())).unwrap();
+    }
+    journal.close().unwrap();
+    semj::rebuild_sidecars(&live).unwrap();
+    let archive = Arc::new(Archive::open(folder.to_str().unwrap()).unwrap());
+    archive.push(&live, PushOptions::default(), &mut |_| ()).unwrap();
+    let manifest = archive.existing_manifest().unwrap();
+    assert!(manifest.segments.len() >= 3);
+    let all = manifest.bytes();
+    let of = |work: &dyn Fn()| {
+        let before = archive.bytes_fetched();
+        work();
+        archive.bytes_fetched() - before
+    };
+
+    let one = of(&|| {
+        let reader = archive.reader(Some(archive.segments_with(&(77_777..77_778)).unwrap())).unwrap();
+        assert_eq!(reader.get(77_777).unwrap().unwrap().event_id(), 77_777);
+    });
+    assert!(one * 20 < all, "{one} of {all} bytes for one event");
+
+    let sidecars: u64 = manifest.segments.iter().filter_map(|entry| Some(entry.sidecar.as_ref()?.size)).sum();
+    let some = of(&|| {
+        let ids = 100_000..100_050;
+        let reader = archive.reader(Some(archive.segments_with(&ids).unwrap())).unwrap();
+        assert!(reader.iter(ids.clone()).map(|record| record.unwrap().event_id()).eq(ids.clone()));
+    });
+    assert!(
+        some < sidecars + all / 20,
+        "{some} bytes for fifty events, {sidecars} of sidecars, {all} in all"
+    );
+
+    let rare = of(&|| {
+        let reader = archive.reader(None).unwrap();
+        let query = Query::new().types([EventType::SYSTEM_SYNC]);
+        let found: Vec<_> = reader.query(&query).map(|record| record.unwrap().event_id()).collect();
+        assert_eq!(found, [30_011, 60_022, 90_033, 120_044]);
+    });
+    assert!(rare < sidecars + all / 5, "{rare} bytes for four events, {sidecars} of sidecars, {all} in all");
+
+    // What is missing is an error that says so, and no damage.
+    let reader = archive.reader(None).unwrap();
+    let object = folder.join(&manifest.segments[1].object);
+    fs::remove_file(object).unwrap();
+    let failed = reader.iter(..).find_map(Result::err).unwrap();
+    assert!(matches!(failed, semj::Error::Io { operation: "read", .. }), "{failed:?}");
 }

@@ -261,11 +261,13 @@ impl Opened {
 impl Packing {
     /// A block, from the cache or decoded; `None` if it is damaged.
     fn block(&self, block: usize) -> Option<Block> {
-        self.try_block(block)
-            .inspect_err(
-                |error| tracing::warn!(block, %error, "a block of a compressed segment can't be read"),
-            )
-            .ok()
+        let failed = |error| {
+            tracing::warn!(block, %error, "a block of a compressed segment can't be read");
+            if let Unreadable::Io(error) = error {
+                *self.failure.lock() = Some(error);
+            }
+        };
+        self.try_block(block).map_err(failed).ok()
     }
 
     fn try_block(&self, place: usize) -> Result<Block, Unreadable> {

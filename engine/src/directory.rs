@@ -5,12 +5,12 @@ use std::path::{Path, PathBuf};
 /// The writer's lock.
 pub(crate) const LOCK: &str = "LOCK";
 /// How far the journal was durable.
-pub(crate) const WATERMARK: &str = "WATERMARK";
+pub const WATERMARK: &str = "WATERMARK";
 /// A watermark file that is being made.
 pub(crate) const WATERMARK_UNFINISHED: &str = "WATERMARK.tmp";
 /// What another process asks of the writer.
 pub(crate) const REQUEST: &str = "REQUEST";
-/// Says that retired segments belong to what is in the directory, which is for reading.
+/// Says that what is in the directory is for reading: retired segments belong to it, or it is a part of a journal.
 pub const UNRETIRED: &str = "UNRETIRED";
 /// A request that is being made.
 pub(crate) const REQUEST_UNFINISHED: &str = "REQUEST.tmp";
@@ -72,8 +72,8 @@ pub(crate) fn spare(number: u64) -> String {
     format!("{number:010}{UNFINISHED}")
 }
 
-/// The sidecar of a segment, by the segment's path.
-pub(crate) fn sidecar(segment: &Path) -> PathBuf {
+/// The sidecar of a segment, by the segment's path. It need not be there.
+pub fn sidecar(segment: &Path) -> PathBuf {
     segment.with_extension("idx")
 }
 

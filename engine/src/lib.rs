@@ -82,7 +82,7 @@ pub use compaction::{
     Compaction, CompactionProgress, CompactionReport, SkippedSegment, compact, compact_on, plan_compaction,
 };
 pub use consumer::{Consumer, ConsumerState, consumers};
-pub use directory::UNRETIRED;
+pub use directory::{UNRETIRED, WATERMARK, sidecar as sidecar_path};
 pub use error::Error;
 pub use event::Event;
 pub use follow::{Follower, Position, Start, View};

@@ -269,22 +269,26 @@ pub fn examine_with(
     mode: OpenMode,
     effort: Effort,
 ) -> Report {
-    examine_from(inputs, Beginning::of(inputs), watermark, mode, effort)
+    let beginning = Beginning::of(inputs);
+    let is_part = beginning.is_some();
+    examine_from(inputs, beginning, is_part, watermark, mode, effort)
 }
 
-/// [`examine_with`] of a copy that has retired segments too, such as an archive gives: no Compacted retires anything in it.
+/// [`examine_with`] of a copy that has retired segments too, or only some segments, such as an archive gives: no Compacted
+/// retires anything in it, and what was before its first segment is not asked for.
 pub fn examine_unretired(
     inputs: &[SegmentInput<'_>],
     watermark: WatermarkFile,
     mode: OpenMode,
     effort: Effort,
 ) -> Report {
-    examine_from(inputs, None, watermark, mode, effort)
+    examine_from(inputs, None, true, watermark, mode, effort)
 }
 
 fn examine_from(
     inputs: &[SegmentInput<'_>],
     beginning: Option<Beginning>,
+    is_part: bool,
     watermark: WatermarkFile,
     mode: OpenMode,
     effort: Effort,
@@ -350,7 +354,7 @@ fn examine_from(
         report.highest_event_id =
             report.highest_event_id.max(segment.totals.last_event_id).max(examined.highest_event_id);
         thinned.judge(input, &mut segment);
-        hold_against_previous(input, &mut segment, previous.as_ref(), beginning.is_some(), &known, mode);
+        hold_against_previous(input, &mut segment, previous.as_ref(), is_part, &known, mode);
         let is_placed = placed.get(i).is_none_or(|placed| *placed) && !examined.contradicts_the_chain;
         if mode == OpenMode::Salvage && !is_placed && segment.verdict != Verdict::Unsupported {
             segment.give_up(input, last_event_id);
@@ -941,13 +945,13 @@ fn bad_opening(input: &SegmentInput<'_>, last_event_id: u64, fault: Fault) -> Se
     }
 }
 
-/// Holds a segment's name and beginning against what stands before it. Where segments were retired, the first one that is
-/// left was held against that already.
+/// Holds a segment's name and beginning against what stands before it. Of a part of a journal the first one has nothing before
+/// it; where segments were retired, it was held against what is said of them already.
 fn hold_against_previous(
     input: &SegmentInput<'_>,
     segment: &mut SegmentReport,
     previous: Option<&SegmentReport>,
-    has_retired: bool,
+    is_part: bool,
     known: &KnownDamage,
     mode: OpenMode,
 ) {
@@ -965,7 +969,7 @@ fn hold_against_previous(
         return;
     }
     let link_fault = match previous {
-        None if opening.previous_end != PreviousEnd::None.code() && !has_retired => {
+        None if opening.previous_end != PreviousEnd::None.code() && !is_part => {
             fault("previous_segment of the first segment here", opening.previous_segment, 0)
         }
         // Where the opening before is bad, its own verdict says so.
