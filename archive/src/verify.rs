@@ -3,7 +3,7 @@
 use semj::format::control::{self, Compacted};
 use semj::format::{SegmentOpen, WatermarkFile};
 use semj::recovery::{Scanner, SegmentInput, examine};
-use semj::{OpenMode, Verdict};
+use semj::{OpenMode, Report, Verdict};
 use sha2::{Digest as _, Sha256};
 
 use crate::archive::{Archive, Progress};
@@ -102,6 +102,47 @@ impl Archive {
             }
         }
         Ok(report)
+    }
+
+    /// Whether a journal that was examined goes on from what is in the archive: the first segment of it from the one that is
+    /// archived before it, if its earlier ones were retired; and that what both have is the same. Gives what is wrong.
+    ///
+    /// # Errors
+    ///
+    /// No archive there, a damaged manifest, the storage.
+    pub fn continues_in(&self, journal: &Report) -> Result<Option<String>, Error> {
+        let manifest = self.existing_manifest()?;
+        for segment in &journal.segments {
+            let digest = segment.totals.digest.to_string();
+            let is_other = |entry: &&Entry| entry.end_digest != digest && segment.verdict.is_good();
+            if let Some(entry) = manifest.segment(segment.number).filter(is_other) {
+                let what = format!(
+                    "{} ends with {digest}, archived is one that ends with {}",
+                    segment.name, entry.end_digest
+                );
+                return Ok(Some(what));
+            }
+        }
+        let Some(first) = journal.segments.first() else { return Ok(None) };
+        let Some(opening) = first.opening.filter(|opening| opening.previous_segment != 0) else {
+            return Ok(None);
+        };
+        if hex(&opening.journal_uuid) != manifest.journal_uuid {
+            return Ok(Some(format!(
+                "it is journal {}'s, not {}'s",
+                manifest.journal_uuid,
+                hex(&opening.journal_uuid)
+            )));
+        }
+        let before = opening.previous_segment;
+        Ok(match manifest.segment(before) {
+            None => Some(format!("segment {before}, which {} goes on from, is not archived", first.name)),
+            Some(entry) if entry.end_digest != opening.previous_digest.to_string() => Some(format!(
+                "{} goes on from digest {}, segment {before} ends with {} there",
+                first.name, opening.previous_digest, entry.end_digest
+            )),
+            Some(_) => None,
+        })
     }
 
     /// A segment's bytes, if they are those that the manifest speaks of.

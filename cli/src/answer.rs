@@ -8,23 +8,30 @@ use semj::reader::Located;
 use semj::{Category, Error, EventType, OpenMode, Query, Reader, Record};
 use semj_interchange::json;
 
-use crate::output;
+use crate::{output, remote};
 
 /// Opens a journal at once, whatever its size: what is read is checked then. One that is damaged is opened as far as it
 /// proves itself, for which all of it is read.
-fn open(dir: &Path) -> Result<Reader, Error> {
+fn open(dir: &Path, query: &Query) -> Result<Reader> {
+    if let Some(url) = remote::url(dir) {
+        return remote::open(url, query);
+    }
     match Reader::open_newest(dir, OpenMode::Strict) {
-        Err(Error::Damaged { .. } | Error::Gone { .. }) => Reader::open(dir, OpenMode::Salvage),
-        opened => opened,
+        Err(Error::Damaged { .. } | Error::Gone { .. }) => Ok(Reader::open(dir, OpenMode::Salvage)?),
+        opened => Ok(opened?),
     }
 }
 
-/// Does something with a reader. Where it comes upon damage that opening did not look for, it is done once more with a
+/// Does something with a reader of at least what a question is about. Where it comes upon damage that opening did not look for, it is done once more with a
 /// reader that shows what proves itself.
-pub(crate) fn with_reader<T>(dir: &Path, work: impl Fn(&Reader) -> Result<T>) -> Result<(T, Vec<String>)> {
-    let reader = open(dir)?;
+pub(crate) fn with_reader<T>(
+    dir: &Path,
+    query: &Query,
+    work: impl Fn(&Reader) -> Result<T>,
+) -> Result<(T, Vec<String>)> {
+    let reader = open(dir, query)?;
     match work(&reader) {
-        Err(error) if is_rotten(&error) => {
+        Err(error) if is_rotten(&error) && remote::url(dir).is_none() => {
             let reader = Reader::open(dir, OpenMode::Salvage)?;
             Ok((work(&reader)?, output::losses(reader.report())))
         }
@@ -42,21 +49,36 @@ pub(crate) fn each(
     query: &Query,
     mut give: impl FnMut(&Located<'_>) -> Result<()>,
 ) -> Result<Vec<String>> {
-    let reader = open(dir)?;
+    let reader = open(dir, query)?;
     let mut last = None;
     let mut is_rotten = false;
-    for found in reader.query(query).located() {
-        match found {
-            Ok(located) => {
-                give(&located)?;
-                last = Some(place(&located));
+    let mut left = query.limited_to();
+    'parts: for part in reader.parts(query) {
+        let of_part = query.clone().limit(left);
+        for found in part.query(&of_part).located() {
+            match found {
+                Ok(located) => {
+                    give(&located)?;
+                    last = Some(place(&located));
+                    left -= 1;
+                }
+                Err(Error::Rotten { .. }) => {
+                    is_rotten = true;
+                    break 'parts;
+                }
+                Err(error) => return Err(error.into()),
             }
-            Err(Error::Rotten { .. }) => is_rotten = true,
-            Err(error) => return Err(error.into()),
+        }
+        if left == 0 {
+            break;
         }
     }
     if !is_rotten {
         return Ok(output::losses(reader.report()));
+    }
+    // Of an archive no more can be had than it has.
+    if remote::url(dir).is_some() {
+        return Err(anyhow::anyhow!("{}: damaged: see semj archive verify", dir.display()));
     }
     // It goes on behind what was given, with a reader that shows what proves itself.
     let reader = Reader::open(dir, OpenMode::Salvage)?;

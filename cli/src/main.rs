@@ -10,6 +10,7 @@ mod filter;
 mod journal_arg;
 mod moment;
 mod output;
+mod remote;
 
 use std::io;
 use std::process::ExitCode;

@@ -595,9 +595,58 @@ fn an_archive_gives_what_the_journal_gave_and_lets_go_what_it_has() {
     assert_eq!(status(&fetched), 0, "{}", err(&fetched));
     assert_eq!(semj(&["export", text(&all)]).stdout, before);
     assert_eq!(status(&semj(&["verify", text(&all)])), 0);
-    let segment = fs::read_dir(folder.join("segments")).unwrap().next().unwrap().unwrap().path();
-    fs::remove_file(segment).unwrap();
+
+    // Read where it is.
+    let url = format!("file://{}", text(&folder));
+    for format in ["jsonl", "kernel"] {
+        let [there, here] = [&url, text(&all)].map(|journal| semj(&["export", journal, "--format", format]));
+        assert_eq!(status(&there), 0, "{}", err(&there));
+        assert!(!here.stdout.is_empty() && there.stdout == here.stdout, "{format}");
+    }
+    let got = semj(&["get", "17", &url, "--json"]);
+    assert_eq!(got.stdout, semj(&["get", "17", text(&all), "--json"]).stdout, "{}", err(&got));
+    assert_eq!(status(&semj(&["get", "4711", &url])), 1);
+    let newest = semj(&["cat", &url, "--json", "--reverse", "--limit", "3"]);
+    assert_eq!(lines(&newest.stdout).len(), 3, "{}", err(&newest));
+    assert!(out(&semj(&["stats", &url])).contains("40  events"), "{}", out(&semj(&["stats", &url])));
+
+    // From the first segment to the last: retired and archived, compressed, native.
+    assert_eq!(
+        status(&with_input(&["import", "-", "-j", text(&journal)], b"{\"event_type\":1,\"ktime_ns\":1}\n")),
+        0
+    );
+    assert_eq!(status(&semj(&["compact", text(&journal)])), 0);
+    assert_eq!(
+        status(&with_input(&["import", "-", "-j", text(&journal)], b"{\"event_type\":1,\"ktime_ns\":2}\n")),
+        0
+    );
+    let through = semj(&["verify", text(&journal), "--archive", text(&folder)]);
+    assert_eq!(status(&through), 0, "{}{}", out(&through), err(&through));
+    let said = out(&through);
+    assert!(
+        said.contains("archived too") && said.contains("compressed to") && said.contains("retired"),
+        "{said}"
+    );
+    let value = semj(&["verify", text(&journal), "--archive", &url, "--json"]);
+    let value: Value = serde_json::from_slice(&value.stdout).unwrap();
+    assert_eq!(
+        (&value["archive"]["is_whole"], &value["archive"]["fault"]),
+        (&true.into(), &Value::Null),
+        "{value}"
+    );
+
+    let mut objects: Vec<_> =
+        fs::read_dir(folder.join("segments")).unwrap().map(|entry| entry.unwrap().path()).collect();
+    objects.sort();
+    let name = objects[1].file_name().unwrap().to_str().unwrap().to_owned();
+    fs::remove_file(&objects[1]).unwrap();
     assert_eq!(status(&semj(&["archive", "verify", text(&folder)])), 1);
+    let through = semj(&["verify", text(&journal), "--archive", text(&folder)]);
+    assert_eq!(status(&through), 1);
+    assert!(out(&through).contains(&format!("{name}: it is not there")), "{}", out(&through));
+    let other = segmented(2);
+    let stranger = semj(&["verify", text(&other.1), "--archive", text(&folder)]);
+    assert_eq!(status(&stranger), 1, "{}", out(&stranger));
 }
 
 #[test]

@@ -1,6 +1,8 @@
 //! Answering a question: segments, blocks and records are skipped as far as the index goes, and what is left is looked at.
 
 use std::collections::{HashSet, VecDeque};
+use std::ops::Range;
+use std::sync::Arc;
 
 use semj_format::Record;
 use semj_index::{Criterion, Explain, Query};
@@ -53,6 +55,17 @@ struct Run {
     is_by_index: bool,
 }
 
+/// The segments that are not skipped by ids alone: they follow one another by them.
+pub(crate) fn segments_with_ids(segments: &[Arc<Segment>], query: &Query) -> Range<usize> {
+    if query.may_match_own() {
+        return 0..segments.len();
+    }
+    let (first, last) = query.id_range();
+    let end = segments.partition_point(|segment| segment.opening.next_event_id <= last);
+    let behind = segments.partition_point(|segment| segment.opening.next_event_id <= first);
+    behind.saturating_sub(1).min(end)..end
+}
+
 impl<'r, 'q> Matches<'r, 'q> {
     pub(crate) fn new(reader: &'r Reader, query: &'q Query) -> Self {
         let segments = reader.segments();
@@ -69,21 +82,11 @@ impl<'r, 'q> Matches<'r, 'q> {
         for (place, segment) in segments.iter().enumerate() {
             matches.explain.bytes.total += (reader.end_of(place) - segment.start()) as u64;
         }
-        if !query.may_match_own() {
-            // Segments follow one another by ids: most are skipped without a look.
-            let (first, last) = query.id_range();
-            let begins_behind = segments.partition_point(|segment| segment.opening.next_event_id <= last);
-            for place in begins_behind..matches.behind {
-                matches.skip_segment(place, Criterion::Ids);
-            }
-            matches.behind = begins_behind;
-            let begins_before = segments.partition_point(|segment| segment.opening.next_event_id <= first);
-            let at = begins_before.saturating_sub(1).min(matches.behind);
-            for place in 0..at {
-                matches.skip_segment(place, Criterion::Ids);
-            }
-            matches.first = at;
+        let Range { start, end } = segments_with_ids(segments, query);
+        for place in (end..matches.behind).chain(0..start) {
+            matches.skip_segment(place, Criterion::Ids);
         }
+        (matches.first, matches.behind) = (start, end);
         matches
     }
 

@@ -1,7 +1,7 @@
 //! Reading a journal: one event by its id, or all of a range, borrowed from the map.
 
 use std::fmt;
-use std::ops::{Bound, RangeBounds};
+use std::ops::{Bound, Range, RangeBounds};
 use std::path::Path;
 use std::sync::Arc;
 
@@ -107,6 +107,20 @@ impl Reader {
     /// Errors come as from [`Reader::iter`].
     pub fn query<'r, 'q>(&'r self, query: &'q Query) -> Matches<'r, 'q> {
         Matches::new(self, query)
+    }
+
+    /// A reader for each segment that a question is about, in its direction. Asked one after the other they give what
+    /// [`Reader::query`] gives, but for the question's limit; and what was decoded of compressed segments is given back with each,
+    /// so that no more than a segment is in memory.
+    pub fn parts(&self, query: &Query) -> impl Iterator<Item = Self> {
+        let Range { start, end } = query::segments_with_ids(&self.segments, query);
+        let is_reverse = query.is_reverse();
+        (start..end).map(move |place| if is_reverse { start + end - 1 - place } else { place }).filter_map(
+            |place| {
+                let segments = Arc::new(vec![self.segments.get(place)?.anew()]);
+                Some(Self { segments, end: self.end_of(place), report: Arc::clone(&self.report) })
+            },
+        )
     }
 
     /// Answers a question and throws the answers away: what it took.

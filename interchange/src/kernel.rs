@@ -192,27 +192,72 @@ pub fn write<'a>(
     events: impl Iterator<Item = Record<'a>> + Clone,
     out: &mut impl Write,
 ) -> Result<JournalHeader, WriteError> {
-    let mut count = 0;
-    let mut size = JournalHeader::SIZE as u64;
-    let mut next_event_id = 1;
-    for record in events.clone() {
-        check_context(&record)?;
-        count += 1;
-        size += kernel_size(&record);
-        next_event_id = record.event_id().saturating_add(1);
-    }
-    if count > KERNEL_EVENT_COUNT_MAX {
-        return Err(WriteError::TooMany);
-    }
-    let header = JournalHeader::new(count, next_event_id, size, 0);
-    out.write_all(&header.encode())?;
-    let mut fixed = [0; semj_format::context::FIXED_SIZE];
-    let mut bytes = Vec::new();
+    let mut measure = Measure::default();
+    events.clone().try_for_each(|record| measure.push(&record))?;
+    let mut writer = Writer::begin(&measure, out)?;
     for record in events {
-        expand(&record, &mut fixed, &mut bytes)?;
-        out.write_all(&bytes)?;
+        writer.write(&record, out)?;
     }
-    Ok(header)
+    Ok(writer.header)
+}
+
+/// The first way through the events, for who can't go through them twice at one go: what the header says of them.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Measure {
+    count: u64,
+    size: u64,
+    last_event_id: u64,
+}
+
+impl Measure {
+    /// Takes note of an event.
+    ///
+    /// # Errors
+    ///
+    /// [`WriteError::Context`]: it can't be written.
+    pub fn push(&mut self, record: &Record<'_>) -> Result<(), WriteError> {
+        check_context(record)?;
+        self.count += 1;
+        self.size += kernel_size(record);
+        self.last_event_id = record.event_id();
+        Ok(())
+    }
+}
+
+/// The second way through the same events.
+#[derive(Debug)]
+pub struct Writer {
+    header: JournalHeader,
+    fixed: Box<[u8; semj_format::context::FIXED_SIZE]>,
+    bytes: Vec<u8>,
+}
+
+impl Writer {
+    /// Writes the header of a journal of events that were measured.
+    ///
+    /// # Errors
+    ///
+    /// [`WriteError::TooMany`], the output.
+    pub fn begin(measure: &Measure, out: &mut impl Write) -> Result<Self, WriteError> {
+        let Measure { count, size, last_event_id } = *measure;
+        if count > KERNEL_EVENT_COUNT_MAX {
+            return Err(WriteError::TooMany);
+        }
+        let size = JournalHeader::SIZE as u64 + size;
+        let header = JournalHeader::new(count, last_event_id.saturating_add(1), size, 0);
+        out.write_all(&header.encode())?;
+        Ok(Self { header, fixed: Box::new([0; semj_format::context::FIXED_SIZE]), bytes: Vec::new() })
+    }
+
+    /// Writes the next event.
+    ///
+    /// # Errors
+    ///
+    /// See [`WriteError`].
+    pub fn write(&mut self, record: &Record<'_>, out: &mut impl Write) -> Result<(), WriteError> {
+        expand(record, &mut self.fixed, &mut self.bytes)?;
+        Ok(out.write_all(&self.bytes)?)
+    }
 }
 
 /// Bytes of the record with its context in the fixed form.

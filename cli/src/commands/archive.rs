@@ -6,6 +6,7 @@ use std::path::PathBuf;
 
 use anyhow::Result;
 use clap::Subcommand;
+use semj::Codec;
 use semj_archive::{Archive, FetchOptions, Progress, PushOptions};
 use serde_json::json;
 
@@ -36,6 +37,12 @@ enum Command {
         /// Do not read back what was uploaded: trust the storage's own check.
         #[arg(long)]
         no_read_back: bool,
+        /// How segments are compressed that are not yet: zstd[:LEVEL], lz4, none, zlib[:LEVEL], snappy or auto.
+        #[arg(long, value_name = "CODEC", default_value_t = Codec::default(), conflicts_with = "native")]
+        codec: Codec,
+        /// Upload segments as they are. An archive of native segments can't be read without fetching whole ones.
+        #[arg(long)]
+        native: bool,
         /// Say what was done as JSON.
         #[arg(long)]
         json: bool,
@@ -105,9 +112,10 @@ fn with_progress<T>(
 
 pub(crate) fn run(args: &Args) -> Result<Outcome> {
     match &args.command {
-        Command::Push { dir, url, no_read_back, json } => {
+        Command::Push { dir, url, no_read_back, codec, native, json } => {
             let archive = Archive::open(url)?;
-            let options = PushOptions { reads_back: !no_read_back };
+            let codec = (!native).then_some(*codec);
+            let options = PushOptions { reads_back: !no_read_back, codec };
             let pushed = with_progress("pushing", |progress| archive.push(dir, options, progress))?;
             if *json {
                 output::print_json(&json!({

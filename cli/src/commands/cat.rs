@@ -89,7 +89,7 @@ fn show_last(args: &Args, dir: &Path, style: Style, out: &mut impl Write, end: &
         None if args.filter.has_since() => usize::MAX,
         None => FOLLOWED_LINES,
     };
-    let (lines, losses) = answer::with_reader(dir, |reader| {
+    let (lines, losses) = answer::with_reader(dir, &query, |reader| {
         let mut lines = Vec::new();
         if limit == usize::MAX {
             for found in reader.query(&query).located() {

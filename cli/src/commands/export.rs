@@ -6,13 +6,14 @@ use std::path::PathBuf;
 
 use anyhow::{Context as _, Result};
 use clap::ValueEnum;
-use semj::{OpenMode, Reader};
+use semj::{OpenMode, Query, Reader};
 use semj_interchange::{json, kernel};
 use serde_json::json;
 
 use crate::Outcome;
 use crate::journal_arg::JournalArg;
 use crate::output::{self, Unit};
+use crate::remote;
 
 /// Export all events of a journal.
 ///
@@ -42,7 +43,12 @@ enum Format {
 }
 
 pub(crate) fn run(args: &Args) -> Result<Outcome> {
-    let reader = Reader::open(args.journal.dir(), OpenMode::Salvage)?;
+    let dir = args.journal.dir();
+    let query = Query::new();
+    let reader = match remote::url(&dir) {
+        Some(url) => remote::open(url, &query)?,
+        None => Reader::open(&dir, OpenMode::Salvage)?,
+    };
     let mut out: Box<dyn Write> = match &args.output {
         Some(path) => {
             let file = File::create(path).with_context(|| format!("{}: can't create", path.display()))?;
@@ -54,18 +60,33 @@ pub(crate) fn run(args: &Args) -> Result<Outcome> {
     let mut events = 0u64;
     match args.format {
         Format::Jsonl => {
-            for record in reader.iter(..) {
-                let record = record?;
-                json::write_event(&record, &mut out)?;
-                events += 1;
-                if events.is_multiple_of(4096) {
-                    bar.set_position(events);
+            for part in reader.parts(&query) {
+                for record in part.iter(..) {
+                    json::write_event(&record?, &mut out)?;
+                    events += 1;
+                    if events.is_multiple_of(4096) {
+                        bar.set_position(events);
+                    }
                 }
             }
         }
         Format::Kernel => {
-            events = kernel::write(reader.iter(..).map_while(Result::ok), &mut out)?.total_events;
-            reader.check()?;
+            let mut measure = kernel::Measure::default();
+            for part in reader.parts(&query) {
+                for record in part.iter(..) {
+                    measure.push(&record?)?;
+                }
+            }
+            let mut writer = kernel::Writer::begin(&measure, &mut out)?;
+            for part in reader.parts(&query) {
+                for record in part.iter(..) {
+                    writer.write(&record?, &mut out)?;
+                    events += 1;
+                    if events.is_multiple_of(4096) {
+                        bar.set_position(events);
+                    }
+                }
+            }
         }
     }
     out.flush()?;

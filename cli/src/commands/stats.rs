@@ -4,12 +4,12 @@ use std::collections::BTreeMap;
 use std::io::Write;
 
 use anyhow::Result;
-use semj::{EventType, OpenMode, Reader, SegmentReport};
+use semj::{EventType, OpenMode, Query, Reader, SegmentReport};
 use serde_json::{Value, json};
 
 use crate::Outcome;
 use crate::journal_arg::JournalArg;
-use crate::output;
+use crate::{output, remote};
 
 /// Show what is in a journal: segments, events by type, where the bytes go.
 #[derive(Debug, clap::Args)]
@@ -37,40 +37,50 @@ impl Share {
 
 pub(crate) fn run(args: &Args) -> Result<Outcome> {
     let dir = args.journal.dir();
-    let reader = Reader::open(&dir, OpenMode::Salvage)?;
+    // The journal's own records too, a segment at a time.
+    let query = Query::new().control();
+    let reader = match remote::url(&dir) {
+        Some(url) => remote::open(url, &query)?,
+        None => Reader::open(&dir, OpenMode::Salvage)?,
+    };
     let mut by_type: BTreeMap<EventType, Share> = BTreeMap::new();
     let mut parts = [("headers", 0u64), ("contexts", 0), ("payloads", 0), ("metadata", 0), ("links", 0)];
     let mut own = Share::default();
     let mut times: Option<(i64, i64)> = None;
-    for located in reader.records() {
-        let located = located?;
-        let record = located.record;
-        if record.is_control() {
-            own.add(record.len());
-            continue;
+    let mut first_id = 0;
+    for part in reader.parts(&query) {
+        for located in part.records() {
+            let located = located?;
+            let record = located.record;
+            if record.is_control() {
+                own.add(record.len());
+                continue;
+            }
+            if first_id == 0 {
+                first_id = record.event_id();
+            }
+            by_type.entry(record.event_type()).or_default().add(record.len());
+            let sizes = [
+                semj::format::EventHeader::SIZE,
+                record.context_bytes().len(),
+                record.payload().len(),
+                record.metadata().len(),
+                record.links().len() * semj::format::limits::LINK_SIZE,
+            ];
+            for ((_, total), size) in parts.iter_mut().zip(sizes) {
+                *total += size as u64;
+            }
+            let ktime = record.ktime_ns();
+            let (first, last) = times.get_or_insert((ktime, ktime));
+            *first = (*first).min(ktime);
+            *last = (*last).max(ktime);
         }
-        by_type.entry(record.event_type()).or_default().add(record.len());
-        let sizes = [
-            semj::format::EventHeader::SIZE,
-            record.context_bytes().len(),
-            record.payload().len(),
-            record.metadata().len(),
-            record.links().len() * semj::format::limits::LINK_SIZE,
-        ];
-        for ((_, total), size) in parts.iter_mut().zip(sizes) {
-            *total += size as u64;
-        }
-        let ktime = record.ktime_ns();
-        let (first, last) = times.get_or_insert((ktime, ktime));
-        *first = (*first).min(ktime);
-        *last = (*last).max(ktime);
     }
     let report = reader.report();
     let events: u64 = by_type.values().map(|share| share.records).sum();
     let bytes: u64 = report.segments.iter().map(|segment| segment.end as u64).sum();
     let stored: u64 = report.segments.iter().map(SegmentReport::stored_size).sum();
     let commits: u64 = report.segments.iter().map(|segment| segment.totals.commits).sum();
-    let first_id = reader.iter(..).next().transpose()?.map_or(0, |record| record.event_id());
     let last_id = report.tip.map_or(0, |tip| tip.last_event_id);
     let losses = output::losses(report);
 

@@ -10,11 +10,13 @@ use semj::format::{JournalHeader, WatermarkFile};
 use semj::recovery::{SegmentInput, examine};
 use semj::{OpenMode, Report, Verdict};
 use semj_interchange::kernel::{KernelJournal, ReadError};
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::Outcome;
 use crate::journal_arg;
 use crate::output;
+#[cfg(feature = "archive")]
+use crate::output::Unit;
 
 /// Verify a journal, one of its segments, or a journal in the kernel's format.
 ///
@@ -23,7 +25,7 @@ use crate::output;
 /// leaves is no damage, because nothing in it was acknowledged.
 #[derive(Debug, clap::Args)]
 #[command(
-    after_help = "Examples:\n  semj verify ./journal\n  semj verify ./journal/0000000001-00000000000000000001.semj --json"
+    after_help = "Examples:\n  semj verify ./journal\n  semj verify ./journal/0000000001-00000000000000000001.semj --json\n  semj verify ./journal --archive s3://bucket/journal"
 )]
 pub(crate) struct Args {
     /// The journal's directory, or a file.
@@ -36,6 +38,11 @@ pub(crate) struct Args {
     /// it out of account. A snapshot needs no such thing.
     #[arg(long)]
     copied: bool,
+    /// Verify what is archived there too, and that the journal goes on from it: from the first segment to the last, whether
+    /// native, compressed, or retired and archived.
+    #[cfg(feature = "archive")]
+    #[arg(long, value_name = "URL")]
+    archive: Option<String>,
     /// Print the findings as JSON.
     #[arg(long)]
     json: bool,
@@ -56,7 +63,13 @@ pub(crate) fn run(args: &Args) -> Result<Outcome> {
             true => semj::examine_copy(path, OpenMode::Strict)?,
             false => semj::examine_journal(path, OpenMode::Strict)?,
         };
-        return print(args, path, &report, started);
+        #[cfg(feature = "archive")]
+        if let Some(url) = &args.archive {
+            let (is_right, archived) = archived(args, url, &report)?;
+            let outcome = print(args, path, &report, Some(archived), started)?;
+            return Ok(if is_right { outcome } else { Outcome::Bad });
+        }
+        return print(args, path, &report, None, started);
     }
     let bytes = output::native_bytes(path)?;
     let name = path.file_name().unwrap_or(path.as_os_str()).to_string_lossy();
@@ -66,11 +79,63 @@ pub(crate) fn run(args: &Args) -> Result<Outcome> {
     // A file whose header is right is a kernel-format journal at least, and what is wrong with it is said so.
     match JournalHeader::parse(&bytes) {
         Ok(header) if !is_segment => kernel(args, path, &header, &bytes),
-        _ => print(args, path, &report, started),
+        _ => print(args, path, &report, None, started),
     }
 }
 
-fn print(args: &Args, path: &Path, report: &Report, started: Instant) -> Result<Outcome> {
+/// What is archived, and how the journal goes on from it: whether it is right, and as JSON.
+#[cfg(feature = "archive")]
+fn archived(args: &Args, url: &str, report: &Report) -> Result<(bool, Value)> {
+    let archive = semj_archive::Archive::open(url)?;
+    let bar = output::progress(Some(0), Unit::Bytes).with_message("verifying the archive");
+    let found = archive.verify(&mut |progress| {
+        bar.set_length(progress.total);
+        bar.set_position(progress.done);
+    });
+    bar.finish_and_clear();
+    let found = found?;
+    let fault = archive.continues_in(report)?;
+    let is_right = found.is_whole() && fault.is_none();
+    if !args.json {
+        let mut out = output::stdout();
+        let is_here = |number| report.segments.iter().any(|segment| segment.number == number);
+        for finding in &found.findings {
+            let entry = &finding.entry;
+            let place = if is_here(entry.number) { "archived too" } else { "archived" };
+            let events = output::grouped(entry.events);
+            writeln!(
+                out,
+                "{}  {place:<12} {events:>8} events {:>10}  {}",
+                entry.name,
+                output::bytes(entry.size),
+                entry.end_digest
+            )?;
+            if let Some(fault) = &finding.fault {
+                writeln!(out, "    {url}: {}: {fault}", entry.object)?;
+            }
+        }
+        if let Some(fault) = &fault {
+            writeln!(out, "{url}: {fault}")?;
+        }
+        out.flush()?;
+    }
+    let faults = found.findings.iter().filter_map(|finding| {
+        Some(json!({ "object": finding.entry.object, "fault": finding.fault.as_ref()? }))
+    });
+    let value = json!({
+        "url": url, "is_whole": is_right, "segments": found.findings.len(),
+        "faults": faults.collect::<Vec<_>>(), "fault": fault,
+    });
+    Ok((is_right, value))
+}
+
+fn print(
+    args: &Args,
+    path: &Path,
+    report: &Report,
+    archived: Option<Value>,
+    started: Instant,
+) -> Result<Outcome> {
     let elapsed = started.elapsed();
     let bytes: u64 = report.segments.iter().map(|segment| segment.end as u64).sum();
     let outcome = if report.is_whole() { Outcome::Good } else { Outcome::Bad };
@@ -78,6 +143,9 @@ fn print(args: &Args, path: &Path, report: &Report, started: Instant) -> Result<
         let mut value = output::report_json(report);
         if let Some(fields) = value.as_object_mut() {
             fields.insert("path".into(), json!(path));
+            if let Some(archived) = archived {
+                fields.insert("archive".into(), archived);
+            }
             fields.insert("elapsed_s".into(), json!(elapsed.as_secs_f64()));
             fields.insert("bytes_per_s".into(), json!(output::rate(bytes, elapsed)));
         }
