@@ -3,6 +3,7 @@
 
   semj_read.py verify [--no-events] FILE|DIR   verdicts, faults and events as one JSON object; with --no-events
                                                the number of ids in their place
+  semj_read.py native FILE                     the bytes of a segment, of a compressed one those that it stands for
   semj_read.py check VECTORS                   hold the verdicts of tests/vectors/verdicts.json against this reader
 
 Exit status: 0 good, 1 damage found or a vector disagrees, 2 wrong use or an unreadable file.
@@ -13,9 +14,12 @@ import mmap
 import re
 import struct
 import sys
-import zlib
 from collections import namedtuple
 from pathlib import Path
+
+from semj_codecs import Undecodable
+from semj_compressed import Compressed, is_compressed
+from semj_sums import digest, kernel_crc, leaf, merkle_root
 
 # Structures (SPEC.md 3 to 6, 11) ----------------------------------------------------------------------------
 
@@ -101,32 +105,7 @@ for _category, _line in CATEGORIES.items():
         TYPE_NAMES[_category << 8 | _i] = _name if _name == "SemanticLink" else _prefix + _name
 assert len(TYPE_NAMES) == 72
 
-# Checksums, digests, records (SPEC.md 4, 9, 10) -------------------------------------------------------------
-
-
-def kernel_crc(*parts):
-    value = 0xFFFFFFFF
-    for part in parts:
-        value = zlib.crc32(part, value)
-    return value ^ 0xFFFFFFFF
-
-
-def digest(domain, data):
-    return hashlib.sha256(bytes((domain,)) + data).digest()
-
-
-def leaf(record):
-    return digest(0, record)
-
-
-def merkle_root(leaves):
-    """RFC 9162, 2.1.1. Level by level: an odd node at the right moves up as it is, which gives the same tree."""
-    if not leaves:
-        return hashlib.sha256(b"").digest()
-    while len(leaves) > 1:
-        pairs = [digest(1, leaves[i] + leaves[i + 1]) for i in range(0, len(leaves) - 1, 2)]
-        leaves = pairs + leaves[len(leaves) & ~1:]
-    return leaves[0]
+# Trees and records (SPEC.md 4, 10) ---------------------------------------------------------------------------
 
 
 class Tree:
@@ -179,12 +158,6 @@ def events_gone(record):
     gone = GONE.read(record.payload)
     right = gone.event_count > 0 and len(record.payload) == GONE.size + 32 * gone.subtree_count
     return gone if right else None
-
-
-assert kernel_crc(b"123456789") == 0x2DFD2D88 and kernel_crc(b"") == 0
-assert merkle_root([leaf(bytes.fromhex(x)) for x in (
-    "", "00", "10", "2021", "3031", "40414243", "5051525354555657", "606162636465666768696a6b6c6d6e6f")]).hex() == (
-    "5dc9da79a70659a9ad559cb701ded9a2ab9d823aad2f4960cfe370eff4604328")
 
 
 class Bad(Exception):
@@ -795,7 +768,20 @@ def load(path):
     if size == 0:
         return b"", 0
     with open(path, "rb") as file:
-        return mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ), size
+        data = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+    return native(data, size)
+
+
+def native(data, size):
+    """The native bytes of a segment and how many they are. What is damaged so far that they can't be found stays as it
+    is: no record stands where its SegmentOpen should be."""
+    if not is_compressed(data, size):
+        return data, size
+    try:
+        compressed = Compressed(data, size)
+    except Undecodable:
+        return data, size
+    return compressed.native(), compressed.native_size
 
 
 def is_kernel_journal(data, size):
@@ -888,12 +874,15 @@ def check(vectors):
 def main(argv):
     options = [a for a in argv[1:] if a.startswith("--")]
     words = [a for a in argv[1:] if not a.startswith("--")]
-    if len(words) != 2 or words[0] not in ("verify", "check") or set(options) - {"--no-events"}:
+    if len(words) != 2 or words[0] not in ("verify", "native", "check") or set(options) - {"--no-events"}:
         print(__doc__, file=sys.stderr)
         return 2
     try:
         if words[0] == "check":
             return check(Path(words[1]))
+        if words[0] == "native":
+            sys.stdout.buffer.write(load(Path(words[1]))[0])
+            return 0
         found = verify(Path(words[1]), "--no-events" not in options)
     except OSError as error:
         print(f"semj_read: {error}", file=sys.stderr)
