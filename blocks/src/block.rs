@@ -33,7 +33,7 @@ impl BlockEncoder {
     ///
     /// # Errors
     ///
-    /// A record that is none, more than a block can hold, a codec that fails.
+    /// A record that is none, none at all, more than a block can hold, a codec that fails.
     pub fn encode(
         &mut self,
         block_id: u64,
@@ -41,6 +41,9 @@ impl BlockEncoder {
         base: usize,
         out: &mut Vec<u8>,
     ) -> Result<BlockHeader, EncodeError> {
+        if records.is_empty() {
+            return Err(EncodeError::Empty);
+        }
         self.encode_until(block_id, records, base, |_, _| false, out)
     }
 

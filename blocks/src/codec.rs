@@ -250,6 +250,10 @@ impl Unpacker {
                     none => none
                         .insert(zstd::bulk::Decompressor::new().map_err(|error| wrong(error.to_string()))?),
                 };
+                // Many frames behind each other would be read as well, and none at all.
+                if zstd::zstd_safe::find_frame_compressed_size(packed) != Ok(packed.len()) {
+                    return Err(wrong("not one frame from end to end".to_owned()));
+                }
                 zstd.decompress_to_buffer(packed, out).map_err(|error| wrong(error.to_string()))?
             }
             Method::Zlib => {
@@ -259,6 +263,9 @@ impl Unpacker {
                     .map_err(|error| wrong(error.to_string()))?;
                 if status != Status::StreamEnd {
                     return Err(bomb(out));
+                }
+                if zlib.total_in() != packed.len() as u64 {
+                    return Err(wrong("bytes behind the stream".to_owned()));
                 }
                 usize::try_from(zlib.total_out()).unwrap_or(usize::MAX)
             }

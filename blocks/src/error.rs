@@ -27,6 +27,9 @@ pub enum EncodeError {
         /// Offset in the segment.
         offset: usize,
     },
+    /// A block is to hold no record.
+    #[error("no record for a block")]
+    Empty,
     /// The codec failed.
     #[error("{codec} failed: {detail}")]
     Codec {

@@ -81,6 +81,9 @@ impl BlockHeader {
         if !matches!(header.block_version, VERSION_PLAIN | VERSION_REGROUPED) {
             return Err(DecodeError::Unknown { field: "block_version", found: header.block_version.into() });
         }
+        if header.uncompressed_size == 0 {
+            return Err(DecodeError::Contradiction { what: "a storage block without records" });
+        }
         if header.uncompressed_size as usize > BLOCK_SIZE_MAX {
             return Err(DecodeError::TooLarge {
                 what: "uncompressed_size",

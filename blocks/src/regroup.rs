@@ -109,6 +109,8 @@ fn differs_of_kind(a: &Header, b: &Header) -> bool {
 const SHAPE_CHANGED: u64 = 1 << FIELD_BITS;
 /// And: the payload is a Commit's, taken apart.
 const IS_COMMIT: u64 = 2 << FIELD_BITS;
+/// All bits that a record's changes can have.
+const ALL_CHANGES: u64 = (4 << FIELD_BITS) - 1;
 
 /// The root of a group is computed again if the group has no more bytes than this; else it costs less to keep it.
 const ROOT_GROUP_MAX: usize = 4096;
@@ -118,6 +120,8 @@ const ROOT_DERIVED: u64 = 1;
 const PREVIOUS_DERIVED: u64 = 2;
 /// Its own digest is.
 const DIGEST_DERIVED: u64 = 4;
+/// All that can be left out.
+const ALL_DERIVED: u64 = ROOT_DERIVED | PREVIOUS_DERIVED | DIGEST_DERIVED;
 
 /// A context as it stands in a record.
 mod form {
@@ -969,6 +973,9 @@ impl Joiner {
         }
         let event_type = state.kinds[kind].event_type;
         let changes = streams[stream::CHANGES].number()?;
+        if changes > ALL_CHANGES {
+            return Err(DecodeError::Unknown { field: "changes of a regrouped record", found: changes });
+        }
         let (header, _) = out.room(RECORD_SIZE_MIN)?.as_chunks_mut();
         let [header] = header else { return Err(DecodeError::Contradiction { what: "a regrouped record" }) };
         join_header(state, streams, kind, changes, header)?;
@@ -983,8 +990,17 @@ impl Joiner {
         let following = FOLLOWING.map(|(_, offset)| load8(header, offset));
         let context_at = out.at;
         if changes & SHAPE_CHANGED != 0 {
-            state.kinds[kind].form = streams[stream::SHAPE].number()?;
-            state.kinds[kind].presence = streams[stream::SHAPE].number32()?;
+            let form = streams[stream::SHAPE].number()?;
+            let presence = streams[stream::SHAPE].number32()?;
+            let fields = match form {
+                form::COMPACT => u32::MAX,
+                form::FIXED => (1 << CONTEXT.len()) - 1,
+                _ => 0,
+            };
+            if presence & !fields != 0 {
+                return Err(DecodeError::Contradiction { what: "the shape of a regrouped context" });
+            }
+            (state.kinds[kind].form, state.kinds[kind].presence) = (form, presence);
         }
         let presence = state.kinds[kind].presence;
         match state.kinds[kind].form {
@@ -1191,7 +1207,7 @@ fn join_commit(
     // The root is over whole records.
     out.checksums(at);
     let group = &out.bytes[state.group_start..at];
-    if derived & ROOT_DERIVED != 0 && group.len() > ROOT_GROUP_MAX {
+    if derived > ALL_DERIVED || derived & ROOT_DERIVED != 0 && group.len() > ROOT_GROUP_MAX {
         return Err(DecodeError::Contradiction { what: "a regrouped commit" });
     }
     let mut commit = Commit {

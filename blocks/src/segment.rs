@@ -231,7 +231,7 @@ impl<'a> Compressor<'a> {
         // The segment's first group is never taken apart: who opens a journal looks at it.
         let mut is_first_group = self.at == JournalHeader::SIZE;
         let enough = |record: &Record<'_>, size| {
-            is_first_group &= record.event_type() != EventType::JOURNAL_COMMIT;
+            is_first_group &= !record.is_control() || record.event_type() != EventType::JOURNAL_COMMIT;
             size >= target && !is_first_group
         };
         let block_id = self.entries.len() as u64;
@@ -352,7 +352,7 @@ impl Layout {
             return Err(DecodeError::Unknown { field: "the seal's version", found: seal.version.into() });
         }
         let (entries, excess) = index.as_chunks::<{ IndexEntry::SIZE }>();
-        if !excess.is_empty() || entries.len() as u64 != seal.block_count {
+        if !excess.is_empty() || entries.is_empty() || entries.len() as u64 != seal.block_count {
             return Err(contradiction("block_count"));
         }
         if kernel_crc32([index]) != seal.index_checksum {
@@ -376,6 +376,7 @@ impl Layout {
         let fits = at == header.index_offset
             && native_at == seal.native_end
             && native.journal_size == seal.native_end
+            && native.flags & (FLAG_SEALED | FLAG_COMPRESSED) == FLAG_SEALED
             && native.flags | FLAG_COMPRESSED == header.flags
             && (native.total_events, native.next_event_id) == (header.total_events, header.next_event_id)
             && seal.native_size >= seal.native_end

@@ -49,6 +49,9 @@ impl<'a> Stream<'a> {
                 });
             };
             self.0 = rest;
+            if shift == 63 && byte > 1 {
+                break;
+            }
             value |= u64::from(byte & 0x7F) << shift;
             if byte < 0x80 {
                 return Ok(value);
@@ -74,5 +77,34 @@ impl<'a> Stream<'a> {
         let folded = self.number()?;
         let difference = (folded >> 1) ^ (folded & 1).wrapping_neg();
         Ok(expected.wrapping_add(difference))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_number_comes_back_and_nothing_larger_does() {
+        for value in [0, 1, 127, 128, 1 << 62, u64::MAX - 1, u64::MAX] {
+            let mut bytes = Vec::new();
+            put(&mut bytes, value);
+            assert_eq!(Stream(&bytes).number(), Ok(value));
+        }
+        let wrong = Err(DecodeError::Contradiction { what: "a number of regrouped records" });
+        for last in [2, 0x7F, 0x80, 0x81] {
+            let mut bytes = [0xFF; 10];
+            bytes[9] = last;
+            assert_eq!(Stream(&bytes).number(), wrong, "a tenth byte {last:#x}");
+        }
+    }
+
+    #[test]
+    fn differences_go_around_the_end_of_the_numbers() {
+        for (value, expected) in [(0, u64::MAX), (u64::MAX, 0), (1 << 63, 0), (0, 1 << 63), (5, 5)] {
+            let mut bytes = Vec::new();
+            put_difference(&mut bytes, value, expected);
+            assert_eq!(Stream(&bytes).difference(expected), Ok(value));
+        }
     }
 }

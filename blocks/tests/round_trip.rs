@@ -9,7 +9,7 @@ use semj_blocks::{
 use semj_format::checksum::kernel_crc32;
 use semj_format::control::{Commit, SegmentOpen, SegmentSeal};
 use semj_format::digest::RecordTree;
-use semj_format::journal_header::FLAG_SEALED;
+use semj_format::journal_header::{FLAG_CUT, FLAG_SEALED, FLAG_THINNED};
 use semj_format::{Digest, EventType, JournalHeader};
 
 const CODECS: [Codec; 5] = [Codec::None, Codec::Zlib(6), Codec::Lz4, Codec::Zstd(3), Codec::Snappy];
@@ -370,17 +370,21 @@ fn a_bomb_is_an_error_with_every_codec() {
     }
 }
 
-#[test]
-fn records_that_have_nothing_in_common_are_kept_plain() {
-    let random = &mut Random(7);
-    let all: Vec<u8> = random.bytes(132);
-    let mut odd = all.clone();
+/// A record whose fields are unlike anything.
+fn odd_record() -> Vec<u8> {
+    let mut odd = Random(7).bytes(132);
     let sizes = [(64, 132u32), (68, 0), (72, 0), (76, 0), (80, 1), (84, 0), (96, 0)];
     for (offset, value) in sizes {
         odd[offset..offset + 4].copy_from_slice(&value.to_le_bytes());
     }
     let checksum = kernel_crc32([&odd[..]]).to_le_bytes();
     odd[84..88].copy_from_slice(&checksum);
+    odd
+}
+
+#[test]
+fn records_that_have_nothing_in_common_are_kept_plain() {
+    let odd = odd_record();
     for (records, version) in [(odd.clone(), VERSION_PLAIN), (odd.repeat(50), VERSION_REGROUPED)] {
         let mut block = Vec::new();
         let header = BlockEncoder::new(Codec::Zstd(3)).unwrap().encode(0, &records, 52, &mut block).unwrap();
@@ -405,12 +409,13 @@ fn only_a_good_sealed_segment_is_compressed() {
         other[..JournalHeader::SIZE].copy_from_slice(&header.encode());
         other
     };
-    for flags in [0, 2, 3, 4, 9] {
+    for flags in [0, 2, 3, 4, 8, 9] {
         assert!(
             matches!(make(&with_header(flags), size), Err(EncodeError::NotSealed { .. })),
             "flags {flags}"
         );
     }
+    make(&with_header(FLAG_SEALED | FLAG_THINNED), size).unwrap();
     for at in [60, native.len() / 2, native.len() - 10] {
         let mut damaged = native.clone();
         damaged[at] ^= 1;
@@ -458,4 +463,303 @@ fn what_can_be_computed_takes_no_room() {
     BlockEncoder::new(Codec::Zstd(3)).unwrap().encode(0, &records, 52, &mut block).unwrap();
     // The digests alone would be ten times as much.
     assert!(block.len() * 40 < records.len(), "{} bytes of {}", block.len(), records.len());
+}
+
+/// These records come back with every codec, regrouped or not.
+fn come_back(records: &[u8]) -> BlockHeader {
+    let mut decoder = BlockDecoder::default();
+    let headers = CODECS.map(|codec| {
+        let mut block = Vec::new();
+        BlockEncoder::new(codec).unwrap().encode(0, records, 52, &mut block).unwrap();
+        let mut out = vec![0xAA; records.len()];
+        let header = decoder.decode(&block, &mut out).unwrap();
+        assert!(out == records, "{codec}");
+        header
+    });
+    headers[0]
+}
+
+#[test]
+fn records_without_any_text_come_back() {
+    let records: Vec<u8> = (1..=50).flat_map(|id| record(id, 0x0101, &[], &[], &[], &[])).collect();
+    let header = come_back(&records);
+    assert_eq!((header.block_version, header.event_count), (VERSION_REGROUPED, 50));
+}
+
+#[test]
+fn a_record_of_the_largest_size_and_values_comes_back() {
+    let metadata = 2048u32.to_le_bytes();
+    let all_ones: [(usize, &[u8]); 5] =
+        [(12, &[0xFF; 52]), (76, &metadata), (88, &[0xFF; 8]), (100, &[0xFF; 16]), (116, &[0xFF; 16])];
+    let rest = vec![0xFF; 2048 + 256 * 160];
+    let largest = record(u64::MAX, u32::MAX, &all_ones, &[0xFF; 5280], &[0xFF; 65_536], &rest);
+    assert_eq!(largest.len(), semj_format::limits::RECORD_SIZE_MAX);
+    let smallest = record(1, 0, &[], &[], &[], &[]);
+    let header = come_back(&[&largest[..], &smallest, &largest, &largest, &smallest].concat());
+    assert_eq!((header.first_event_id, header.last_event_id), (1, u64::MAX));
+}
+
+#[test]
+fn a_block_may_be_full() {
+    let largest = record(1, 1, &[], &[], &[3; 65_536], &[]);
+    let mut records = largest.repeat(BLOCK_SIZE_MAX / largest.len());
+    let rest = BLOCK_SIZE_MAX - records.len();
+    records.extend_from_slice(&record(2, 1, &[], &[], &vec![5; rest - 132], &[]));
+    assert_eq!(records.len(), BLOCK_SIZE_MAX);
+    come_back(&records);
+    let smallest = record(3, 1, &[], &[], &[], &[]);
+    come_back(&smallest.repeat(BLOCK_SIZE_MAX / smallest.len()));
+    records.extend_from_slice(&smallest);
+    let found = BlockEncoder::new(Codec::None).unwrap().encode(0, &records, 52, &mut Vec::new());
+    assert!(matches!(found, Err(EncodeError::TooLarge { .. })), "{found:?}");
+    let found = BlockEncoder::new(Codec::None).unwrap().encode(0, &[], 52, &mut Vec::new());
+    assert!(matches!(found, Err(EncodeError::Empty)), "{found:?}");
+}
+
+#[test]
+fn ids_in_any_order_and_twice_come_back() {
+    let ids = [9, 3, 3, u64::MAX, 1, 0, 1, 0, 0, u64::MAX - 1, 1 << 63, 2];
+    let records: Vec<u8> = ids.iter().flat_map(|id| record(*id, 0x0104, &[], &[], b"x", &[])).collect();
+    let header = come_back(&records);
+    assert_eq!((header.first_event_id, header.last_event_id), (1, u64::MAX));
+}
+
+#[test]
+fn times_and_types_of_any_value_come_back() {
+    let mut records = Vec::new();
+    for (id, time) in (1..).zip([0, i64::MIN, i64::MAX, -1, 1, i64::MIN, i64::MIN + 1]) {
+        // A type of its own for each, and then one that was there.
+        for event_type in [u32::MAX - id as u32, 0, 0x0701, 0x0703, 0xFFFF] {
+            records.extend(record(id, event_type, &[(16, &time.to_le_bytes())], &[], &[], &[]));
+        }
+    }
+    come_back(&records);
+}
+
+#[test]
+fn what_is_like_a_commit_and_is_none_comes_back() {
+    let commit = EventType::JOURNAL_COMMIT.0;
+    let whole = Commit::decode(&[7; Commit::SIZE]).seal_digest().encode();
+    let later_layout = (12, &1u32.to_le_bytes()[..]);
+    let records = [
+        record(0, commit, &[], &[], &whole[..159], &[]),
+        record(0, commit, &[], &[], &[&whole[..], &[0]].concat(), &[]),
+        record(5, commit, &[], &[], &whole, &[]),
+        record(0, commit, &[], &[], &whole, &[]),
+        record(0, commit, &[later_layout], &[], &whole, &[]),
+        record(0, commit, &[(76, &3u32.to_le_bytes())], &[4, 0, 0, 0], &whole, b"abc"),
+        record(0, commit, &[], &[], &[0xFF; 160], &[]),
+        record(6, 0x0101, &[], &[], &whole, &[]),
+        record(0, commit, &[], &[], &whole, &[]),
+    ];
+    assert_eq!(come_back(&records.concat()).block_version, VERSION_REGROUPED);
+}
+
+#[test]
+fn contexts_at_the_edges_of_their_forms_come_back() {
+    let path =
+        |size: usize| [&8u32.to_le_bytes()[..], &(size as u16).to_le_bytes(), &vec![b'p'; size]].concat();
+    let later = |bytes: &[u8]| {
+        let field = [&(bytes.len() as u16).to_le_bytes()[..], bytes].concat();
+        [&0xFFE0_0000u32.to_le_bytes()[..], &field.repeat(11)].concat()
+    };
+    let mut fixed = vec![0; 5280];
+    fixed[24..4120].fill(b'p');
+    let mut inner_nul = fixed.clone();
+    inner_nul[100] = 0;
+    let contexts = [
+        path(0),
+        // One byte less than the fixed form, and a path that is longer than it can be there.
+        path(5273),
+        fixed,
+        path(4096),
+        inner_nul,
+        vec![0; 5280],
+        vec![0; 4],
+        vec![0; 3],
+        vec![0xFF; 5279],
+        later(b""),
+        later(b"later"),
+        // A text whose length goes beyond the end, and one byte too many.
+        [&8u32.to_le_bytes()[..], &[9, 0, b'p']].concat(),
+        [&path(4)[..], &[0]].concat(),
+    ];
+    let records: Vec<u8> =
+        (1..).zip(&contexts).flat_map(|(id, context)| record(id, 0x0101, &[], context, &[], &[])).collect();
+    assert_eq!(come_back(&records.repeat(2)).block_version, VERSION_REGROUPED);
+}
+
+#[test]
+fn bytes_behind_the_data_are_an_error() {
+    let odd = odd_record();
+    for codec in CODECS {
+        let mut block = Vec::new();
+        let header = BlockEncoder::new(codec).unwrap().encode(0, &odd, 52, &mut block).unwrap();
+        assert_eq!(header.block_version, VERSION_PLAIN);
+        let data = &block[BlockHeader::SIZE..];
+        let empty_frame: &[u8] = b"\x28\xb5\x2f\xfd\x20\0\x01\0\0";
+        let skippable_frame: &[u8] = b"\x50\x2a\x4d\x18\0\0\0\0";
+        let decode = |data: &[u8]| {
+            let mut out = vec![0; odd.len()];
+            BlockDecoder::default().decode(&forged(&block, data, odd.len() as u32), &mut out)
+        };
+        decode(data).unwrap();
+        for more in [&[0][..], empty_frame, skippable_frame, data] {
+            assert!(decode(&[data, more].concat()).is_err(), "{codec}: {more:x?} behind the data");
+        }
+        for more in [empty_frame, skippable_frame] {
+            assert!(decode(&[more, data].concat()).is_err(), "{codec}: {more:x?} before the data");
+        }
+        assert!(decode(&data[..data.len() - 1]).is_err(), "{codec}: a byte is missing");
+        assert!(decode(&[]).is_err(), "{codec}: no data");
+    }
+}
+
+/// The data of a block of few regrouped records, without a codec: their number, and the streams as they are given.
+fn by_hand(streams: [&[u8]; 19], count: u8) -> Vec<u8> {
+    let mut numbers = vec![count];
+    numbers.extend(streams.iter().map(|stream| stream.len() as u8));
+    numbers.extend(streams[..15].concat());
+    let texts = streams[15..].concat();
+    let sizes = [numbers.len(), numbers.len(), texts.len()].map(|size| (size as u32).to_le_bytes());
+    [&sizes.concat()[..], &numbers, &texts].concat()
+}
+
+fn varint(mut value: u64) -> Vec<u8> {
+    let mut out = Vec::new();
+    while value > 0x7F {
+        out.push(value as u8 | 0x80);
+        value >>= 7;
+    }
+    out.push(value as u8);
+    out
+}
+
+#[test]
+fn streams_that_no_encoder_makes_are_an_error() {
+    // One event of version 1 without a payload. Its id is 1, as expected of the first one, and what follows from that.
+    let version = 1 << 18;
+    let event_type = varint(0x0101);
+    let of_header = [&event_type[..], &[2]].concat();
+    let native = record(1, 0x0101, &[(24, &[1]), (40, &[1]), (48, &[1]), (108, &[1])], &[], &[], &[]);
+    let mut made = Vec::new();
+    BlockEncoder::new(Codec::None).unwrap().encode(0, &native, 52, &mut made).unwrap();
+    let decode = |changes: u64, more: &[(usize, &[u8])], count| {
+        let changes = varint(changes);
+        let mut streams: [&[u8]; 19] = [&[]; 19];
+        let usual: [(usize, &[u8]); 7] =
+            [(0, &changes), (1, &[0]), (2, &[0]), (6, &of_header), (11, &[0]), (12, &[0]), (13, &[0])];
+        for (place, bytes) in usual.iter().chain(more) {
+            streams[*place] = bytes;
+        }
+        let mut block = forged(&made, &by_hand(streams, count), native.len() as u32);
+        let mut header = BlockHeader::decode(block.first_chunk().unwrap());
+        header.block_version = VERSION_REGROUPED;
+        header.block_checksum = header.computed_checksum(&block[BlockHeader::SIZE..]);
+        block[..BlockHeader::SIZE].copy_from_slice(&header.encode());
+        let mut out = vec![0; native.len()];
+        BlockDecoder::default().decode(&block, &mut out).map(|_| out)
+    };
+    assert_eq!(decode(version, &[], 1).unwrap(), native);
+    let is_wrong = |what: &str, changes, more: &[(usize, &[u8])], count| {
+        assert!(decode(changes, more, count).is_err(), "{what}");
+    };
+    is_wrong("no record", version, &[], 0);
+    is_wrong("a record more", version, &[], 2);
+    is_wrong("an unknown bit of the changes", version | 1 << 21, &[], 1);
+    is_wrong("the highest bit of the changes", version | 1 << 63, &[], 1);
+    is_wrong("a type that is not there", version, &[(1, &[1])], 1);
+    is_wrong("a stream that is not used up", version, &[(2, &[0, 0])], 1);
+    is_wrong("a stream that nothing reads", version, &[(18, &[0])], 1);
+    is_wrong("a stream that ends too soon", version, &[(2, &[])], 1);
+    is_wrong("a text that is not there", version, &[(11, &[2])], 1);
+    is_wrong("the successor of no text", version, &[(11, &[1])], 1);
+    is_wrong("a text that shares bytes with none", version, &[(12, &[1])], 1);
+    is_wrong("a text without its bytes", version, &[(13, &[1])], 1);
+    is_wrong("a text that is too long", version, &[(13, &varint(65_537))], 1);
+    is_wrong("a text of 2⁶⁴ - 1 bytes", version, &[(13, &varint(u64::MAX))], 1);
+    is_wrong("a Commit that is none", version | 1 << 20, &[(14, &[0; 11])], 1);
+    is_wrong("no context, with fields", version | 1 << 19, &[(7, &[0, 1])], 1);
+    is_wrong("a fixed context with a later field", version | 1 << 19, &[(7, &[2, 0x80, 0x80, 0x80, 1])], 1);
+    is_wrong("bytes of a context, with fields", version | 1 << 19, &[(7, &[3, 1])], 1);
+    is_wrong("a context of a form that is none", version | 1 << 19, &[(7, &[4, 0])], 1);
+    is_wrong("a context that is larger than the block", version | 1 << 19, &[(7, &[1, 0])], 1);
+    let large_subtype = [&event_type[..], &varint(1 << 33), &[2]].concat();
+    is_wrong("a subtype of more than 32 bits", version | 1 << 8, &[(6, &large_subtype)], 1);
+    is_wrong("event_version 2", version, &[(6, &[&event_type[..], &[4]].concat())], 1);
+}
+
+#[test]
+fn a_first_group_with_an_event_of_a_commits_type_is_not_taken_apart() {
+    let (native, _) = segment(&mut Random(11));
+    let open = own(EventType::JOURNAL_SEGMENT_OPEN, &SegmentOpen::decode(&[1; SegmentOpen::SIZE]).encode());
+    let event = record(1, EventType::JOURNAL_COMMIT.0, &[], &[], &[1; 400], &[]);
+    let end = JournalHeader::SIZE + open.len();
+    let mut native = [&native[..end], &event, &native[end..]].concat();
+    let header = JournalHeader::new(18, 4711, native.len() as u64, FLAG_SEALED);
+    native[..JournalHeader::SIZE].copy_from_slice(&header.encode());
+    // Blocks as small as they can be: one for each record, but for the first group.
+    for target in [0, 1] {
+        let compressor = Compressor::with_target(&native, native.len() as u64, Codec::Lz4, target).unwrap();
+        let file = compressor.finish().unwrap();
+        let layout = Layout::parse(&file).unwrap();
+        let first_group = layout.native_range(0).unwrap();
+        assert_eq!(first_group, 52..52 + open.len() + event.len() + 132 + Commit::SIZE);
+        assert!(layout.decompress(&file, &mut BlockDecoder::default()).unwrap() == native);
+    }
+}
+
+#[test]
+fn a_file_that_stands_for_no_sealed_segment_is_refused() {
+    type Change<'a> = &'a dyn Fn(&mut JournalHeader, &mut JournalHeader, &mut FileSeal);
+    let (native, size) = segment(&mut Random(5));
+    let file = Compressor::new(&native, size, Codec::Lz4).unwrap().finish().unwrap();
+    let with = |change: Change<'_>| {
+        let mut file = file.clone();
+        let seal_at = file.len() - FileSeal::SIZE;
+        let mut header = JournalHeader::parse(&file).unwrap();
+        let mut seal = FileSeal::decode(file[seal_at..].first_chunk().unwrap());
+        let mut native = JournalHeader::parse(&seal.native_header).unwrap();
+        change(&mut header, &mut native, &mut seal);
+        header.checksum = header.computed_checksum();
+        native.checksum = native.computed_checksum();
+        seal.native_header = native.encode();
+        seal.checksum = kernel_crc32([&seal.encode()[..FileSeal::SIZE - 4]]);
+        file[..JournalHeader::SIZE].copy_from_slice(&header.encode());
+        file[seal_at..].copy_from_slice(&seal.encode());
+        Layout::parse(&file).map(|_| ())
+    };
+    with(&|_, _, _| {}).unwrap();
+    let is_wrong = |what: &str, change: Change<'_>| assert!(with(change).is_err(), "{what}");
+    for (what, flags) in [("open", 0), ("cut", FLAG_CUT), ("compressed", FLAG_SEALED | 8)] {
+        is_wrong(what, &|header, native, _| {
+            native.flags = flags;
+            header.flags = flags | 8;
+        });
+    }
+    is_wrong("flags that differ", &|_, native, _| native.flags |= FLAG_THINNED);
+    is_wrong("another total_events", &|header, _, _| header.total_events += 1);
+    is_wrong("another next_event_id", &|header, _, _| header.next_event_id += 1);
+    is_wrong("another end", &|_, native, seal| {
+        native.journal_size += 1;
+        seal.native_end += 1;
+    });
+    is_wrong("more than the file may have", &|_, _, seal| seal.native_size = (4 << 30) + 1);
+    is_wrong("less than is in use", &|_, _, seal| seal.native_size = seal.native_end - 1);
+    is_wrong("a block more", &|_, _, seal| seal.block_count += 1);
+    is_wrong("an index beyond the end", &|header, _, _| header.index_offset = u64::MAX);
+    is_wrong("an index before the beginning", &|header, _, _| header.index_offset = 0);
+    is_wrong("an index that begins in the last block", &|header, _, _| header.index_offset -= 1);
+    is_wrong("a later version", &|_, _, seal| seal.version = 2);
+    is_wrong("another magic", &|_, _, seal| seal.magic = 0x5345_4D42);
+
+    // Nothing but header and seal.
+    let header = JournalHeader { index_offset: 52, ..JournalHeader::new(0, 1, 52 + 296, FLAG_SEALED | 8) };
+    let header = JournalHeader { checksum: header.computed_checksum(), ..header };
+    let mut seal = FileSeal::decode(file[file.len() - FileSeal::SIZE..].first_chunk().unwrap());
+    seal.native_header = JournalHeader::new(0, 1, 52, FLAG_SEALED).encode();
+    (seal.block_count, seal.native_end, seal.index_checksum) = (0, 52, kernel_crc32([&[][..]]));
+    seal.checksum = kernel_crc32([&seal.encode()[..FileSeal::SIZE - 4]]);
+    let found = Layout::parse(&[&header.encode()[..], &seal.encode()].concat());
+    assert!(matches!(found, Err(DecodeError::Contradiction { what: "block_count" })), "{found:?}");
 }
