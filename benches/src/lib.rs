@@ -26,6 +26,7 @@ pub mod engine;
 pub mod latency;
 pub mod median;
 pub mod pace;
+pub mod packing;
 pub mod payload;
 pub mod process;
 pub mod queue;

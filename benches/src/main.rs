@@ -27,6 +27,7 @@ enum Command {
     Sustained(commands::sustained::Args),
     Reopen(commands::reopen::Args),
     Verify(commands::verify::Args),
+    Compression(commands::compression::Args),
     Machine(commands::machine::Args),
     Report(commands::report::Args),
     #[command(hide = true)]
@@ -42,6 +43,7 @@ fn main() -> Result<()> {
         Command::Sustained(args) => commands::sustained::run(&args),
         Command::Reopen(args) => commands::reopen::run(&args),
         Command::Verify(args) => commands::verify::run(&args),
+        Command::Compression(args) => commands::compression::run(&args),
         Command::Machine(args) => commands::machine::run(&args),
         Command::Report(args) => commands::report::run(&args),
         Command::ReopenStep(args) => commands::reopen::run_step(&args),

@@ -1,5 +1,6 @@
 //! A file for each command.
 
+pub(crate) mod compression;
 pub(crate) mod disturb;
 pub(crate) mod emission;
 pub(crate) mod machine;
