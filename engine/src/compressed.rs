@@ -250,7 +250,12 @@ impl Opened {
         with_decoder(|decoder| {
             let records = first.get_mut(JournalHeader::SIZE..).unwrap_or_default();
             layout.decode_block(&first_block, 0, decoder, records)?;
-            layout.decode_block(&last_block, last, decoder, &mut block)
+            if let Err(error) = layout.decode_block(&last_block, last, decoder, &mut block) {
+                // The others are as good as they were: no last record makes whoever asks for it look at all of them.
+                tracing::warn!(block = last, %error, "a block of a compressed segment can't be read");
+                block.clear();
+            }
+            Ok::<_, DecodeError>(())
         })?;
         let start = block.len().saturating_sub(control::record_size::<SegmentSeal>());
         let last_record = block.get(start..).unwrap_or_default().into();

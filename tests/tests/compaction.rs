@@ -195,6 +195,30 @@ fn damage_to_a_compressed_segment_is_found_and_the_rest_salvaged() {
 }
 
 #[test]
+fn damage_to_the_last_block_of_a_compressed_segment_costs_no_other() {
+    let dir = tempfile::tempdir().unwrap();
+    journal(dir.path());
+    let whole = examine_journal(dir.path(), OpenMode::Strict).unwrap();
+    compact(dir.path(), Codec::default());
+    let path = segments(dir.path()).remove(1);
+    let mut bytes = fs::read(&path).unwrap();
+    let index_offset = JournalHeader::parse(&bytes).unwrap().index_offset as usize;
+    bytes[index_offset - 1] ^= 1;
+    fs::write(&path, &bytes).unwrap();
+    let report = examine_journal(dir.path(), OpenMode::Strict).unwrap();
+    let (before, after) = (&whole.segments[1], &report.segments[1]);
+    assert_eq!((after.number, after.verdict), (2, Verdict::Corrupt));
+    assert!(after.totals.commits > 1 && after.totals.commits < before.totals.commits, "{after:?}");
+    let salvaged = Reader::open(dir.path(), OpenMode::Salvage).unwrap();
+    let kept = salvaged.iter(..).filter(Result::is_ok).count() as u64;
+    let elsewhere = EVENTS - before.totals.events;
+    assert!(
+        kept > elsewhere && kept < EVENTS,
+        "{kept} events are kept, {elsewhere} of them in other segments"
+    );
+}
+
+#[test]
 fn a_damaged_segment_is_left_as_it_is() {
     let dir = tempfile::tempdir().unwrap();
     journal(dir.path());
