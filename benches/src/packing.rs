@@ -10,6 +10,7 @@ use anyhow::{Context as _, Result, ensure};
 use memmap2::Mmap;
 pub use semj::Codec;
 use semj::blocks::{BlockDecoder, Compressor, Layout};
+use semj::format::JournalHeader;
 use semj::{Compaction, OpenMode, Reader, UNRETIRED};
 use serde::{Deserialize, Serialize};
 
@@ -87,7 +88,9 @@ impl Row {
         let native = unsafe { Mmap::map(&file)? };
         self.one_stream += zstd::bulk::compress(&native, 3)?.len() as u64;
         let began = Instant::now();
-        let packed = Compressor::new(&native, native.len() as u64, codec)?.finish()?;
+        let end = JournalHeader::parse(&native)?.journal_size;
+        let used = native.get(..usize::try_from(end)?).context("a segment that ends behind its file")?;
+        let packed = Compressor::new(used, native.len() as u64, codec)?.finish()?;
         self.compress_ns += began.elapsed().as_nanos() as u64;
         let layout = Layout::parse(&packed)?;
         self.native += layout.seal().native_end;

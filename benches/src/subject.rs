@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use anyhow::{Result, bail};
-use semj::{Event, EventType, Journal, OpenMode, Options, Stats};
+use semj::{Compaction, Event, EventType, Journal, OpenMode, Options, Stats};
 
 use crate::engine::{Engine, Kind, Reopen, Scanned};
 
@@ -12,6 +12,8 @@ use crate::engine::{Engine, Kind, Reopen, Scanned};
 pub struct Setup {
     /// Bytes of a segment.
     pub segment_size: Option<u64>,
+    /// The journal compacts what has ended, at so many bytes each second at most.
+    pub compaction_rate: Option<u64>,
 }
 
 /// A journal that is measured.
@@ -59,6 +61,8 @@ impl Subject {
         if let Some(segment_size) = setup.segment_size {
             options.segment_size = segment_size;
         }
+        options.compaction =
+            setup.compaction_rate.map(|rate| Compaction { rate: Some(rate), ..Compaction::default() });
         Ok(Self { journal: Journal::open(dir, options)? })
     }
 

@@ -8,6 +8,7 @@
 //! A journal can be compacted while it has a writer: nobody writes to a sealed segment. The newest one is compacted only
 //! when no writer has the journal open.
 
+use std::collections::BTreeSet;
 use std::fmt::Debug;
 use std::io::ErrorKind;
 use std::ops::ControlFlow;
@@ -52,6 +53,8 @@ pub struct CompactionProgress {
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct SkippedSegment {
+    /// The segment's number.
+    pub number: u64,
     /// The file's name.
     pub name: String,
     /// Why.
@@ -145,24 +148,25 @@ pub fn plan_compaction(dir: impl AsRef<Path>, compaction: &Compaction) -> Result
     Ok(report)
 }
 
-/// Compacts what is due of a journal that this process writes to.
+/// Compacts what is due of a journal that this process writes to, but for some segments.
 pub(crate) fn compact_own(
     committer: &Committer,
     compaction: &Compaction,
+    passed_over: &BTreeSet<u64>,
     progress: &mut dyn FnMut(CompactionProgress) -> ControlFlow<()>,
 ) -> Result<CompactionReport, Error> {
     let (medium, dir) = (&*committer.medium, committer.dir());
     let segments = segments(medium, dir)?;
     let _lock = lock(medium, dir)?;
-    let plan = Plan::make(medium, dir, compaction, &segments, false)?;
+    let mut plan = Plan::make(medium, dir, compaction, &segments, false)?;
+    plan.todo.retain(|todo| !passed_over.contains(&todo.number));
     plan.run(medium, dir, compaction, &mut Own(committer), progress)
 }
 
-/// Whether anything may be due, of what is known without looking at a file.
-pub(crate) fn may_be_due(committer: &Committer) -> bool {
+/// The number of the newest segment that has ended.
+pub(crate) fn newest_ended(committer: &Committer) -> Option<u64> {
     let segments = committer.segments().snapshot();
-    let ended = segments.iter().take(segments.len().saturating_sub(1));
-    ended.filter(|segment| segment.is_whole()).any(|segment| !segment.is_compressed())
+    segments.iter().nth_back(1).map(|segment| segment.number())
 }
 
 /// Takes up the compressed files that somebody else has put in the places of this journal's segments.
@@ -262,6 +266,9 @@ struct Todo {
     number: u64,
     name: String,
     map: Box<dyn Map>,
+    /// Behind it there are zeros.
+    data_end: usize,
+    /// Bytes up to its end.
     size: u64,
 }
 
@@ -285,11 +292,14 @@ impl Plan {
         let now_ns = medium.clock_anchor().wall_clock_ns;
         for (place, (number, name)) in segments.iter().enumerate() {
             let path = dir.join(name);
-            let map = match medium.open(&path, false) {
+            let file = match medium.open(&path, false) {
                 // It was retired.
                 Err(error) if error.kind() == ErrorKind::NotFound => continue,
-                opened => opened.and_then(|file| file.map()).map_err(Error::io("map", &path))?,
+                opened => opened.map_err(Error::io("open", &path))?,
             };
+            let data_end = file.data_end().map_err(Error::io("seek in", &path))?;
+            let map = file.map().map_err(Error::io("map", &path))?;
+            let data_end = usize::try_from(data_end).map_or(map.size(), |end| end.min(map.size()));
             let next = segments.get(place + 1);
             let is_young = |limit| {
                 let began = |name| opening(medium, dir, name).map(|opening| opening.wall_clock_ns);
@@ -305,10 +315,11 @@ impl Plan {
                 Ok(_) if compaction.older_than.is_some_and(is_young) => report.waiting += 1,
                 Ok(header) => {
                     let (number, name) = (*number, name.clone());
-                    todo.push(Todo { number, name, map, size: header.journal_size });
+                    todo.push(Todo { number, name, map, data_end, size: header.journal_size });
                 }
                 Err(error) => {
-                    report.skipped.push(SkippedSegment { name: name.clone(), reason: error.to_string() });
+                    let (number, name, reason) = (*number, name.clone(), error.to_string());
+                    report.skipped.push(SkippedSegment { number, name, reason });
                 }
             }
         }
@@ -329,10 +340,10 @@ impl Plan {
     ) -> Result<CompactionReport, Error> {
         let Self { todo, mut report } = self;
         let total = todo.iter().map(|todo| todo.size).sum();
-        let mut pace = Pace { started: Instant::now(), rate: compaction.rate, done: 0, total, progress };
+        let mut pace = Pace { started: Instant::now(), rate: compaction.rate, passed: 0, total, progress };
         for todo in todo {
             let Todo { name, size, .. } = &todo;
-            let before = pace.done;
+            let before = pace.passed;
             match compact_one(medium, dir, &todo, compaction.codec, owner, &mut pace)? {
                 Done::Compacted(packed) => {
                     tracing::info!(name, size, packed, "segment compacted");
@@ -342,7 +353,7 @@ impl Plan {
                 }
                 Done::Skipped(reason) => {
                     tracing::warn!(name, reason, "segment not compacted");
-                    report.skipped.push(SkippedSegment { name: name.clone(), reason });
+                    report.skipped.push(SkippedSegment { number: todo.number, name: name.clone(), reason });
                 }
                 Done::Gone => {}
                 Done::Interrupted => {
@@ -350,7 +361,7 @@ impl Plan {
                     break;
                 }
             }
-            pace.done = before + size;
+            pace.passed = before + 2 * size;
         }
         Ok(report)
     }
@@ -367,20 +378,22 @@ fn opening(medium: &dyn Medium, dir: &Path, name: &str) -> Option<SegmentOpen> {
 struct Pace<'a> {
     started: Instant,
     rate: Option<u64>,
-    done: u64,
+    /// Bytes that were compressed, and those that were held against what came out.
+    passed: u64,
     total: u64,
     progress: &'a mut dyn FnMut(CompactionProgress) -> ControlFlow<()>,
 }
 
 impl Pace<'_> {
-    /// Takes note of bytes that are done, and waits if they came too soon.
-    fn advance(&mut self, bytes: u64) -> ControlFlow<()> {
-        self.done += bytes;
+    /// Takes note of bytes that were gone through once, of the two times that there are, and waits if they came too soon.
+    fn pass(&mut self, bytes: u64) -> ControlFlow<()> {
+        self.passed += bytes;
+        let done = (self.passed / 2).min(self.total);
         if let Some(rate) = self.rate.filter(|rate| *rate > 0) {
-            let due = Duration::from_secs_f64(self.done as f64 / rate as f64);
+            let due = Duration::from_secs_f64(done as f64 / rate as f64);
             std::thread::sleep(due.saturating_sub(self.started.elapsed()));
         }
-        (self.progress)(CompactionProgress { done: self.done, total: self.total })
+        (self.progress)(CompactionProgress { done, total: self.total })
     }
 }
 
@@ -401,9 +414,10 @@ fn compact_one(
     owner: &mut dyn Owner,
     pace: &mut Pace<'_>,
 ) -> Result<Done, Error> {
-    let Todo { number, name, map, size } = todo;
+    let Todo { number, name, map, data_end, size } = todo;
     let path = dir.join(name);
-    let native = map.bytes(0..map.size());
+    // Behind it the file has zeros, which need not be read to be known.
+    let native = Native { bytes: map.bytes(0..*data_end), size: map.size() as u64 };
     let packed = match pack(native, codec, pace) {
         Ok(Some(packed)) => packed,
         Ok(None) => return Ok(Done::Interrupted),
@@ -417,10 +431,17 @@ fn compact_one(
         return Err(Error::changed(&path, &**map));
     }
     let unfinished = dir.join(directory::compressing(name));
-    let written = write(medium, &unfinished, &path, native, &packed);
+    let written = write(medium, &unfinished, &packed).and_then(|file| {
+        let given_back = gives_back(file.bytes(0..file.size()), native, pace);
+        match given_back {
+            Ok(Some(true)) if file.is_intact() => Ok(Some(file)),
+            Ok(None) => Ok(None),
+            other => Err(Error::NotGivenBack { path: path.clone(), source: other.err() }),
+        }
+    });
     let is_there = || owner.has(*number) && medium.open(&path, false).is_ok();
     match written {
-        Ok(file) if is_there() => {
+        Ok(Some(file)) if is_there() => {
             medium.rename(&unfinished, &path).map_err(Error::io("rename", &unfinished))?;
             owner.or_fail(medium.sync_dir(dir).map_err(Error::io("sync", dir)))?;
             if !owner.has(*number) {
@@ -434,18 +455,25 @@ fn compact_one(
         not_taken => {
             // If that fails too, the next compaction does it. The segment's name stands for what it did.
             drop(medium.remove(&unfinished));
-            not_taken.map(|_| Done::Gone)
+            not_taken.map(|file| if file.is_some() { Done::Gone } else { Done::Interrupted })
         }
     }
 }
 
+/// A segment's file, of which the bytes that are not given are zero.
+#[derive(Clone, Copy)]
+struct Native<'a> {
+    bytes: &'a [u8],
+    size: u64,
+}
+
 /// The compressed file; `None` if it was interrupted.
-fn pack(native: &[u8], codec: Codec, pace: &mut Pace<'_>) -> Result<Option<Vec<u8>>, EncodeError> {
-    let mut compressor = Compressor::new(native, native.len() as u64, codec)?;
+fn pack(native: Native<'_>, codec: Codec, pace: &mut Pace<'_>) -> Result<Option<Vec<u8>>, EncodeError> {
+    let mut compressor = Compressor::new(native.bytes, native.size, codec)?;
     let mut before = compressor.done();
     while compressor.step()? {
         let done = compressor.done();
-        if pace.advance((done - before) as u64).is_break() {
+        if pace.pass((done - before) as u64).is_break() {
             return Ok(None);
         }
         before = done;
@@ -453,41 +481,34 @@ fn pack(native: &[u8], codec: Codec, pace: &mut Pace<'_>) -> Result<Option<Vec<u
     compressor.finish().map(Some)
 }
 
-/// Writes the compressed file under a name of its own, and gives it when it is durable and has given the segment back.
-fn write(
-    medium: &dyn Medium,
-    unfinished: &Path,
-    segment: &Path,
-    native: &[u8],
-    packed: &[u8],
-) -> Result<Box<dyn Map>, Error> {
+/// Writes the compressed file under a name of its own, durably.
+fn write(medium: &dyn Medium, unfinished: &Path, packed: &[u8]) -> Result<Box<dyn Map>, Error> {
     let file = medium.create(unfinished, packed.len() as u64).map_err(Error::io("create", unfinished))?;
     file.write_at(0, packed).map_err(Error::io("write", unfinished))?;
     file.sync_all().map_err(Error::io("sync", unfinished))?;
-    let map = file.map().map_err(Error::io("map", unfinished))?;
-    let given_back = gives_back(map.bytes(0..map.size()), native);
-    if given_back != Ok(true) || !map.is_intact() {
-        return Err(Error::NotGivenBack { path: segment.to_owned(), source: given_back.err() });
-    }
-    Ok(map)
+    file.map().map_err(Error::io("map", unfinished))
 }
 
-/// Whether a compressed file decodes to these bytes and nothing but zeros behind them.
-fn gives_back(packed: &[u8], native: &[u8]) -> Result<bool, DecodeError> {
+/// Whether a compressed file decodes to these bytes and nothing but zeros behind them; `None` if it was interrupted.
+fn gives_back(packed: &[u8], native: Native<'_>, pace: &mut Pace<'_>) -> Result<Option<bool>, DecodeError> {
+    let Native { bytes, size } = native;
     let layout = Layout::parse(packed)?;
     layout.verify_digest(packed)?;
     let seal = layout.seal();
-    let mut is_same = seal.native_size == native.len() as u64
-        && native.get(..JournalHeader::SIZE) == Some(&seal.native_header[..]);
+    let mut is_same =
+        seal.native_size == size && bytes.get(..JournalHeader::SIZE) == Some(&seal.native_header[..]);
     let mut decoder = BlockDecoder::default();
     let mut out = Vec::new();
     let mut end = JournalHeader::SIZE;
     for block in 0..layout.entries().len() {
-        let Some(range) = layout.native_range(block) else { return Ok(false) };
+        let Some(range) = layout.native_range(block) else { return Ok(Some(false)) };
         out.resize(range.len(), 0);
         layout.decode(packed, block, &mut decoder, &mut out)?;
-        is_same &= native.get(range.clone()) == Some(&out[..]);
+        is_same &= bytes.get(range.clone()) == Some(&out[..]);
         end = range.end;
+        if pace.pass(out.len() as u64).is_break() {
+            return Ok(None);
+        }
     }
-    Ok(is_same && native.get(end..).is_some_and(|behind| behind.iter().all(|byte| *byte == 0)))
+    Ok(Some(is_same && bytes.get(end..).is_some_and(|behind| behind.iter().all(|byte| *byte == 0))))
 }

@@ -1,6 +1,7 @@
 //! A journal that is open for writing.
 
 use std::any::Any;
+use std::collections::BTreeSet;
 use std::fmt::Debug;
 use std::num::NonZeroUsize;
 use std::ops::{ControlFlow, Range};
@@ -433,7 +434,9 @@ impl Journal {
         progress: &mut dyn FnMut(CompactionProgress) -> ControlFlow<()>,
     ) -> Result<CompactionReport, Error> {
         self.committer.front.check()?;
-        self.without_compactor(|| compaction::compact_own(&self.committer, compaction, progress))
+        self.without_compactor(|| {
+            compaction::compact_own(&self.committer, compaction, &BTreeSet::new(), progress)
+        })
     }
 
     /// Takes a snapshot with everything that was emitted before the call. See [`crate::snapshot`].

@@ -1,6 +1,7 @@
 //! The threads that keep a journal: one that removes the files of retired segments, ends segments that have become too old, and does what
 //! other processes ask for. Nothing waits for it, and it gives way to everybody.
 
+use std::collections::BTreeSet;
 use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -101,6 +102,7 @@ pub(crate) struct Compactor {
 
 /// How often it looks whether anything is due.
 const COMPACTION_INTERVAL: Duration = Duration::from_secs(1);
+const MINUTE: Duration = Duration::from_secs(60);
 
 impl Compactor {
     pub(crate) fn start(committer: Arc<Committer>, compaction: Compaction) -> Result<Self, Error> {
@@ -114,16 +116,27 @@ impl Compactor {
                 true => ControlFlow::Break(()),
                 false => ControlFlow::Continue(()),
             };
-            while ends.recv_timeout(COMPACTION_INTERVAL) == Err(RecvTimeoutError::Timeout) {
-                if !compaction::may_be_due(&committer) {
+            let age_interval = compaction.older_than.map(|age| (age / 16).clamp(COMPACTION_INTERVAL, MINUTE));
+            let mut interval = COMPACTION_INTERVAL;
+            let mut seen = None;
+            let mut passed_over = BTreeSet::new();
+            while ends.recv_timeout(interval) == Err(RecvTimeoutError::Timeout) {
+                let newest = compaction::newest_ended(&committer);
+                interval = age_interval.unwrap_or(COMPACTION_INTERVAL);
+                if newest == seen && age_interval.is_none() {
                     continue;
                 }
-                match compaction::compact_own(&committer, &compaction, &mut progress) {
+                match compaction::compact_own(&committer, &compaction, &passed_over, &mut progress) {
+                    Ok(report) => {
+                        seen = newest;
+                        // Trying again would change nothing.
+                        passed_over.extend(report.skipped.iter().map(|skipped| skipped.number));
+                    }
                     // Another process does it.
-                    Ok(_) | Err(Error::Compacting { .. }) => {}
+                    Err(Error::Compacting { .. }) => {}
                     Err(error) => {
-                        tracing::error!(%error, "no more segments are compacted");
-                        return;
+                        tracing::error!(%error, "segments are not compacted; tried again in a minute");
+                        interval = MINUTE;
                     }
                 }
             }

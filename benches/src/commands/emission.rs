@@ -52,6 +52,9 @@ pub(crate) struct Args {
     /// Bytes of a segment; default: the journal's.
     #[arg(long, value_name = "BYTES")]
     segment_size: Option<u64>,
+    /// The journal compacts the segments that have ended meanwhile, so many bytes each second at most, such as 50MB/s.
+    #[arg(long, value_name = "RATE", value_parser = bytes_per_second)]
+    compact: Option<u64>,
     /// Another process writes so many bytes each second to the same disk, such as 200MB/s.
     #[arg(long, value_name = "RATE", value_parser = bytes_per_second)]
     disturb: Option<u64>,
@@ -191,6 +194,7 @@ fn command_line(args: &Args, measurement: &Measurement) -> Vec<String> {
         ("--sync-every", args.sync_every),
         ("--segment-size", args.segment_size),
         ("--disturb", args.disturb),
+        ("--compact", args.compact),
     ] {
         if let Some(value) = value {
             line.extend(arguments![option, value]);
@@ -230,7 +234,10 @@ fn measure(args: &Args, measurement: &Measurement) -> Result<Row> {
     let disturber =
         args.disturb.map(|rate| Disturber::start(&scratch.join("disturbance"), rate)).transpose()?;
     let resident_before = process::resident_bytes()?;
-    let subject = Subject::open(&scratch.join("journal"), &Setup { segment_size: args.segment_size })?;
+    let subject = Subject::open(
+        &scratch.join("journal"),
+        &Setup { segment_size: args.segment_size, compaction_rate: args.compact },
+    )?;
 
     let start = clock.now() + clock.ticks(Duration::from_millis(50)) as u64;
     let is_over = AtomicBool::new(false);
@@ -300,6 +307,7 @@ fn conditions(args: &Args) -> String {
     let conditions = [
         args.sync_every.map(|ms| format!("a sync every {ms} ms")),
         args.segment_size.map(|bytes| format!("segments of {} KiB", bytes >> 10)),
+        args.compact.map(|rate| format!("compaction at {} MB/s", rate / 1_000_000)),
         args.disturb.map(|rate| format!("{} MB/s beside it", rate / 1_000_000)),
         args.pin.then(|| "pinned".to_owned()),
     ];
