@@ -16,6 +16,8 @@ import sys
 import zlib
 from pathlib import Path
 
+import compressed as packing
+
 HERE = Path(__file__).resolve().parent
 SPEC = HERE.parent.parent / "SPEC.md"
 
@@ -686,6 +688,8 @@ def thinned():
     data, short = without([(1, 4)])
     journal("journals/thinned", "three events of segment 1 were taken out; segment 2's Compacted says so", [
         (1, 1, data, "Whole", short, {}), after(3)])
+    journal("journals/compressed-thinned", "the same, and segment 1 is compressed", [
+        (1, 1, packing.compressed(data, short.end(), [], root_of), "Whole", short, {}), after(3)])
     data, short = without([(0, 2), (3, 7)])
     journal("journals/thinned-twice", "two runs of events were taken out of one group, up to its end", [
         (1, 1, data, "Whole", short, {}), after(6)])
@@ -753,6 +757,223 @@ def watermarks():
         first, (2, 7, unsealed, "Corrupt", None, {**expectation(short), "seal_digest": None})],
         watermark(slot(2, sealed)))
     assert was == short.end()
+
+
+def compressed():
+    """Sealed segments in their compressed form. A block that is not right reads as zeros."""
+    def groups(count):
+        s = Segment()
+        for i in range(1, count):
+            s.group(events(3 * i - 2, 3))
+            s.synced = i + 1
+        return s
+
+    def pack(s, cuts, kind=packing.NONE, version=packing.REGROUPED, flags=SEALED, **lies):
+        return packing.compressed(s.file(flags=flags), s.end(), cuts, root_of, kind, version, **lies)
+
+    # Blocks: two groups; one; the last one and the seal.
+    whole = groups(4).seal()
+    cuts = [groups(2).end(), groups(3).end()]
+    first, second = groups(2), groups(3)
+    forms = ((packing.PLAIN, "plain", "the records as they are"), (packing.REGROUPED, "regrouped", "the records regrouped"))
+    for version, name, what in forms:
+        for kind, codec in enumerate(packing.CODEC_NAMES):
+            add(f"good/compressed-{name}-{codec}.semj", pack(whole, cuts, kind, version), "Whole",
+                f"a compressed segment of three blocks; {what}, compression_type {kind}", whole)
+    add("good/compressed-one-block.semj", packing.compressed(whole.final(SEALED) + whole.body, whole.end(), [], root_of), "Whole",
+        "a compressed segment of one block, nothing behind the native end", whole)
+    add("good/compressed-other-digest.semj", pack(whole, cuts, seal_changes={"file_digest": b"\x77" * 32}), "Whole",
+        "a compressed segment whose file_digest is another: what it gives back is proven by its own digests", whole)
+
+    everything = dict(
+        transaction_id=1, session_id=2**64 - 1, causality_chain_id=3, path=b"/caf\xc3\xa9/\xff\xfe not UTF-8",
+        inode_number=5, file_type=0o040000, graph_node_id=7, graph_edge_id=8, graph_operation_type=9, vector_id=10,
+        vector_dimensions=11, vector_element_type=12, agent_id=b"a" * 63, agent_intent=b"look around",
+        agent_confidence=100, system_load=16, memory_usage=2**40, io_pressure=18, semantic_tags=b'{"k":"v"}',
+        semantic_intent=b"test", semantic_confidence=1)
+    later = compact(path=b"/new", later=[(21, b"field of a later version"), (31, b""), (30, b"field of a")])
+    s = Segment()
+    s.group([record(1, SYNC), record(2, CREATE, compact(path=b"/a")), record(3, CREATE, compact()),
+             record(4, 0x0404, compact(**everything)), record(5, 0x0404, fixed(**everything), b"payload"),
+             record(6, CREATE, fixed(path=b"/a")), record(7, CREATE, fixed()), record(8, CREATE, b"\x01\0")])
+    s.group([record(9, 0x0FABCDEF, later, b"x", subtype=0xDEADBEEF, flags=0xFFFF0108, priority=99, relevance=1000, replay=77),
+             record(10, 0x0FABCDEF, later, b"x"), record(2**40, 0x0702, payload=bytes(160)),
+             control(0x07F0, b"unknown type"), control(TYPE_GAP, b"v9", 9)], flags=0x80000000)
+    s.group([record(2**40 + 3, 0xFFFFFFFF, payload=b"p" * 300, parent=7, root=1, ktime=-2**63),
+             record(2**40 + 2, DELETE, b"", b"gone", metadata=b'{"host":"a"}', ktime=2**63 - 1,
+                    links=link(1, 2, 7, 100, -5, b"because") + link(2, 1, 8, 0, 2**62, b"")),
+             record(2**40 + 1, DELETE, b"", b"gone", compression=3, encryption=2**32 - 1, cpu=63, process=0)],
+            flags=BY_PRIORITY, synced=1)
+    # The same paths again, in the same order and in another one; inode numbers and types that stay and that change.
+    again = [11, 12, 13, 11, 12, 13, 13, 11, 12]
+    s.group([record(2**41 + i, WRITE, compact(path=b"/srv/%d" % n, inode_number=n + (i == 7), file_type=0o100000),
+                    b'{"bytes":%d}' % (n * 4096)) for i, n in enumerate(again)])
+    s.group([control(0x0706, b"no events")])
+    s.seal()
+    commits = [o + len(r) for o, r in s.offsets if r in s.commits]
+    for kind, codec in enumerate(packing.CODEC_NAMES):
+        add(f"good/compressed-everything-{codec}.semj", pack(s, [], kind), "Whole",
+            f"contexts in all forms, links, unknown values, ids out of order, in one regrouped block of compression_type {kind}", s)
+    add("good/compressed-everything-blocks.semj", pack(s, [commits[1] + 132 + len(later) + 1, *commits[2:]], packing.LZ4), "Whole",
+        "the same in blocks that begin inside a group and behind each Commit", s)
+
+    def damaged(name, description, data, kept=None):
+        add(f"damaged/compressed-{name}.semj", data, "Corrupt", description, kept)
+
+    good = pack(whole, cuts)
+    places, at = [], 52
+    while good[at:at + 4] == b"BMES":
+        places.append(at)
+        at += struct.unpack_from("<I", good, at + 16)[0]
+    index, seal_at, size = at, len(good) - 296, places[2] - places[1]
+    damaged("header-flipped", "a bit flipped in a compressed segment's header", flip(good, 40))
+    damaged("first-block-flipped", "a bit flipped in the first block", flip(good, places[0] + 200))
+    damaged("block-flipped", "a bit flipped in a block", flip(good, places[1] + 130), first)
+    damaged("block-header-flipped", "a bit flipped in a block's header", flip(good, places[1] + 21), first)
+    damaged("last-block-flipped", "a bit flipped in the last block", flip(good, index - 1), second)
+    damaged("index-flipped", "a bit flipped in the block index", flip(good, index + 3))
+    damaged("seal-flipped", "a bit flipped in the file seal", flip(good, seal_at + 230))
+    damaged("truncated", "a compressed segment without its last byte", good[:-1])
+    damaged("truncated-seal", "a compressed segment without its seal", good[:seal_at])
+    damaged("longer", "a byte behind the file seal", good + b"\0")
+
+    def lies(name, description, kept=None, version=packing.REGROUPED, kind=packing.NONE, **what):
+        damaged(name, description, pack(whole, cuts, kind, version, **what), kept)
+
+    native = packing.header((0x53454D4A, 1, 0, whole.records + 1, 10, whole.end(), 0, SEALED))
+    block_size = len(whole.body) - (cuts[1] - 52)
+    lies("seal-magic", "another magic in the file seal", seal_changes={"magic": 0x53454D42})
+    lies("seal-version", "version 2 of the file seal", seal_changes={"version": 2})
+    lies("block-count", "block_count is one too large", seal_changes={"block_count": 4})
+    lies("native-end", "native_end is one too small", seal_changes={"native_end": whole.end() - 1})
+    lies("native-size-small", "native_size is less than is in use", seal_changes={"native_size": whole.end() - 1})
+    lies("native-size-huge", "native_size is 4 GiB and a byte", seal_changes={"native_size": 2**32 + 1})
+    lies("native-header", "the native header has another total_events", seal_changes={"native_header": native})
+    lies("native-header-flipped", "a bit flipped in the native header", seal_changes={"native_header": flip(whole.final(SEALED), 13)})
+    lies("not-sealed", "header and native header without SEALED", native_flags=0)
+    lies("cut", "CUT in header and native header", native_flags=CUT)
+    lies("twice", "the native header says COMPRESSED too", native_flags=SEALED | 8)
+    lies("flags-differ", "THINNED in the header, not in the native one", header_changes={"flags": SEALED | THINNED | 8})
+    lies("index-offset", "index_offset is four bytes too small", header_changes={"index_offset": index - 4})
+    lies("index-offset-huge", "index_offset is 2⁶⁴ - 1", header_changes={"index_offset": 2**64 - 1})
+    lies("index-lies-offset", "the index has another offset for the second block", entry_changes={1: {"offset": places[1] + 1}})
+    lies("index-lies-native-offset", "the index has a hole in the native bytes", entry_changes={1: {"native_offset": cuts[0] + 8}})
+    lies("index-lies-size", "the index has 103 bytes for a block", entry_changes={1: {"block_size": 103}})
+    lies("index-lies-ids", "the index has another last_event_id for the second block", first, entry_changes={1: {"last_id": 7}})
+    moved = {1: {"uncompressed_size": cuts[1] - cuts[0] + 8}, 2: {"native_offset": cuts[1] + 8, "uncompressed_size": block_size - 8}}
+    lies("index-lies-bytes", "the index gives eight bytes of the third block to the second", first, entry_changes=moved)
+    for name, what, changes in (
+            ("magic", "another magic", {"magic": 0x53454D43}), ("version", "version 3", {"version": 3}),
+            ("id", "the block_id of another block", {"block_id": 2}), ("kind", "compression_type 5", {"kind": 5}),
+            ("size", "a block_size that is a byte too small", {"block_size": size - 1}),
+            ("compressed-size", "a compressed_size that is a byte too small", {"compressed_size": size - 105}),
+            ("bytes", "an uncompressed_size that is a byte too large", {"uncompressed_size": cuts[1] - cuts[0] + 1}),
+            ("bomb", "an uncompressed_size of 4 GiB", {"uncompressed_size": 2**32 - 1}),
+            ("count", "an event_count that is one too large", {"event_count": 5}),
+            ("first-time", "another first_event_time", {"first_time": bytes(24)}),
+            ("last-time", "another last_event_time", {"last_time": bytes(24)}),
+            ("ids", "another first_event_id, in the index too", {"first_id": 3})):
+        entries = {1: {"uncompressed_size": cuts[1] - cuts[0], "block_size": size}}
+        lies(f"block-lies-{name}", f"a block with {what}", first, block_changes={1: changes}, entry_changes=entries)
+    bomb = {1: {"uncompressed_size": 2**20 + 1}, 2: {"native_offset": cuts[0] + 2**20 + 1}}
+    lies("index-bomb", "the index has a block of 1,048,577 bytes", entry_changes=bomb,
+         seal_changes={"native_end": cuts[0] + 2**20 + 1 + block_size, "native_size": 2**32})
+    for kind, codec in enumerate(packing.CODEC_NAMES):
+        more = {1: lambda records: packing.PACK[kind](records + bytes(99999))}
+        less = {1: lambda records: packing.PACK[kind](records[:-132])}
+        tail = {1: lambda records: packing.PACK[kind](records) + b"\0"}
+        cut = {1: lambda records: packing.PACK[kind](records)[:-1]}
+        for name, what, data in (("bomb", "data of which more comes out than is said", more),
+                                 ("short", "data of which less comes out than is said", less),
+                                 ("tail", "a byte behind the data", tail), ("cut", "data that lack their last byte", cut)):
+            if kind == packing.NONE and name in ("bomb", "tail", "cut"):
+                continue
+            lies(f"{name}-{codec}", f"a block with {what}, compression_type {kind}", first, packing.PLAIN, kind, data=data)
+    two = {1: lambda records: packing.zstd_frame(records[:500]) + packing.zstd_frame(records[500:])}
+    lies("two-frames", "a block whose data are two zstd frames", first, packing.PLAIN, packing.ZSTD, data=two)
+    rotten = {1: lambda records: flip(records, 150)}
+    lies("record-flipped", "a block with a record whose checksum is wrong", first, packing.PLAIN, data=rotten)
+    frame = {1: lambda records: flip(records, 80)}
+    lies("record-frame", "a block with a record whose frame is wrong", first, packing.PLAIN, data=frame)
+
+    def stream(name, change):
+        """The data of a block of which one stream is another."""
+        return lambda r, kind: r.data(kind, {**r.streams, name: change(bytes(r.streams[name]))})
+
+    for name, what, change in (
+            ("too-soon", "a stream of times that ends too soon", stream("time", lambda b: b[:-1])),
+            ("left-over", "a byte left over in a stream", stream("origin", lambda b: b + b"\0")),
+            ("changes", "an unknown bit of changes", stream("changes", lambda b: b[:-1] + packing.varint(b[-1] & 127 | 1 << 21))),
+            ("varint", "a number of more than 64 bits", stream("time", lambda b: b"\xff" * 9 + b"\x02" + b[1:])),
+            ("endless", "a number of eleven bytes", stream("time", lambda b: b"\x80" * 10 + b"\0" + b[1:])),
+            ("kind", "a type that is not there", stream("kind", lambda b: b[:-1] + b"\x09")),
+            ("text", "a text that is not there", stream("path", lambda b: b[:-1] + b"\x09")),
+            ("shared", "a text that shares more than the other has", stream("shared", lambda b: b[:-1] + b"\x7f")),
+            ("length", "a text longer than its bytes", stream("length", lambda b: b[:-1] + b"\x7f")),
+            ("shape", "a context of form 4", stream("shape", lambda b: b"\x04" + b[1:])),
+            ("commit", "a Commit that leaves out what there is not", stream("commit", lambda b: b[:-1] + b"\x08")),
+            ("digest", "a Commit whose digest is not left out, and is not there", stream("commit", lambda b: b[:-1] + b"\x01")),
+            ("other-digest", "a Commit with another digest comes out", stream("commit", lambda b: b[:-1] + b"\x03")),
+            ("count", "a record more than there is", lambda r, kind: r.data(kind, count=r.count + 1)),
+            ("fewer", "a record less than there is", lambda r, kind: r.data(kind, count=r.count - 1)),
+            ("sizes", "numbers that end behind the data", lambda r, kind: struct.pack("<I", 2**32 - 1) + r.data(kind)[4:]),
+            ("no-data", "eleven bytes of data", lambda r, kind: r.data(kind)[:11])):
+        lies(f"regrouped-{name}", f"a regrouped block: {what}", first, regroup={1: change})
+
+    big = Segment()
+    big.group([event(1)])
+    kept = big.end()
+    big.group([event(2, payload=b"x" * 4096)])
+    commit_at, big_end = big.end() - len(big.commits[-1]), big.seal()
+    before = Segment()
+    before.group([event(1)])
+
+    def without_root(r, kind):
+        # The root is in its place in the other bytes, which have nothing else but what is not computed.
+        others = bytes(r.streams["other_bytes"]).replace(big.commits[-1][132 + 64:132 + 96], b"")
+        return r.data(kind, {**r.streams, "other_bytes": others, "commit": r.streams["commit"][:-1] + b"\x05"})
+
+    damaged("regrouped-root", "a regrouped block: a Commit leaves out the root of a group of more than 4,096 bytes",
+            pack(big, [kept], regroup={1: without_root}), before)
+
+    # In journals.
+    a, b = whole, Segment(2, 1, whole, 1, 10)
+    b.group(events(10, 2))
+    b.seal()
+    c = Segment(3, 2, b, 1, 12)
+    c.group(events(12, 2))
+    second_file, third = pack(b, [], packing.ZSTD), (3, 12, c.file(), "OpenEnd", c, {})
+    journal("journals/compressed-chain", "two compressed segments and an open one", [
+        (1, 1, pack(a, cuts, packing.LZ4), "Whole", a, {}), (2, 10, second_file, "Whole", b, {}), third])
+    journal("journals/compressed-and-native", "a compressed segment behind a native one", [
+        (1, 1, a.file(flags=SEALED), "Whole", a, {}), (2, 10, second_file, "Whole", b, {}), third])
+    journal("journals/compressed-newest", "the newest segment is compressed, and the watermark speaks of its seal", [
+        (1, 1, a.file(flags=SEALED), "Whole", a, {}), (2, 10, second_file, "Whole", b, {})], watermark(slot(2, b)))
+    journal("journals/compressed-newest-rot", "the same, its last block damaged", [
+        (1, 1, a.file(flags=SEALED), "Whole", a, {}),
+        (2, 10, flip(second_file, struct.unpack_from("<Q", second_file, 36)[0] - 1), "Corrupt", None, {})], watermark(slot(2, b)))
+    journal("journals/compressed-swapped", "two compressed segments under each other's name", [
+        (1, 1, second_file, "Corrupt", None, {"unspecified": True}),
+        (2, 10, pack(a, cuts), "Corrupt", None, {"unspecified": True})])
+
+    def after(lost, sequence):
+        """A segment that says what is lost of the first."""
+        body = RECOVERED.pack(1, sequence, whole.end(), 0, 0, 2, 4, 1, 0) + DAMAGED_RANGE.pack(1, *lost)
+        d = Segment(2, 2, whole, 1, 10, [control(TYPE_RECOVERED, body)])
+        d.group(events(10, 2))
+        return (2, 10, d.file(), "OpenEnd", d, {})
+
+    block_lost = groups(4).seal()
+    block_lost.ids, block_lost.records = [1, 2, 3, 7, 8, 9], block_lost.records - 4
+    del block_lost.commits[2]
+    middle = (cuts[0], cuts[1] - cuts[0])
+    journal("journals/compressed-known-damage", "a block is damaged; the next segment's Recovered says so", [
+        (1, 1, flip(good, places[1] + 130), "KnownDamage", block_lost, {}), after(middle, 4)])
+    journal("journals/compressed-known-damage-and-new", "the same, and the last block is damaged", [
+        (1, 1, flip(flip(good, places[1] + 130), index - 1), "Corrupt", None, {"unspecified": True}), after(middle, 4)])
+    journal("journals/compressed-known-lost-end", "the last block is damaged; the next segment's Recovered says so", [
+        (1, 1, flip(good, index - 1), "KnownDamage", second, {"end": whole.end()}),
+        after((cuts[1], whole.end() - cuts[1]), 4)])
 
 
 # The worked example -----------------------------------------------------------------------------------------
@@ -827,7 +1048,8 @@ def main(argv):
     if argv[1:] == ["--example"]:
         print(example_text(), end="")
         return 0
-    for make in (good, torn, ambiguous, corrupt, unsupported, journals, known_losses, retired, thinned, watermarks):
+    for make in (good, torn, ambiguous, corrupt, unsupported, journals, known_losses, retired, thinned, watermarks,
+                 compressed):
         make()
     if argv[1:] == ["--list"]:
         print(list_text(), end="")
