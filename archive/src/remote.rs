@@ -29,7 +29,7 @@ const LAST_BLOCK_SIZE: usize = 8 << 10;
 
 impl Archive {
     /// Reads the archived journal where it is, as [`semj::Reader::open_newest`] reads one in a directory: its segments with
-    /// these numbers, retired ones among them, or all. Records of segments that are cut short by the range are not looked for.
+    /// these numbers, retired ones among them, or all. Of the journal's other segments the reader knows nothing.
     ///
     /// # Errors
     ///

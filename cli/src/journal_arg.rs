@@ -16,7 +16,7 @@ pub(crate) struct JournalOption {
 /// `--journal DIR` or just `DIR`, for commands that take no other argument.
 #[derive(Debug, Args)]
 pub(crate) struct JournalArg {
-    /// The journal's directory.
+    /// The journal's directory. Commands that only read take an archive's URL too, with its scheme.
     #[arg(value_name = "DIR", conflicts_with = "journal")]
     dir: Option<PathBuf>,
     /// The journal's directory, by name; without either, SEMJ_JOURNAL names it.

@@ -113,16 +113,8 @@ pub fn compact_on(
 ) -> Result<CompactionReport, Error> {
     let segments = segments(medium, dir)?;
     let _lock = lock(medium, dir)?;
-    let writer_lock = dir.join(directory::LOCK);
-    // While this has it no writer comes and takes the newest segment for the one that it goes on from.
-    let newest_lock = match medium.lock(&writer_lock).map_err(Error::io("lock", &writer_lock))? {
-        LockOutcome::Acquired(lock) => Some(lock),
-        LockOutcome::Held(_) => None,
-    };
-    let plan = Plan::make(medium, dir, compaction, &segments, newest_lock.is_some())?;
-    let newest_lock = newest_lock.filter(|_| plan.has_newest(&segments));
+    let plan = Plan::make(medium, dir, compaction, &segments, Newest::UnlessWritten)?;
     let mut report = plan.run(medium, dir, compaction, &mut Nobody, progress)?;
-    drop(newest_lock);
     if report.compacted > 0 {
         report.is_unadopted = !request::tell_of_compaction(medium, dir)?;
     }
@@ -137,12 +129,11 @@ pub fn compact_on(
 pub fn plan_compaction(dir: impl AsRef<Path>, compaction: &Compaction) -> Result<CompactionReport, Error> {
     let dir = dir.as_ref();
     let segments = segments(&Disk, dir)?;
-    let path = dir.join(directory::LOCK);
-    let has_writer = match Disk.lock(&path).map_err(Error::io("lock", &path))? {
-        LockOutcome::Acquired(_) => false,
-        LockOutcome::Held(_) => true,
+    let newest = match writer_lock(&Disk, dir)? {
+        LockOutcome::Acquired(_) => Newest::UnlessWritten,
+        LockOutcome::Held(_) => Newest::Stays,
     };
-    let Plan { todo, mut report } = Plan::make(&Disk, dir, compaction, &segments, !has_writer)?;
+    let Plan { todo, mut report } = Plan::make(&Disk, dir, compaction, &segments, newest)?;
     report.compacted = todo.len() as u64;
     report.bytes_before = todo.iter().map(|todo| todo.size).sum();
     Ok(report)
@@ -158,7 +149,7 @@ pub(crate) fn compact_own(
     let (medium, dir) = (&*committer.medium, committer.dir());
     let segments = segments(medium, dir)?;
     let _lock = lock(medium, dir)?;
-    let mut plan = Plan::make(medium, dir, compaction, &segments, false)?;
+    let mut plan = Plan::make(medium, dir, compaction, &segments, Newest::Stays)?;
     plan.todo.retain(|todo| !passed_over.contains(&todo.number));
     plan.run(medium, dir, compaction, &mut Own(committer), progress)
 }
@@ -214,6 +205,20 @@ pub(crate) fn lock(medium: &dyn Medium, dir: &Path) -> Result<Box<dyn Debug + Se
     Ok(lock)
 }
 
+/// The lock that a writer has as long as it has the journal open.
+fn writer_lock(medium: &dyn Medium, dir: &Path) -> Result<LockOutcome, Error> {
+    let path = dir.join(directory::LOCK);
+    medium.lock(&path).map_err(Error::io("lock", &path))
+}
+
+/// What becomes of the segment behind which there is none. It can be the one that a writer goes on from, and tells others of.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Newest {
+    Stays,
+    /// It is compacted if nobody has the journal open for writing when it gets its new file.
+    UnlessWritten,
+}
+
 /// Who else has to do with the segments that are compacted.
 trait Owner {
     /// Whether a segment is still one of the journal's.
@@ -265,6 +270,7 @@ impl Owner for Own<'_> {
 struct Todo {
     number: u64,
     name: String,
+    is_newest: bool,
     map: Box<dyn Map>,
     /// Behind it there are zeros.
     data_end: usize,
@@ -285,7 +291,7 @@ impl Plan {
         dir: &Path,
         compaction: &Compaction,
         segments: &[(u64, String)],
-        takes_newest: bool,
+        newest: Newest,
     ) -> Result<Self, Error> {
         let mut report = CompactionReport::default();
         let mut todo = Vec::new();
@@ -311,11 +317,11 @@ impl Plan {
             match JournalHeader::parse(map.bytes(0..JournalHeader::SIZE)) {
                 Ok(header) if header.flags & FLAG_COMPRESSED != 0 => report.kept += 1,
                 Ok(header) if header.flags & !FLAG_THINNED != FLAG_SEALED => report.waiting += 1,
-                Ok(_) if next.is_none() && !takes_newest => report.waiting += 1,
+                Ok(_) if next.is_none() && newest == Newest::Stays => report.waiting += 1,
                 Ok(_) if compaction.older_than.is_some_and(is_young) => report.waiting += 1,
                 Ok(header) => {
-                    let (number, name) = (*number, name.clone());
-                    todo.push(Todo { number, name, map, data_end, size: header.journal_size });
+                    let (number, name, is_newest) = (*number, name.clone(), next.is_none());
+                    todo.push(Todo { number, name, is_newest, map, data_end, size: header.journal_size });
                 }
                 Err(error) => {
                     let (number, name, reason) = (*number, name.clone(), error.to_string());
@@ -324,10 +330,6 @@ impl Plan {
             }
         }
         Ok(Self { todo, report })
-    }
-
-    fn has_newest(&self, segments: &[(u64, String)]) -> bool {
-        self.todo.last().is_some_and(|todo| segments.last().is_some_and(|(number, _)| *number == todo.number))
     }
 
     fn run(
@@ -356,6 +358,7 @@ impl Plan {
                     report.skipped.push(SkippedSegment { number: todo.number, name: name.clone(), reason });
                 }
                 Done::Gone => {}
+                Done::Written => report.waiting += 1,
                 Done::Interrupted => {
                     report.is_interrupted = true;
                     break;
@@ -403,6 +406,8 @@ enum Done {
     Skipped(String),
     /// The segment was retired meanwhile.
     Gone,
+    /// It is the newest one, and somebody has opened the journal for writing.
+    Written,
     Interrupted,
 }
 
@@ -414,7 +419,7 @@ fn compact_one(
     owner: &mut dyn Owner,
     pace: &mut Pace<'_>,
 ) -> Result<Done, Error> {
-    let Todo { number, name, map, data_end, size } = todo;
+    let Todo { number, name, is_newest, map, data_end, size } = todo;
     let path = dir.join(name);
     // Behind it the file has zeros, which need not be read to be known.
     let native = Native { bytes: map.bytes(0..*data_end), size: map.size() as u64 };
@@ -442,6 +447,14 @@ fn compact_one(
     let is_there = || owner.has(*number) && medium.open(&path, false).is_ok();
     match written {
         Ok(Some(file)) if is_there() => {
+            // While this has it no writer comes.
+            let _lock = match is_newest.then(|| writer_lock(medium, dir)).transpose()? {
+                Some(LockOutcome::Held(_)) => {
+                    drop(medium.remove(&unfinished));
+                    return Ok(Done::Written);
+                }
+                lock => lock,
+            };
             medium.rename(&unfinished, &path).map_err(Error::io("rename", &unfinished))?;
             owner.or_fail(medium.sync_dir(dir).map_err(Error::io("sync", dir)))?;
             if !owner.has(*number) {

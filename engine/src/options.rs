@@ -112,7 +112,8 @@ pub struct Options {
     /// when it is full.
     pub buffer_events: usize,
     /// How long the others wait at most for an emitter that was stopped in the middle of an emission, or died
-    /// there. Then its event is recorded as missing, and it gets an error if it comes back. Default: 100 ms.
+    /// there. Then its event is recorded as missing, and it gets an error if it comes back. Default: 1 s,
+    /// which is longer than a busy machine keeps a thread from running.
     pub claim_timeout: Duration,
     /// Who commits. Default: a thread of the journal's own.
     pub commit_on: CommitOn,
@@ -158,7 +159,7 @@ impl Default for Options {
             backpressure: Backpressure::default(),
             watermark_interval: Duration::from_secs(1),
             buffer_events: 16 << 10,
-            claim_timeout: Duration::from_millis(100),
+            claim_timeout: Duration::from_secs(1),
             commit_on: CommitOn::OwnThread,
             commit_interval: Duration::from_millis(5),
             rotation: Rotation::default(),

@@ -37,7 +37,7 @@ enum Command {
         /// Do not read back what was uploaded: trust the storage's own check.
         #[arg(long)]
         no_read_back: bool,
-        /// How segments are compressed that are not yet: zstd[:LEVEL], lz4, none, zlib[:LEVEL], snappy or auto.
+        /// How segments are compressed that are not yet: `zstd[:LEVEL]`, lz4, none, `zlib[:LEVEL]`, snappy or auto.
         #[arg(long, value_name = "CODEC", default_value_t = Codec::default(), conflicts_with = "native")]
         codec: Codec,
         /// Upload segments as they are. An archive of native segments can't be read without fetching whole ones.

@@ -24,7 +24,7 @@ use crate::output::{self, Unit};
 pub(crate) struct Args {
     #[command(flatten)]
     journal: JournalArg,
-    /// zstd[:LEVEL], lz4, none, zlib[:LEVEL], snappy or auto, which measures.
+    /// `zstd[:LEVEL]`, lz4, none, `zlib[:LEVEL]`, snappy or auto, which measures.
     #[arg(long, value_name = "CODEC", default_value_t = Codec::default())]
     codec: Codec,
     /// Only segments that ended longer ago.
