@@ -75,6 +75,7 @@ mod stats;
 mod sync;
 mod thinning;
 mod ticket;
+mod unpack;
 mod watermark;
 mod writer;
 

@@ -19,6 +19,7 @@ use crate::medium::{Disk, Map, Medium};
 use crate::retention::{self, Ended, Figures, Needs, Plan, Rest, Retention};
 use crate::segment::Segment;
 use crate::sidecar;
+use crate::unpack;
 use crate::watermark::{self, WatermarkWriter};
 use crate::writer::{Chain, NewSegment, Previous, SegmentWriter, finish_header};
 
@@ -274,7 +275,7 @@ pub(crate) fn open_for_writing(
     if medium.list(dir).map_err(Error::io("list", dir))?.iter().any(|name| name == directory::UNRETIRED) {
         return Err(Error::Unretired { dir: dir.to_owned() });
     }
-    let found = examine_dir(medium, dir, mode, effort)?.accepted(dir)?;
+    let mut found = examine_dir(medium, dir, mode, effort)?.accepted(dir)?;
     let report = found.report.clone();
     let quarantined = Quarantine::numbers(medium, dir)?;
     let epoch = next(report.highest_epoch.max(quarantined.epoch), "epochs")?;
@@ -290,6 +291,12 @@ pub(crate) fn open_for_writing(
         // A salvage may keep what stands behind a file that has no place in the journal.
         if i >= report.kept || segment.opening.is_none() {
             quarantine.take_segment(segment)?;
+        }
+    }
+    for (segment, map) in report.kept_segments().iter().zip(&mut found.maps) {
+        if map.packed_size().is_some() && segment.opening.is_some() && !is_final(segment) {
+            quarantine.keep_file(segment)?;
+            *map = unpack::write_native(medium, dir, &segment.name, &**map)?;
         }
     }
     let mut quarantined_bytes = 0;
@@ -624,6 +631,25 @@ impl Quarantine<'_> {
             segment = %segment.name, offset = segment.end, bytes = tail.len(), verdict = segment.verdict.name(),
             "tail copied to quarantine"
         );
+        Ok(())
+    }
+
+    /// Copies a segment's file as it is into quarantine.
+    fn keep_file(&self, segment: &SegmentReport) -> Result<(), Error> {
+        let path = self.dir.join(&segment.name);
+        let map =
+            self.medium.open(&path, false).and_then(|file| file.map()).map_err(Error::io("map", &path))?;
+        let bytes = map.bytes(0..map.size());
+        let target = self.target(segment, 0)?;
+        let file = self.medium.create(&target, bytes.len() as u64).map_err(Error::io("create", &target))?;
+        file.write_at(0, bytes).map_err(Error::io("write", &target))?;
+        if !map.is_intact() {
+            return Err(Error::changed(&path, &*map));
+        }
+        file.sync_all().map_err(Error::io("sync", &target))?;
+        let quarantine = directory::quarantine(self.dir);
+        self.medium.sync_dir(&quarantine).map_err(Error::io("sync", &quarantine))?;
+        tracing::warn!(segment = %segment.name, to = %target.display(), "compressed segment copied to quarantine");
         Ok(())
     }
 

@@ -200,11 +200,7 @@ fn damage_to_the_last_block_of_a_compressed_segment_costs_no_other() {
     journal(dir.path());
     let whole = examine_journal(dir.path(), OpenMode::Strict).unwrap();
     compact(dir.path(), Codec::default());
-    let path = segments(dir.path()).remove(1);
-    let mut bytes = fs::read(&path).unwrap();
-    let index_offset = JournalHeader::parse(&bytes).unwrap().index_offset as usize;
-    bytes[index_offset - 1] ^= 1;
-    fs::write(&path, &bytes).unwrap();
+    damage(&segments(dir.path()).remove(1), 1);
     let report = examine_journal(dir.path(), OpenMode::Strict).unwrap();
     let (before, after) = (&whole.segments[1], &report.segments[1]);
     assert_eq!((after.number, after.verdict), (2, Verdict::Corrupt));
@@ -216,6 +212,65 @@ fn damage_to_the_last_block_of_a_compressed_segment_costs_no_other() {
         kept > elsewhere && kept < EVENTS,
         "{kept} events are kept, {elsewhere} of them in other segments"
     );
+}
+
+/// Damages a byte of a compressed segment: the one so far from where its blocks end.
+fn damage(path: &Path, before_the_index: u64) -> Vec<u8> {
+    let mut bytes = fs::read(path).unwrap();
+    let index_offset = JournalHeader::parse(&bytes).unwrap().index_offset;
+    bytes[(index_offset - before_the_index) as usize] ^= 1;
+    fs::write(path, &bytes).unwrap();
+    bytes
+}
+
+#[test]
+fn a_compressed_segment_that_is_cut_keeps_what_stands_before_the_cut() {
+    // The place of the segment among all, from the end, and where in it the damage is, from its end: in the middle, in the
+    // last block.
+    for (mode, segment, at) in [
+        (OpenMode::PointInTime, 3, 1500),
+        (OpenMode::PointInTime, 3, 1),
+        (OpenMode::PointInTime, 1, 1500),
+        (OpenMode::Salvage, 1, 1),
+        (OpenMode::Salvage, 3, 1),
+    ] {
+        let what = format!("{mode:?}, segment {segment} from the end, {at} bytes before its blocks' end");
+        let dir = tempfile::tempdir().unwrap();
+        journal(dir.path());
+        let (before, paths) = (all(dir.path()), segments(dir.path()));
+        compact(dir.path(), Codec::default());
+        let path = &paths[paths.len() - segment];
+        let damaged = damage(path, at);
+        let seen = Reader::open(dir.path(), mode).unwrap();
+        let seen: Vec<_> = seen.iter(..).map(|record| record.unwrap().event_id()).collect();
+        assert!(
+            seen.len() as u64 > EVENTS / 2 && (seen.len() as u64) < EVENTS,
+            "{what}: {} events",
+            seen.len()
+        );
+        let open = Journal::open(dir.path(), Options { mode, ..options() }).unwrap();
+        let next = open.emit(&Event::new(EventType::SYSTEM_CHECKPOINT)).unwrap();
+        let kept: Vec<_> = open.reader().iter(..).map(|record| record.unwrap().event_id()).collect();
+        open.close().unwrap();
+        let after = Reader::open(dir.path(), OpenMode::Strict).unwrap();
+        let after: Vec<_> = after.iter(..).map(|record| record.unwrap().event_id()).collect();
+        let expected: Vec<_> = seen.iter().copied().chain([next]).collect();
+        assert!(after == expected, "{what}: {} events, and after it {}", expected.len(), after.len());
+        assert!(
+            kept[..seen.len()] == seen[..],
+            "{what}: {} events, and while it was open {}",
+            seen.len(),
+            kept.len()
+        );
+        // In the same places, byte for byte.
+        let again = all(dir.path());
+        let is_as_before = |found: &(u64, u64, Vec<u8>)| before.binary_search(found).is_ok();
+        assert!(again.iter().filter(|found| is_as_before(found)).count() > seen.len(), "{what}");
+        // Nothing of what was there is gone.
+        let quarantine = fs::read_dir(dir.path().join("quarantine")).unwrap();
+        let files: Vec<_> = quarantine.map(|entry| fs::read(entry.unwrap().path()).unwrap()).collect();
+        assert!(files.contains(&damaged), "{what}: the compressed file is in quarantine");
+    }
 }
 
 #[test]
