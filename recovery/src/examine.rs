@@ -987,7 +987,9 @@ fn hold_against_previous(
             length: opening.previous_end_offset,
         });
     }
-    match (is_known, segment.verdict.is_good()) {
+    // Damage that a salvage passed over and nobody has recorded, which is to be.
+    let is_new = !segment.damaged.is_empty() && segment.verdict != Verdict::KnownDamage;
+    match (is_known, segment.verdict.is_good() && !is_new) {
         (true, true) => {
             segment.verdict = Verdict::KnownDamage;
             segment.fault = segment.fault.or(Some(link_fault));

@@ -422,3 +422,21 @@ fn a_newer_layout_is_refused_in_every_mode() {
         }
     }
 }
+
+#[test]
+fn a_salvage_records_damage_behind_a_segment_that_is_known_to_be_lost() {
+    let vector = Path::new(env!("CARGO_MANIFEST_DIR")).join("vectors/journals/known-lost-first-segment");
+    let dir = tempfile::tempdir().unwrap();
+    let name = "0000000003-00000000000000000007.semj";
+    let mut bytes = fs::read(vector.join(name)).unwrap();
+    // In the payload of event 7; event 8 and the Commit of both stand behind it.
+    bytes[1023] ^= 0x40;
+    fs::write(dir.path().join(name), bytes).unwrap();
+    let journal = Journal::open(dir.path(), options(OpenMode::Salvage)).unwrap();
+    let ids = |reader: &Reader| reader.iter(..).map(|record| record.unwrap().event_id()).collect::<Vec<_>>();
+    let kept = ids(&journal.reader());
+    assert_eq!(kept, [8]);
+    journal.close().unwrap();
+    let reader = Reader::open(dir.path(), OpenMode::Strict).unwrap();
+    assert_eq!(ids(&reader), kept);
+}
