@@ -10,9 +10,9 @@ use std::error::Error;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use semj_blocks::{BlockEncoder, Codec, Compressor};
+use semj_blocks::{BlockEncoder, Codec, Compressor, Layout};
 use semj_format::{JournalHeader, Records, control};
-use semj_fuzz::journal::{DAMAGED, OWN_NUMBERS};
+use semj_fuzz::journal::{COMPRESSED, DAMAGED, OWN_NUMBERS};
 use semj_fuzz::repair::ALL;
 use semj_index::{Builder, Origin};
 use semj_interchange::json::JsonEvent;
@@ -74,6 +74,13 @@ fn main() -> Result<(), Box<dyn Error>> {
     for path in &paths {
         let name = path.strip_prefix(&vectors)?.display().to_string().replace('/', "-").replace(".semj", "");
         let bytes = fs::read(path)?;
+        if name.contains("compressed-") {
+            // What it gives back is that of other vectors, or of none.
+            if name.starts_with("good") || name.starts_with("damaged") {
+                corpus.add("storage_block", &name, &[&[0], &bytes[..]].concat())?;
+            }
+            continue;
+        }
         let bytes = used(&bytes);
         if bytes.len() <= 16 << 10 {
             corpus.add("segment_scan", &name, &[&[0], bytes].concat())?;
@@ -126,11 +133,15 @@ fn main() -> Result<(), Box<dyn Error>> {
             input[0] = 2;
             input.extend_from_slice(slot);
         }
+        let mut compressed = input.clone();
         for path in paths {
             let bytes = fs::read(path)?;
-            let bytes = used(&bytes);
-            input.extend_from_slice(&u16::try_from(bytes.len())?.to_le_bytes());
-            input.extend_from_slice(bytes);
+            let bytes = if Layout::is_compressed(&bytes) { &bytes } else { used(&bytes) };
+            let length = u16::try_from(bytes.len())?;
+            for (input, length) in [(&mut input, length), (&mut compressed, length | COMPRESSED)] {
+                input.extend_from_slice(&length.to_le_bytes());
+                input.extend_from_slice(bytes);
+            }
         }
         let name = dir.file_name().unwrap_or_default().display().to_string();
         corpus.add("journal_scan", &name, &input)?;
@@ -138,6 +149,12 @@ fn main() -> Result<(), Box<dyn Error>> {
         input[0] |= ALL | OWN_NUMBERS;
         corpus.add("journal_scan", &format!("{name}-repaired"), &input)?;
         corpus.add("reopen", &format!("{name}-repaired"), &input)?;
+        compressed[0] |= ALL | OWN_NUMBERS;
+        corpus.add("journal_scan", &format!("{name}-packed"), &compressed)?;
+        // A bit a kilobyte from the beginning, which is in a block of one of the files.
+        compressed[0] |= DAMAGED;
+        compressed.extend_from_slice(&[u8::MAX, 3, 0, 0x40]);
+        corpus.add("reopen", &format!("{name}-packed-flipped"), &compressed)?;
     }
 
     let trace = zstd::decode_all(fs::File::open(root.join("../examples/git-worktree.jsonl.zst"))?)?;
