@@ -637,6 +637,8 @@ fn an_archive_gives_what_the_journal_gave_and_lets_go_what_it_has() {
 
     let mut objects: Vec<_> =
         fs::read_dir(folder.join("segments")).unwrap().map(|entry| entry.unwrap().path()).collect();
+    // A sidecar that is missing makes things slower and no more.
+    objects.retain(|path| path.extension().is_some_and(|extension| extension == "semj"));
     objects.sort();
     let name = objects[1].file_name().unwrap().to_str().unwrap().to_owned();
     fs::remove_file(&objects[1]).unwrap();
