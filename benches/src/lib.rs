@@ -11,7 +11,8 @@
 //! | [`median`] | the median of several runs, field by field |
 //! | [`table`] | Markdown tables and figures with units |
 //! | [`pace`] | when a producer that has a rate must emit |
-//! | [`payload`] | the bytes that are written |
+//! | [`payload`], [`file_events`] | the bytes that are written; events as a build makes them |
+//! | [`packing`] | what a codec makes of a journal's segments |
 //! | [`subject`] | SEMJ as it is measured: the only place that knows its interface |
 //! | [`queue`] | what is measured of queues in memory |
 //! | [`engine`], [`workload`] | what a log must offer to be measured, and what is then done to it |
@@ -23,6 +24,7 @@ pub mod child;
 pub mod clock;
 pub mod common;
 pub mod engine;
+pub mod file_events;
 pub mod latency;
 pub mod median;
 pub mod pace;

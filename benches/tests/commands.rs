@@ -102,6 +102,22 @@ fn a_journal_is_verified_to_its_last_byte() {
 }
 
 #[test]
+fn every_codec_has_its_size_and_gives_events_back() {
+    let rows = rows(&["compression", "--events", "20000", "--codec", "none,zstd:3"]);
+    let [none, zstd] = &rows[..] else { panic!("two rows were expected") };
+    assert_eq!([&none["codec"], &zstd["codec"]], ["none", "zstd:3"]);
+    assert_eq!(number(none, "/native"), number(zstd, "/native"));
+    assert_eq!(number(none, "/one_stream"), number(zstd, "/one_stream"));
+    assert!(number(zstd, "/packed") < number(none, "/packed"));
+    assert!(number(none, "/packed") < number(none, "/native"));
+    for row in &rows {
+        assert!(number(row, "/get_cold/count") >= 4_000, "{row}");
+        assert_eq!(number(row, "/get_cold/count"), number(row, "/get_warm/count"));
+        assert!(number(row, "/get_cold/p50") > number(row, "/get_warm/p50"), "{row}");
+    }
+}
+
+#[test]
 fn a_directory_in_memory_is_refused() {
     let Ok(dir) = tempfile::tempdir_in("/dev/shm") else { return };
     let output = Command::new(env!("CARGO_BIN_EXE_semj-bench"))
