@@ -11,6 +11,7 @@
 use semj_format::checksum::kernel_crc32;
 use semj_format::control::Commit;
 use semj_format::digest::RecordTree;
+use semj_format::event_header::EVENT_VERSION;
 use semj_format::limits::{
     CONTEXT_SIZE_MAX, LINK_COUNT_MAX, LINK_SIZE, METADATA_SIZE_MAX, PAYLOAD_SIZE_MAX, RECORD_SIZE_MIN,
 };
@@ -278,8 +279,11 @@ impl Texts {
     }
 
     fn clear(&mut self) {
-        self.known.clear();
-        self.slots.fill(0);
+        // Most fields have no text ever.
+        if !self.known.is_empty() {
+            self.known.clear();
+            self.slots.fill(0);
+        }
     }
 }
 
@@ -476,17 +480,21 @@ pub(crate) struct Counts {
 impl Counts {
     #[inline]
     pub(crate) fn push(&mut self, record: &Record<'_>) {
-        let event_id = record.event_id();
+        self.push_id(record.event_id());
+        if let Some(time) = record.bytes().get(16..40).and_then(|time| time.first_chunk()) {
+            if self.records == 1 {
+                self.first_time = *time;
+            }
+            self.last_time = *time;
+        }
+    }
+
+    #[inline]
+    fn push_id(&mut self, event_id: u64) {
         if event_id != 0 {
             self.first_event_id =
                 if self.last_event_id == 0 { event_id } else { self.first_event_id.min(event_id) };
             self.last_event_id = self.last_event_id.max(event_id);
-        }
-        if let Some(time) = record.bytes().get(16..40).and_then(|time| time.first_chunk()) {
-            if self.records == 0 {
-                self.first_time = *time;
-            }
-            self.last_time = *time;
         }
         self.records += 1;
     }
@@ -902,11 +910,12 @@ impl Out<'_> {
     /// Gives all records before `end` their checksums.
     fn checksums(&mut self, end: usize) {
         while let Some(rest) = self.bytes.get_mut(self.proven..end).filter(|rest| !rest.is_empty()) {
-            // Their frames are right.
-            let Ok(record) = Record::parse(rest) else { return };
-            let size = record.len();
-            let checksum = kernel_crc32([record.bytes()]);
-            rest[84..88].copy_from_slice(&checksum.to_le_bytes());
+            // Their sizes are right.
+            let Some((header, _)) = rest.split_first_chunk() else { return };
+            let size = load4(header, 64) as usize;
+            let Some(record) = rest.get_mut(..size).filter(|record| !record.is_empty()) else { return };
+            let checksum = kernel_crc32([&*record]);
+            record[84..88].copy_from_slice(&checksum.to_le_bytes());
             self.proven += size;
         }
     }
@@ -915,6 +924,37 @@ impl Out<'_> {
     fn put(&mut self, bytes: &[u8]) -> Result<(), DecodeError> {
         self.room(bytes.len())?.copy_from_slice(bytes);
         Ok(())
+    }
+
+    /// The next `size` bytes of a stream.
+    #[inline]
+    fn put_of(&mut self, stream: &mut Stream<'_>, size: usize) -> Result<(), DecodeError> {
+        let from = stream.0;
+        stream.take(size)?;
+        let start = self.at;
+        self.room(size)?;
+        copy_short::<32>(from, &mut self.bytes[start..], size);
+        Ok(())
+    }
+
+    /// `size` bytes again that have come out from `from` on.
+    #[inline]
+    fn put_again(&mut self, from: usize, size: usize) -> Result<(), DecodeError> {
+        let start = self.at;
+        self.room(size)?;
+        let (before, room) = self.bytes.split_at_mut(start);
+        copy_short::<64>(&before[from..], room, size);
+        Ok(())
+    }
+}
+
+/// Copies the first `size` bytes, which both have. Where they are few and more could be copied, more are: what is behind them
+/// is still to be written, and how many they are need not be known then.
+#[inline]
+fn copy_short<const SHORT: usize>(from: &[u8], to: &mut [u8], size: usize) {
+    match (from.first_chunk::<SHORT>(), to.first_chunk_mut::<SHORT>()) {
+        (Some(from), Some(to)) if size <= SHORT => *to = *from,
+        _ => to[..size].copy_from_slice(&from[..size]),
     }
 }
 
@@ -942,12 +982,10 @@ impl Joiner {
         }
         let mut out = Out { bytes: out, at: 0, proven: 0 };
         let mut counts = Counts::default();
+        let mut last = 0;
         for _ in 0..count {
-            let start = out.at;
-            self.record(&mut streams, &mut out)?;
-            let made = Record::parse(&out.bytes[start..out.at]);
-            let right = |_| DecodeError::Contradiction { what: "a record of a storage block" };
-            counts.push(&made.map_err(right)?);
+            last = out.at;
+            counts.push_id(self.record(&mut streams, &mut out)?);
             if out.at - out.proven > CHECKSUMS_DUE {
                 out.checksums(out.at);
             }
@@ -957,11 +995,14 @@ impl Joiner {
             && numbers.0.is_empty()
             && texts.0.is_empty()
             && streams.iter().all(|stream| stream.0.is_empty());
+        let time_of = |start| out.bytes.get(start + 16..start + 40)?.first_chunk().copied();
+        counts.first_time = time_of(0).unwrap_or_default();
+        counts.last_time = time_of(last).unwrap_or_default();
         if is_all { Ok(counts) } else { Err(DecodeError::Contradiction { what: "regrouped records" }) }
     }
 
     #[inline]
-    fn record(&mut self, streams: &mut Streams<'_>, out: &mut Out<'_>) -> Result<(), DecodeError> {
+    fn record(&mut self, streams: &mut Streams<'_>, out: &mut Out<'_>) -> Result<u64, DecodeError> {
         let state = &mut self.state;
         let at = out.at;
         let kind = streams[stream::KIND].number()? as usize;
@@ -985,6 +1026,9 @@ impl Joiner {
         store4(header, 8, event_type.into())?;
         // The checksum is that of a record without it.
         store4(header, 84, 0)?;
+        if load4(header, 80) != EVENT_VERSION.into() {
+            return Err(DecodeError::Contradiction { what: "a record of a storage block" });
+        }
         let metadata_size = part(load4(header, 76), METADATA_SIZE_MAX, "metadata")?;
         let links = part(load4(header, 96), LINK_COUNT_MAX, "links")? * LINK_SIZE;
         let following = FOLLOWING.map(|(_, offset)| load8(header, offset));
@@ -1037,7 +1081,7 @@ impl Joiner {
             out.bytes[at + offset..at + offset + 4].copy_from_slice(&(size as u32).to_le_bytes());
         }
         state.note(kind, event_id, following, end);
-        Ok(())
+        Ok(event_id)
     }
 }
 
@@ -1073,10 +1117,8 @@ fn join_text(
             let shared = part(streams[stream::SHARED].number()?, before.len(), "what a text shares")?;
             let rest = part(streams[stream::LENGTH].number()?, limit, "a text")?;
             let size = part((shared + rest) as u64, limit, "a text")?;
-            let rest = streams[bytes].take(rest)?;
-            out.room(size)?;
-            out.bytes.copy_within(before.start..before.start + shared, start);
-            out.bytes[start + shared..start + size].copy_from_slice(rest);
+            out.put_again(before.start, shared)?;
+            out.put_of(&mut streams[bytes], rest)?;
             return Ok(texts.push(start, size));
         }
         1 => texts.expected(near),
@@ -1085,8 +1127,7 @@ fn join_text(
     let known = texts.known.get(place).copied();
     let known = known.ok_or(DecodeError::Contradiction { what: "the number of a text" })?;
     part(known.size as u64, limit, "a text")?;
-    out.room(known.size)?;
-    out.bytes.copy_within(known.start..known.start + known.size, start);
+    out.put_again(known.start, known.size)?;
     Ok(place)
 }
 

@@ -19,6 +19,17 @@ pub(crate) fn put_difference(out: &mut Vec<u8>, value: u64, expected: u64) {
     put(out, ((difference << 1) ^ (difference >> 63)) as u64);
 }
 
+/// The bits of eight bytes that say that more follow.
+const MORE: u64 = 0x8080_8080_8080_8080;
+
+/// Eight groups of seven bits, each in a byte, as one number.
+#[inline]
+const fn close(groups: u64) -> u64 {
+    let pairs = (groups & 0x7F00_7F00_7F00_7F00) >> 1 | (groups & 0x007F_007F_007F_007F);
+    let fours = (pairs & 0x3FFF_0000_3FFF_0000) >> 2 | (pairs & 0x0000_3FFF_0000_3FFF);
+    (fours & 0x0FFF_FFFF_0000_0000) >> 4 | (fours & 0x0000_0000_0FFF_FFFF)
+}
+
 /// Bytes that are read from the front.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Stream<'a>(pub(crate) &'a [u8]);
@@ -39,6 +50,25 @@ impl<'a> Stream<'a> {
     /// The next number.
     #[inline]
     pub(crate) fn number(&mut self) -> Result<u64, DecodeError> {
+        if let &[byte @ 0..0x80, ref rest @ ..] = self.0 {
+            self.0 = rest;
+            return Ok(byte.into());
+        }
+        // Numbers of two bytes and of three come in no order, which no processor foresees: without a branch for each.
+        if let Some(word) = self.0.first_chunk().map(|bytes| u64::from_le_bytes(*bytes))
+            && let ends = !word & MORE
+            && ends != 0
+        {
+            let (_, rest) = self.0.split_at(ends.trailing_zeros() as usize / 8 + 1);
+            self.0 = rest;
+            return Ok(close(word & (ends ^ ends.wrapping_sub(1)) & !MORE));
+        }
+        self.any_number()
+    }
+
+    /// [`Stream::number`] of any size, wherever it stands.
+    #[cold]
+    fn any_number(&mut self) -> Result<u64, DecodeError> {
         let mut value = 0;
         for shift in (0..64).step_by(7) {
             let &[byte, ref rest @ ..] = self.0 else {
@@ -86,10 +116,21 @@ mod tests {
 
     #[test]
     fn every_number_comes_back_and_nothing_larger_does() {
-        for value in [0, 1, 127, 128, 1 << 62, u64::MAX - 1, u64::MAX] {
+        let edges = (0..64).flat_map(|bit| [(1 << bit) - 1, 1 << bit, (1 << bit) + 1, u64::MAX >> bit]);
+        for value in edges {
             let mut bytes = Vec::new();
             put(&mut bytes, value);
-            assert_eq!(Stream(&bytes).number(), Ok(value));
+            let size = bytes.len();
+            // With others behind it, and with none.
+            for behind in 0..10 {
+                bytes.resize(size + behind, 0x85);
+                let mut stream = Stream(&bytes);
+                assert_eq!(stream.number(), Ok(value));
+                assert_eq!(stream.0.len(), behind, "{value:#x}");
+            }
+            let cut =
+                DecodeError::Truncated { what: "a stream of regrouped records", needed: 1, available: 0 };
+            assert_eq!(Stream(&bytes[..size - 1]).number(), Err(cut), "{value:#x}");
         }
         let wrong = Err(DecodeError::Contradiction { what: "a number of regrouped records" });
         for last in [2, 0x7F, 0x80, 0x81] {
