@@ -44,23 +44,25 @@ impl BlockEncoder {
         if records.is_empty() {
             return Err(EncodeError::Empty);
         }
-        self.encode_until(block_id, records, base, |_, _| false, out)
+        self.encode_until(block_id, records, base, true, |_, _| false, out)
     }
 
     /// [`BlockEncoder::encode`] of the first records, up to the one of which `enough` says so, which gets the bytes up to its
-    /// end too. The header has how many bytes of records are in the block.
+    /// end too. The header has how many bytes of records are in the block. Without `verifies`, whoever calls looks himself
+    /// whether the block gives the records back.
     pub(crate) fn encode_until(
         &mut self,
         block_id: u64,
         records: &[u8],
         base: usize,
+        verifies: bool,
         enough: impl FnMut(&Record<'_>, usize) -> bool,
         out: &mut Vec<u8>,
     ) -> Result<BlockHeader, EncodeError> {
         self.numbers.clear();
         self.texts.clear();
         let (counts, size) =
-            self.splitter.split(records, base, enough, &mut self.numbers, &mut self.texts)?;
+            self.splitter.split(records, base, verifies, enough, &mut self.numbers, &mut self.texts)?;
         let records = &records[..size];
         let start = out.len();
         out.resize(start + BlockHeader::SIZE, 0);

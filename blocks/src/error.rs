@@ -38,6 +38,14 @@ pub enum EncodeError {
         /// What it says.
         detail: String,
     },
+    /// A block does not give back its records.
+    #[error("the block of the records from offset {offset} on does not give them back")]
+    NotGivenBack {
+        /// Offset in the segment.
+        offset: usize,
+        /// What is wrong with the block, where it is not only other bytes.
+        source: Option<DecodeError>,
+    },
     /// What a compressed segment counts is more than it can hold.
     #[error("{what} do not fit")]
     TooLarge {

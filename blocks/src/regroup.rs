@@ -504,10 +504,13 @@ impl Splitter {
     /// Regroups records from the front of `records`, which stand back to back from offset `base` of their segment on, until
     /// `enough` says so of them: the numbers go behind those in `numbers`, the bytes behind those in `texts`. Gives how many
     /// bytes of records these are too.
+    ///
+    /// Without `verifies`, a record's checksum may be any: decoding gives it the right one.
     pub(crate) fn split(
         &mut self,
         records: &[u8],
         base: usize,
+        verifies: bool,
         mut enough: impl FnMut(&Record<'_>, usize) -> bool,
         numbers: &mut Vec<u8>,
         texts: &mut Vec<u8>,
@@ -518,9 +521,9 @@ impl Splitter {
         let mut at = 0;
         while at < records.len() {
             let rest = records.get(at..).unwrap_or_default();
-            // What the checksum does not cover would be lost: it is computed when the block is decoded.
-            let record = Record::parse_verified(rest)
-                .map_err(|source| EncodeError::Record { offset: base + at, source })?;
+            // A checksum that is wrong would be lost: it is computed when the block is decoded.
+            let record = if verifies { Record::parse_verified(rest) } else { Record::parse(rest) };
+            let record = record.map_err(|source| EncodeError::Record { offset: base + at, source })?;
             if at + record.len() > BLOCK_SIZE_MAX {
                 return Err(EncodeError::TooLarge { what: "the records of a block" });
             }

@@ -10,7 +10,7 @@ use semj_format::{Digest, EventType, JournalHeader, Record, Records, digest, on_
 use crate::block::{BlockDecoder, BlockEncoder};
 use crate::codec::Codec;
 use crate::error::{DecodeError, EncodeError};
-use crate::header::{BLOCK_SIZE_MAX, BLOCK_TARGET_MAX, BlockHeader};
+use crate::header::{BLOCK_SIZE_MAX, BLOCK_TARGET_MAX, BlockHeader, VERSION_PLAIN};
 
 /// Bytes of records in a block, or a little more, unless asked otherwise.
 pub const BLOCK_TARGET: usize = 64 << 10;
@@ -98,6 +98,40 @@ pub struct Compressor<'a> {
     at: usize,
     entries: Vec<IndexEntry>,
     out: Vec<u8>,
+    proof: Option<Proof>,
+}
+
+/// What a block is decoded with and into.
+#[derive(Default)]
+struct Proof {
+    decoder: BlockDecoder,
+    records: Vec<u8>,
+}
+
+impl Proof {
+    /// Whether a block gives back these records, which stand from an offset of their segment on.
+    fn of(
+        &mut self,
+        block: &[u8],
+        made: &BlockHeader,
+        records: &[u8],
+        base: usize,
+    ) -> Result<(), EncodeError> {
+        self.records.resize(records.len(), 0);
+        let found = self.decoder.decode(block, &mut self.records);
+        // Only regrouped records have got their checksums anew.
+        let is_same = found.as_ref() == Ok(made) && self.records == records;
+        if is_same && made.block_version != VERSION_PLAIN {
+            return Ok(());
+        }
+        let mut at = 0;
+        while at < records.len() {
+            let record = Record::parse_verified(&records[at..])
+                .map_err(|source| EncodeError::Record { offset: base + at, source })?;
+            at += record.len();
+        }
+        if is_same { Ok(()) } else { Err(EncodeError::NotGivenBack { offset: base, source: found.err() }) }
+    }
 }
 
 impl<'a> Compressor<'a> {
@@ -171,11 +205,20 @@ impl<'a> Compressor<'a> {
             at: JournalHeader::SIZE,
             entries: Vec::new(),
             out: vec![0; JournalHeader::SIZE],
+            proof: None,
         };
         if codec == Codec::Auto {
             compressor.choose()?;
         }
         Ok(compressor)
+    }
+
+    /// From now on decodes each block as soon as it is made and holds it against its records: a file that comes out gives the
+    /// segment back, byte for byte.
+    #[must_use]
+    pub fn proving(mut self) -> Self {
+        self.proof = Some(Proof::default());
+        self
     }
 
     /// The codec in use: not [`Codec::Auto`].
@@ -197,7 +240,8 @@ impl<'a> Compressor<'a> {
         let size = |codec| -> Result<usize, EncodeError> {
             let mut out = Vec::new();
             let sample = &self.segment[at..];
-            BlockEncoder::new(codec)?.encode_until(0, sample, at, |_, size| size >= target, &mut out)?;
+            let enough = |_: &Record<'_>, size| size >= target;
+            BlockEncoder::new(codec)?.encode_until(0, sample, at, true, enough, &mut out)?;
             Ok(out.len())
         };
         let zstd = Codec::default();
@@ -226,7 +270,7 @@ impl<'a> Compressor<'a> {
         if self.at >= self.segment.len() {
             return Ok(false);
         }
-        let offset = self.out.len() as u64;
+        let offset = self.out.len();
         let (target, records) = (self.target, &self.segment[self.at..]);
         // The segment's first group is never taken apart: who opens a journal looks at it.
         let mut is_first_group = self.at == JournalHeader::SIZE;
@@ -235,9 +279,15 @@ impl<'a> Compressor<'a> {
             size >= target && !is_first_group
         };
         let block_id = self.entries.len() as u64;
-        let header = self.encoder.encode_until(block_id, records, self.at, enough, &mut self.out)?;
+        let verifies = self.proof.is_none();
+        let header =
+            self.encoder.encode_until(block_id, records, self.at, verifies, enough, &mut self.out)?;
+        if let Some(proof) = &mut self.proof {
+            let records = &records[..header.uncompressed_size as usize];
+            proof.of(&self.out[offset..], &header, records, self.at)?;
+        }
         self.entries.push(IndexEntry {
-            offset,
+            offset: offset as u64,
             native_offset: self.at as u64,
             first_event_id: header.first_event_id,
             last_event_id: header.last_event_id,
@@ -255,7 +305,7 @@ impl<'a> Compressor<'a> {
     /// As [`Compressor::step`].
     pub fn finish(mut self) -> Result<Vec<u8>, EncodeError> {
         while self.step()? {}
-        let Self { header, mut seal, entries, mut out, .. } = self;
+        let Self { header, mut seal, entries, mut out, proof, .. } = self;
         let index_offset = out.len();
         entries.iter().for_each(|entry| out.extend_from_slice(&entry.encode()));
         seal.block_count = entries.len() as u64;
@@ -274,6 +324,12 @@ impl<'a> Compressor<'a> {
         seal.file_digest = digest::plain(&out[..digest_at]);
         seal.checksum = seal.computed_checksum();
         out[seal_at..].copy_from_slice(&seal.encode());
+        if proof.is_some() {
+            let found = Layout::parse(&out);
+            if !found.as_ref().is_ok_and(|found| found.entries == entries && found.seal == seal) {
+                return Err(EncodeError::NotGivenBack { offset: 0, source: found.err() });
+            }
+        }
         Ok(out)
     }
 }

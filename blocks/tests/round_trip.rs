@@ -763,3 +763,48 @@ fn a_file_that_stands_for_no_sealed_segment_is_refused() {
     let found = Layout::parse(&[&header.encode()[..], &seal.encode()].concat());
     assert!(matches!(found, Err(DecodeError::Contradiction { what: "block_count" })), "{found:?}");
 }
+
+#[test]
+fn a_file_that_was_proven_while_it_was_made_is_the_same_file() {
+    fn property(seed: u64) -> TestResult {
+        let (native, size) = segment(&mut Random(seed));
+        for codec in CODECS {
+            for target in [1, 3_000, BLOCK_SIZE_MAX] {
+                let compressor = || Compressor::with_target(&native, size, codec, target).unwrap();
+                let proven = compressor().proving().finish().unwrap();
+                assert!(proven == compressor().finish().unwrap(), "{codec}, blocks of {target} bytes");
+            }
+        }
+        TestResult::passed()
+    }
+    check(20, property);
+}
+
+#[test]
+fn a_damaged_record_is_found_by_whoever_proves_in_blocks_of_either_version() {
+    let (native, size) = segment(&mut Random(5));
+    let records = semj_format::Records::new(&native, JournalHeader::SIZE);
+    let starts: Vec<_> = records.map_while(Result::ok).map(|(offset, _)| offset).collect();
+    let mut versions = [0; 2];
+    for (place, start) in starts[1..starts.len() - 1].iter().enumerate() {
+        let mut damaged = native.clone();
+        // The checksum itself, or a bit of the time.
+        damaged[start + if place % 2 == 0 { 84 } else { 17 }] ^= 1;
+        for target in [1, BLOCK_SIZE_MAX] {
+            let compressor = Compressor::with_target(&damaged, size, Codec::None, target).unwrap().proving();
+            let found = compressor.finish();
+            let is_named = matches!(
+                found,
+                Err(EncodeError::Record { offset, source: semj_format::RecordError::Checksum { .. } })
+                    if offset == *start
+            );
+            assert!(is_named, "damage at {start}, blocks of {target} bytes: {:?}", found.map(|_| ()));
+        }
+        let mut block = Vec::new();
+        let end = starts[place + 2];
+        let mut encoder = BlockEncoder::new(Codec::None).unwrap();
+        let header = encoder.encode(0, &native[*start..end], *start, &mut block).unwrap();
+        versions[(header.block_version - VERSION_PLAIN) as usize] += 1;
+    }
+    assert!(versions.iter().all(|count| *count > 0), "blocks of each version: {versions:?}");
+}

@@ -1,8 +1,8 @@
 //! Compaction: segments that were closed in order get their compressed form.
 //!
-//! The compressed file is written under another name and synced, read back, decoded and held against the segment byte for
-//! byte, and only then takes the segment's name, in one step: at every moment the name stands for the one or the other, and
-//! both say the same. Readers that have the native file open keep it. A crash leaves an unfinished file, which the next
+//! Each block is decoded as soon as it is made and held against the segment byte for byte. The compressed file is written
+//! under another name and synced, read back and held against what was decoded, and only then takes the segment's name, in one
+//! step: at every moment the name stands for the one or the other, and both say the same. Readers that have the native file open keep it. A crash leaves an unfinished file, which the next
 //! compaction or the next writer removes; what was compacted up to there stays, so that the same call again goes on.
 //!
 //! A journal can be compacted while it has a writer: nobody writes to a sealed segment. The newest one is compacted only
@@ -16,7 +16,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use semj_blocks::{BlockDecoder, Codec, Compressor, DecodeError, EncodeError, Layout};
+use semj_blocks::{Codec, Compressor, EncodeError};
 use semj_format::journal_header::{FLAG_COMPRESSED, FLAG_SEALED, FLAG_THINNED};
 use semj_format::{JournalHeader, SegmentOpen};
 use semj_recovery::Scanner;
@@ -342,10 +342,10 @@ impl Plan {
     ) -> Result<CompactionReport, Error> {
         let Self { todo, mut report } = self;
         let total = todo.iter().map(|todo| todo.size).sum();
-        let mut pace = Pace { started: Instant::now(), rate: compaction.rate, passed: 0, total, progress };
+        let mut pace = Pace { started: Instant::now(), rate: compaction.rate, done: 0, total, progress };
         for todo in todo {
             let Todo { name, size, .. } = &todo;
-            let before = pace.passed;
+            let before = pace.done;
             match compact_one(medium, dir, &todo, compaction.codec, owner, &mut pace)? {
                 Done::Compacted(packed) => {
                     tracing::info!(name, size, packed, "segment compacted");
@@ -364,7 +364,7 @@ impl Plan {
                     break;
                 }
             }
-            pace.passed = before + 2 * size;
+            pace.done = before + size;
         }
         Ok(report)
     }
@@ -381,22 +381,21 @@ fn opening(medium: &dyn Medium, dir: &Path, name: &str) -> Option<SegmentOpen> {
 struct Pace<'a> {
     started: Instant,
     rate: Option<u64>,
-    /// Bytes that were compressed, and those that were held against what came out.
-    passed: u64,
+    /// Bytes that were compressed and held against what came out.
+    done: u64,
     total: u64,
     progress: &'a mut dyn FnMut(CompactionProgress) -> ControlFlow<()>,
 }
 
 impl Pace<'_> {
-    /// Takes note of bytes that were gone through once, of the two times that there are, and waits if they came too soon.
-    fn pass(&mut self, bytes: u64) -> ControlFlow<()> {
-        self.passed += bytes;
-        let done = (self.passed / 2).min(self.total);
+    /// Takes note of bytes that are done, and waits if they came too soon.
+    fn advance(&mut self, bytes: u64) -> ControlFlow<()> {
+        self.done += bytes;
         if let Some(rate) = self.rate.filter(|rate| *rate > 0) {
-            let due = Duration::from_secs_f64(done as f64 / rate as f64);
+            let due = Duration::from_secs_f64(self.done as f64 / rate as f64);
             std::thread::sleep(due.saturating_sub(self.started.elapsed()));
         }
-        (self.progress)(CompactionProgress { done, total: self.total })
+        (self.progress)(CompactionProgress { done: self.done, total: self.total })
     }
 }
 
@@ -426,6 +425,10 @@ fn compact_one(
     let packed = match pack(native, codec, pace) {
         Ok(Some(packed)) => packed,
         Ok(None) => return Ok(Done::Interrupted),
+        Err(EncodeError::NotGivenBack { source, .. }) if map.is_intact() => {
+            return Err(Error::NotGivenBack { path, source });
+        }
+        Err(EncodeError::NotGivenBack { .. }) => return Err(Error::changed(&path, &**map)),
         Err(error) => return Ok(Done::Skipped(error.to_string())),
     };
     if packed.len() as u64 >= *size {
@@ -437,16 +440,12 @@ fn compact_one(
     }
     let unfinished = dir.join(directory::compressing(name));
     let written = write(medium, &unfinished, &packed).and_then(|file| {
-        let given_back = gives_back(file.bytes(0..file.size()), native, pace);
-        match given_back {
-            Ok(Some(true)) if file.is_intact() => Ok(Some(file)),
-            Ok(None) => Ok(None),
-            other => Err(Error::NotGivenBack { path: path.clone(), source: other.err() }),
-        }
+        let is_read_back = file.bytes(0..file.size()) == packed && file.is_intact();
+        if is_read_back { Ok(file) } else { Err(Error::NotGivenBack { path: path.clone(), source: None }) }
     });
     let is_there = || owner.has(*number) && medium.open(&path, false).is_ok();
     match written {
-        Ok(Some(file)) if is_there() => {
+        Ok(file) if is_there() => {
             // While this has it no writer comes.
             let _lock = match is_newest.then(|| writer_lock(medium, dir)).transpose()? {
                 Some(LockOutcome::Held(_)) => {
@@ -468,7 +467,7 @@ fn compact_one(
         not_taken => {
             // If that fails too, the next compaction does it. The segment's name stands for what it did.
             drop(medium.remove(&unfinished));
-            not_taken.map(|file| if file.is_some() { Done::Gone } else { Done::Interrupted })
+            not_taken.map(|_| Done::Gone)
         }
     }
 }
@@ -480,13 +479,13 @@ struct Native<'a> {
     size: u64,
 }
 
-/// The compressed file; `None` if it was interrupted.
+/// The compressed file, of which it is certain that it gives the segment back; `None` if it was interrupted.
 fn pack(native: Native<'_>, codec: Codec, pace: &mut Pace<'_>) -> Result<Option<Vec<u8>>, EncodeError> {
-    let mut compressor = Compressor::new(native.bytes, native.size, codec)?;
+    let mut compressor = Compressor::new(native.bytes, native.size, codec)?.proving();
     let mut before = compressor.done();
     while compressor.step()? {
         let done = compressor.done();
-        if pace.pass((done - before) as u64).is_break() {
+        if pace.advance((done - before) as u64).is_break() {
             return Ok(None);
         }
         before = done;
@@ -500,28 +499,4 @@ fn write(medium: &dyn Medium, unfinished: &Path, packed: &[u8]) -> Result<Box<dy
     file.write_at(0, packed).map_err(Error::io("write", unfinished))?;
     file.sync_all().map_err(Error::io("sync", unfinished))?;
     file.map().map_err(Error::io("map", unfinished))
-}
-
-/// Whether a compressed file decodes to these bytes and nothing but zeros behind them; `None` if it was interrupted.
-fn gives_back(packed: &[u8], native: Native<'_>, pace: &mut Pace<'_>) -> Result<Option<bool>, DecodeError> {
-    let Native { bytes, size } = native;
-    let layout = Layout::parse(packed)?;
-    layout.verify_digest(packed)?;
-    let seal = layout.seal();
-    let mut is_same =
-        seal.native_size == size && bytes.get(..JournalHeader::SIZE) == Some(&seal.native_header[..]);
-    let mut decoder = BlockDecoder::default();
-    let mut out = Vec::new();
-    let mut end = JournalHeader::SIZE;
-    for block in 0..layout.entries().len() {
-        let Some(range) = layout.native_range(block) else { return Ok(Some(false)) };
-        out.resize(range.len(), 0);
-        layout.decode(packed, block, &mut decoder, &mut out)?;
-        is_same &= bytes.get(range.clone()) == Some(&out[..]);
-        end = range.end;
-        if pace.pass(out.len() as u64).is_break() {
-            return Ok(None);
-        }
-    }
-    Ok(Some(is_same && bytes.get(end..).is_some_and(|behind| behind.iter().all(|byte| *byte == 0))))
 }
