@@ -1,6 +1,7 @@
 //! What can go wrong.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use semj::blocks::DecodeError;
 use thiserror::Error;
@@ -54,6 +55,34 @@ pub enum Error {
         /// Where.
         url: String,
     },
+    /// An object that a manifest speaks of is not there.
+    #[error("{url}: {object} is not there")]
+    Missing {
+        /// The archive.
+        url: String,
+        /// The object.
+        object: String,
+    },
+    /// An object is not the one that it was, or that the manifest speaks of.
+    #[error("{url}: {object} was replaced by another object")]
+    Changed {
+        /// The archive.
+        url: String,
+        /// The object.
+        object: String,
+    },
+    /// An object ends too soon.
+    #[error("{url}: {object} has {found} bytes, expected {expected}")]
+    Truncated {
+        /// The archive.
+        url: String,
+        /// The object.
+        object: String,
+        /// Bytes that it should have.
+        expected: u64,
+        /// Bytes that it has.
+        found: u64,
+    },
     /// What is stored is not what it should be.
     #[error("{url}: {object}: {what}")]
     Damaged {
@@ -78,4 +107,12 @@ pub enum Error {
         /// Why not.
         source: std::io::Error,
     },
+}
+
+impl Error {
+    /// Why a read of what is archived failed, where the archive is why: the journal's own error has it inside.
+    pub fn behind(error: &semj::Error) -> Option<&Self> {
+        let semj::Error::Io { source, .. } = error else { return None };
+        source.get_ref()?.downcast_ref::<Arc<Self>>().map(|error| &**error)
+    }
 }

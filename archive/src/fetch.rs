@@ -10,7 +10,8 @@ use sha2::{Digest as _, Sha256};
 
 use crate::archive::{Archive, Progress};
 use crate::error::Error;
-use crate::manifest::{Entry, hex};
+use crate::manifest::{Entry, Sidecar, hex};
+use crate::sidecar;
 
 /// What is fetched.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -63,7 +64,8 @@ impl Archive {
         Disk.create_dir(dir).map_err(file("create", dir))?;
         let names = Disk.list(dir).map_err(file("list", dir))?;
         let is_ours = |name: &String| {
-            name.ends_with(".tmp") || name == UNRETIRED || wanted.iter().any(|entry| entry.name == *name)
+            let is_its = |entry: &&Entry| entry.name == *name || entry.sidecar_name() == *name;
+            name.ends_with(".tmp") || name == UNRETIRED || wanted.iter().any(is_its)
         };
         if !names.iter().all(is_ours) {
             return Err(semj::Error::NotEmpty { dir: dir.to_owned() }.into());
@@ -91,6 +93,10 @@ impl Archive {
                 state.done += bytes;
                 progress(state);
             };
+            // Before the segment, so that one that is there has it too.
+            if let Some(sidecar) = &entry.sidecar {
+                self.fetch_sidecar(dir, &entry.sidecar_name(), sidecar)?;
+            }
             self.fetch_segment(dir, entry, &mut advance)?;
             fetched.fetched += 1;
             fetched.bytes_fetched += entry.size;
@@ -101,12 +107,24 @@ impl Archive {
         }
         debug_assert_eq!(report.watermark, WatermarkFile::default());
         fetched.events = report.events();
-        tracing::info!(?fetched, url = %self.url, "fetched");
+        tracing::info!(?fetched, url = self.url(), "fetched");
         Ok(fetched)
     }
 
+    /// Makes the file of a segment's sidecar. It need not be durable.
+    fn fetch_sidecar(&self, dir: &Path, name: &str, entry: &Sidecar) -> Result<(), Error> {
+        let packed = self.read_whole(&entry.object, entry.size, &entry.sha256)?;
+        let bytes = sidecar::unpack(&packed, entry).map_err(|what| self.damaged(&entry.object, what))?;
+        let (path, unfinished) = (dir.join(name), dir.join(format!("{name}.tmp")));
+        let write = || {
+            Disk.create(&unfinished, bytes.len() as u64)?.write_at(0, &bytes)?;
+            Disk.rename(&unfinished, &path)
+        };
+        write().map_err(|source| Error::File { operation: "write", path: unfinished.clone(), source })
+    }
+
     fn fetch_segment(&self, dir: &Path, entry: &Entry, advance: &mut dyn FnMut(u64)) -> Result<(), Error> {
-        let damaged = |what| Error::Damaged { url: self.url.clone(), object: entry.object.clone(), what };
+        let damaged = |what| self.damaged(&entry.object, what);
         let (path, unfinished) = (dir.join(&entry.name), dir.join(format!("{}.tmp", entry.name)));
         let failed = |operation| {
             let path = unfinished.clone();
@@ -115,7 +133,7 @@ impl Archive {
         let file = Disk.create(&unfinished, entry.size).map_err(failed("create"))?;
         let mut hash = Sha256::new();
         let mut at = 0;
-        self.stream(&entry.object, |piece| {
+        self.storage.stream(&entry.object, |piece| {
             if at + piece.len() as u64 > entry.size {
                 return Err(damaged(format!("more than {} bytes", entry.size)));
             }

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! URL/segments/NUMBER-FIRSTID-SHA256.semj      a segment that was closed in order, compressed; one that was cut, up to its end
-//! URL/segments/NUMBER-FIRSTID-SHA256.idx       its sidecar
+//! URL/segments/NUMBER-FIRSTID-SHA256.idx       its sidecar, the most of it compressed
 //! URL/manifests/GENERATION-SHA256.json         what there is; the newest generation counts
 //! ```
 //!
@@ -17,11 +17,15 @@ mod fetch;
 mod manifest;
 mod push;
 mod remote;
+mod sidecar;
+mod storage;
 mod verify;
 
 pub use archive::{Archive, Progress};
 pub use error::Error;
 pub use fetch::{FetchOptions, FetchReport};
 pub use manifest::{Entry, Form, Manifest, Sidecar};
+pub use object_store;
 pub use push::{PushOptions, PushReport};
+pub use remote::ArchivedJournal;
 pub use verify::{Finding, VerifyReport};

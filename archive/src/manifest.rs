@@ -1,17 +1,21 @@
 //! What an archive holds, as it says itself.
 
 use std::collections::BTreeMap;
+use std::path::Path;
 
+use semj::blocks::Layout;
+use semj::format::{Digest, JournalHeader, SegmentOpen};
+use semj::sidecar_path;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
-/// The layout that is written and read here.
-const VERSION: u32 = 1;
+/// The layout that is written and read here. Version 1 did not say what a reader has to know to open nothing.
+const VERSION: u32 = 2;
 
 /// What an archive holds. Its object is named by its own SHA-256.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Manifest {
-    /// The layout's version: 1.
+    /// The layout's version: 2.
     pub version: u32,
     /// Grows with each manifest.
     pub generation: u64,
@@ -40,11 +44,19 @@ pub struct Entry {
     pub sha256: String,
     /// Bytes of the segment itself, up to its end.
     pub end: u64,
-    /// Its epoch.
-    pub epoch: u64,
+    /// The header of a compressed segment's file, hexadecimal; empty for a native one.
+    pub header: String,
+    /// The body of its SegmentOpen, hexadecimal.
+    pub opening: String,
+    /// Where its records stand, in the segment itself: offsets of the first byte and behind the last one.
+    pub extents: Vec<(u64, u64)>,
+    /// Records in it.
+    pub records: u64,
+    /// Commits among them.
+    pub commits: u64,
     /// The number of its last commit.
     pub commit_sequence: u64,
-    /// Its sidecar, if it had one.
+    /// Its sidecar; one with known damage has none.
     pub sidecar: Option<Sidecar>,
     /// Events in it.
     pub events: u64,
@@ -70,6 +82,9 @@ pub enum Form {
     Compressed,
 }
 
+/// Bytes of a sidecar at most: that of a segment as large as can be has a twentieth of it.
+const SIDECAR_SIZE_MAX: u64 = 1 << 30;
+
 /// The sidecar of a segment in an archive: only there to find events faster.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Sidecar {
@@ -77,6 +92,19 @@ pub struct Sidecar {
     pub object: String,
     /// Bytes of it.
     pub size: u64,
+    /// Their SHA-256, hexadecimal.
+    pub sha256: String,
+    /// Bytes of the sidecar that it begins with, which are enough to skip the segment. Behind them stands a zstd frame of the
+    /// others.
+    pub head_size: u64,
+    /// Bytes of the sidecar.
+    pub unpacked_size: u64,
+}
+
+impl Sidecar {
+    fn has_right_figures(&self) -> bool {
+        self.head_size <= self.size && (self.head_size..=SIDECAR_SIZE_MAX).contains(&self.unpacked_size)
+    }
 }
 
 impl Entry {
@@ -86,6 +114,47 @@ impl Entry {
         parts.is_some_and(|(number, id)| digits(id) && digits(number) && number.parse() == Ok(self.number))
             && is_of_segments(&self.object)
             && self.sidecar.as_ref().is_none_or(|sidecar| is_of_segments(&sidecar.object))
+    }
+
+    /// The name of its sidecar's file in the journal.
+    pub(crate) fn sidecar_name(&self) -> String {
+        sidecar_path(Path::new(&self.name)).display().to_string()
+    }
+
+    /// Whether its figures can be.
+    fn has_right_figures(&self) -> bool {
+        let header = JournalHeader::SIZE as u64;
+        let ends = self.extents.iter().flat_map(|(start, end)| [*start, *end]);
+        let is_found = match self.form {
+            Form::Native => self.header.is_empty() && self.size == self.end,
+            Form::Compressed => self.index_offset().is_some(),
+        };
+        is_found
+            && ends.clone().is_sorted_by(|a, b| a < b)
+            && ends.clone().all(|offset| (header..=self.end).contains(&offset))
+            && self.opening().is_some_and(|opening| opening.segment_number == self.number)
+            && self.digest().is_some()
+            && self.sidecar.as_ref().is_none_or(Sidecar::has_right_figures)
+    }
+
+    /// Its SegmentOpen.
+    pub fn opening(&self) -> Option<SegmentOpen> {
+        unhex(&self.opening).map(|opening| SegmentOpen::decode(&opening))
+    }
+
+    /// The digest that the next segment goes on from.
+    pub fn digest(&self) -> Option<Digest> {
+        unhex(&self.end_digest).map(Digest)
+    }
+
+    /// What a compressed segment's file begins with.
+    pub(crate) fn header(&self) -> Option<[u8; JournalHeader::SIZE]> {
+        unhex(&self.header)
+    }
+
+    /// Where the block index of a compressed segment begins in its file.
+    pub(crate) fn index_offset(&self) -> Option<u64> {
+        Layout::index_offset(&self.header()?, self.size).ok()
     }
 }
 
@@ -118,6 +187,9 @@ impl Manifest {
         // Names become those of files here.
         if let Some(entry) = manifest.segments.iter().find(|entry| !entry.has_right_names()) {
             return Err(format!("segment {} has a name that it can't have", entry.number));
+        }
+        if let Some(entry) = manifest.segments.iter().find(|entry| !entry.has_right_figures()) {
+            return Err(format!("what it says of segment {} contradicts itself", entry.number));
         }
         Ok(manifest)
     }
@@ -172,9 +244,25 @@ pub(crate) fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
+/// Bytes of so many hexadecimal digits.
+fn unhex<const N: usize>(text: &str) -> Option<[u8; N]> {
+    let mut bytes = [0; N];
+    if text.len() != 2 * N || !text.is_ascii() {
+        return None;
+    }
+    for (byte, place) in bytes.iter_mut().zip((0..).step_by(2)) {
+        *byte = u8::from_str_radix(text.get(place..place + 2)?, 16).ok()?;
+    }
+    Some(bytes)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn opening(segment_number: u64) -> String {
+        hex(&SegmentOpen { segment_number, ..SegmentOpen::decode(&[0; SegmentOpen::SIZE]) }.encode())
+    }
 
     fn manifest(generation: u64, numbers: &[u64]) -> Manifest {
         let entry = |number: &u64| Entry {
@@ -185,14 +273,18 @@ mod tests {
             size: 100,
             sha256: "a".repeat(64),
             end: 100,
-            epoch: 1,
+            header: String::new(),
+            opening: opening(*number),
+            extents: vec![(52, 100)],
+            records: 7,
+            commits: 1,
             commit_sequence: *number,
             sidecar: None,
             events: 5,
             first_event_id: *number,
             last_event_id: *number,
             lower_bound: *number,
-            end_digest: number.to_string(),
+            end_digest: format!("{number:064}"),
             has_known_damage: false,
         };
         Manifest { generation, segments: numbers.iter().map(entry).collect(), ..Manifest::new("ab".into()) }
@@ -216,6 +308,22 @@ mod tests {
             let (bytes, name) = other.encode().unwrap();
             assert!(Manifest::parse(&name, &bytes).is_err(), "{wrong}");
         }
+        type Change = fn(&mut Entry);
+        let changes: [Change; 7] = [
+            |entry| entry.end = 99,
+            |entry| entry.extents = vec![(51, 100)],
+            |entry| entry.extents = vec![(52, 101)],
+            |entry| entry.extents = vec![(80, 100), (52, 70)],
+            |entry| entry.form = Form::Compressed,
+            |entry| entry.opening = opening(2),
+            |entry| entry.end_digest.truncate(10),
+        ];
+        for (place, change) in changes.into_iter().enumerate() {
+            let mut other = self::manifest(7, &[1]);
+            change(&mut other.segments[0]);
+            let (bytes, name) = other.encode().unwrap();
+            assert!(Manifest::parse(&name, &bytes).is_err(), "change {place}");
+        }
         let (unsorted, name) = self::manifest(7, &[2, 1]).encode().unwrap();
         assert!(Manifest::parse(&name, &unsorted).is_err());
     }
@@ -227,7 +335,7 @@ mod tests {
         let both = manifest(7, &[1, 3]).merge(manifest(7, &[1, 2])).unwrap();
         assert_eq!(numbers(both), [1, 2, 3]);
         let mut other = manifest(7, &[1]);
-        other.segments[0].end_digest = "x".to_owned();
+        other.segments[0].end_digest = "f".repeat(64);
         assert!(manifest(7, &[1]).merge(other).is_err());
         let other = Manifest { journal_uuid: "cd".into(), ..manifest(7, &[1]) };
         assert!(manifest(7, &[1]).merge(other).is_err());

@@ -4,15 +4,17 @@ use std::borrow::Cow;
 use std::path::Path;
 
 use semj::blocks::{BlockDecoder, Compressor, DecodeError, Layout};
+use semj::format::JournalHeader;
 use semj::format::journal_header::{FLAG_CUT, FLAG_SEALED};
 use semj::medium::{Disk, Medium as _};
 use semj::recovery::{SegmentInput, examine};
-use semj::{Codec, OpenMode, Reader, SegmentReport, Verdict, sidecar_path};
+use semj::{Codec, OpenMode, Reader, SegmentReport, Verdict};
 use sha2::{Digest as _, Sha256};
 
 use crate::archive::{Archive, Progress};
 use crate::error::Error;
 use crate::manifest::{Entry, Form, Manifest, Sidecar, hex};
+use crate::sidecar;
 
 /// Bytes that are hashed at once.
 const PIECE: usize = 1 << 20;
@@ -40,7 +42,7 @@ impl Default for PushOptions {
 pub struct PushReport {
     /// Segments that were uploaded.
     pub uploaded: u64,
-    /// Bytes of them.
+    /// Bytes of them and of their sidecars.
     pub bytes_uploaded: u64,
     /// Segments that an earlier push, which did not come to its end, has uploaded.
     pub found: u64,
@@ -73,7 +75,7 @@ impl Archive {
         let uuid = report.tip.map(|tip| hex(&tip.journal_uuid)).unwrap_or_default();
         let before = self.manifest()?;
         let mut manifest = before.clone().unwrap_or_else(|| Manifest::new(uuid.clone()));
-        let other = |what: String| Error::Other { url: self.url.clone(), what };
+        let other = |what: String| Error::Other { url: self.url().to_owned(), what };
         if manifest.journal_uuid != uuid {
             return Err(other(format!("it has that of journal {}, this is {uuid}", manifest.journal_uuid)));
         }
@@ -108,16 +110,16 @@ impl Archive {
         if before.as_ref() != Some(&manifest) {
             manifest.generation += 1;
             let (bytes, name) = manifest.encode().map_err(|error| Error::Damaged {
-                url: self.url.clone(),
+                url: self.url().to_owned(),
                 object: "manifest".to_owned(),
                 what: error.to_string(),
             })?;
-            self.put(&format!("manifests/{name}"), &bytes, |_| ())?;
+            self.storage.put(&format!("manifests/{name}"), &bytes, |_| ())?;
         }
         pushed.segments = manifest.segments.len() as u64;
         pushed.events = manifest.events();
         pushed.generation = manifest.generation;
-        tracing::info!(?pushed, url = %self.url, "pushed");
+        tracing::info!(?pushed, url = self.url(), "pushed");
         Ok(pushed)
     }
 
@@ -140,6 +142,7 @@ impl Archive {
             false => None,
         };
         let native = unpacked.as_deref().unwrap_or(bytes);
+        let unpacked_size = native.len();
         let native = native.get(..segment.end).ok_or_else(|| {
             // It was made shorter since.
             file("read all of", std::io::ErrorKind::UnexpectedEof.into())
@@ -165,35 +168,59 @@ impl Archive {
         }
         let form = if packed.is_some() { Form::Compressed } else { Form::Native };
         let bytes = packed.as_deref().unwrap_or(native);
-        let sha256 = sha256(bytes);
+        let sidecar = match segment.opening.filter(|_| !has_known_damage) {
+            // The one in the journal would be the same, but need not be there yet, nor be right.
+            Some(opening) => sidecar::make(&opening, native, unpacked_size),
+            None => None,
+        };
         if !map.is_intact() {
             return Err(file("read all of", std::io::ErrorKind::UnexpectedEof.into()));
         }
         let stem = segment.name.strip_suffix(".semj").unwrap_or(&segment.name);
-        let object = format!("segments/{stem}-{sha256}.semj");
-        let size = bytes.len() as u64;
-        if self.size(&object)? == Some(size) {
-            pushed.found += 1;
-        } else {
-            self.put(&object, bytes, |_| ())?;
-            pushed.uploaded += 1;
-            pushed.bytes_uploaded += size;
-        }
-        if options.reads_back {
-            self.hold_against(&object, size, &sha256)?;
-        }
+        let object = self.push_object(stem, "semj", bytes, options.reads_back)?;
         advance(segment.end as u64);
-        let sidecar = self.push_sidecar(&path, stem)?;
+        let sidecar = match sidecar {
+            None => None,
+            Some(sidecar) => {
+                let bytes = sidecar.as_bytes();
+                let (packed, head_size) =
+                    sidecar::pack(bytes).map_err(|source| file("compress the sidecar of", source))?;
+                let object = self.push_object(stem, "idx", &packed, options.reads_back)?;
+                if object.is_new {
+                    pushed.bytes_uploaded += object.size;
+                }
+                Some(Sidecar {
+                    object: object.name,
+                    size: object.size,
+                    sha256: object.sha256,
+                    head_size: head_size as u64,
+                    unpacked_size: bytes.len() as u64,
+                })
+            }
+        };
+        if object.is_new {
+            pushed.uploaded += 1;
+            pushed.bytes_uploaded += object.size;
+        } else {
+            pushed.found += 1;
+        }
         let totals = &segment.totals;
         Ok(Entry {
             number: segment.number,
             name: segment.name.clone(),
-            object,
+            object: object.name,
             form,
-            size,
-            sha256,
+            size: object.size,
+            sha256: object.sha256,
             end: segment.end as u64,
-            epoch: segment.opening.map_or(0, |opening| opening.epoch),
+            header: match form {
+                Form::Compressed => bytes.get(..JournalHeader::SIZE).map(hex).unwrap_or_default(),
+                Form::Native => String::new(),
+            },
+            opening: segment.opening.map(|opening| hex(&opening.encode())).unwrap_or_default(),
+            extents: segment.extents.iter().map(|extent| (extent.start as u64, extent.end as u64)).collect(),
+            records: totals.records,
+            commits: totals.commits,
             commit_sequence: totals.commit_sequence,
             sidecar,
             events: totals.events,
@@ -205,27 +232,25 @@ impl Archive {
         })
     }
 
-    /// Uploads the sidecar of a segment, if it has one. Whether it is of use is for who reads it to find out.
-    fn push_sidecar(&self, segment: &Path, stem: &str) -> Result<Option<Sidecar>, Error> {
-        let path = sidecar_path(segment);
-        let map = match Disk.open(&path, false).and_then(|file| file.map()) {
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
-            mapped => mapped.map_err(|source| Error::File { operation: "map", path, source })?,
-        };
-        let bytes = map.bytes(0..map.size());
-        let object = format!("segments/{stem}-{}.idx", sha256(bytes));
-        let size = bytes.len() as u64;
-        if self.size(&object)? != Some(size) {
-            self.put(&object, bytes, |_| ())?;
+    /// Uploads bytes under a name that has their SHA-256, unless they are there.
+    fn push_object(&self, stem: &str, suffix: &str, bytes: &[u8], reads_back: bool) -> Result<Pushed, Error> {
+        let (size, sha256) = (bytes.len() as u64, sha256(bytes));
+        let name = format!("segments/{stem}-{sha256}.{suffix}");
+        let is_new = self.storage.size(&name)? != Some(size);
+        if is_new {
+            self.storage.put(&name, bytes, |_| ())?;
         }
-        Ok(Some(Sidecar { object, size }))
+        if reads_back {
+            self.hold_against(&name, size, &sha256)?;
+        }
+        Ok(Pushed { name, size, sha256, is_new })
     }
 
     /// Reads an object and compares it with what it should be.
     pub(crate) fn hold_against(&self, object: &str, size: u64, sha256: &str) -> Result<(), Error> {
         let mut hash = Sha256::new();
         let mut found = 0;
-        self.stream(object, |piece| {
+        self.storage.stream(object, |piece| {
             found += piece.len() as u64;
             hash.update(piece);
             Ok(())
@@ -235,7 +260,7 @@ impl Archive {
             return Ok(());
         }
         let what = format!("{found} bytes with SHA-256 {digest}, expected {size} with {sha256}");
-        Err(Error::Damaged { url: self.url.clone(), object: object.to_owned(), what })
+        Err(self.damaged(object, what))
     }
 
     /// From which event on the journal's events are not in the archive: those before can be had from there. It is for a
@@ -256,6 +281,14 @@ impl Archive {
     }
 }
 
+/// An object that is there.
+struct Pushed {
+    name: String,
+    size: u64,
+    sha256: String,
+    is_new: bool,
+}
+
 /// The segment that a compressed one gives back.
 pub(crate) fn unpack(file: &[u8]) -> Result<Vec<u8>, DecodeError> {
     let layout = Layout::parse(file)?;
@@ -274,6 +307,10 @@ fn pack(native: &[u8], file_size: u64, codec: Option<Codec>, has_known_damage: b
 
 /// Whether nobody will write to a segment's file any more.
 fn is_ended(segment: &SegmentReport, newest: Option<u64>) -> bool {
+    // One of which not even that is left can't be found again.
+    if segment.opening.is_none() {
+        return false;
+    }
     let flag = if segment.is_sealed { FLAG_SEALED } else { FLAG_CUT };
     match segment.header {
         Some(header) => header.flags & flag != 0 && header.journal_size == segment.end as u64,

@@ -10,6 +10,7 @@ use crate::archive::{Archive, Progress};
 use crate::error::Error;
 use crate::manifest::{Entry, Form, hex};
 use crate::push::unpack;
+use crate::sidecar;
 
 /// What was found of one segment.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -59,7 +60,9 @@ impl Archive {
         let mut statements = Vec::new();
         for entry in &manifest.segments {
             progress(state);
-            let found = self.read(entry).map(|bytes| {
+            let read = self.read_whole(&entry.object, entry.size, &entry.sha256);
+            let read = read.and_then(|bytes| self.check_sidecar(entry).map(|()| bytes));
+            let found = read.map(|bytes| {
                 let bytes = native(entry, bytes)?;
                 statements.extend(statements_of(&bytes));
                 judge(entry, &bytes)
@@ -78,13 +81,13 @@ impl Archive {
                     previous = None;
                     Some(what)
                 }
-                Err(Error::Damaged { what, .. }) => {
+                Err(Error::Damaged { object, what, .. }) => {
                     previous = None;
-                    Some(what)
+                    Some(if object == entry.object { what } else { format!("{object}: {what}") })
                 }
-                Err(Error::Store { source: object_store::Error::NotFound { .. }, .. }) => {
+                Err(Error::Missing { object, .. }) => {
                     previous = None;
-                    Some("it is not there".to_owned())
+                    Some(format!("{object} is not there"))
                 }
                 Err(error) => return Err(error),
             };
@@ -145,26 +148,28 @@ impl Archive {
         })
     }
 
-    /// A segment's bytes, if they are those that the manifest speaks of.
-    pub(crate) fn read(&self, entry: &Entry) -> Result<Vec<u8>, Error> {
-        let damaged = |what| Error::Damaged { url: self.url.clone(), object: entry.object.clone(), what };
+    /// Whether a segment's sidecar is the one that was archived.
+    fn check_sidecar(&self, entry: &Entry) -> Result<(), Error> {
+        let Some(sidecar) = &entry.sidecar else { return Ok(()) };
+        let bytes = self.read_whole(&sidecar.object, sidecar.size, &sidecar.sha256)?;
+        sidecar::unpack(&bytes, sidecar).map(drop).map_err(|what| self.damaged(&sidecar.object, what))
+    }
+
+    /// The bytes of an object, if they are those that the manifest speaks of.
+    pub(crate) fn read_whole(&self, object: &str, size: u64, sha256: &str) -> Result<Vec<u8>, Error> {
         let mut bytes = Vec::new();
-        self.stream(&entry.object, |piece| {
+        self.storage.stream(object, |piece| {
             // Whatever is there, no more is taken in than was promised.
-            if bytes.len() as u64 + piece.len() as u64 > entry.size {
-                return Err(damaged(format!("more than {} bytes", entry.size)));
+            if bytes.len() as u64 + piece.len() as u64 > size {
+                return Err(self.damaged(object, format!("more than {size} bytes")));
             }
             bytes.extend_from_slice(piece);
             Ok(())
         })?;
-        let sha256 = hex(&Sha256::digest(&bytes));
-        if (bytes.len() as u64, &sha256) != (entry.size, &entry.sha256) {
-            return Err(damaged(format!(
-                "{} bytes with SHA-256 {sha256}, expected {} with {}",
-                bytes.len(),
-                entry.size,
-                entry.sha256
-            )));
+        let found = hex(&Sha256::digest(&bytes));
+        if (bytes.len() as u64, found.as_str()) != (size, sha256) {
+            let what = format!("{} bytes with SHA-256 {found}, expected {size} with {sha256}", bytes.len());
+            return Err(self.damaged(object, what));
         }
         Ok(bytes)
     }

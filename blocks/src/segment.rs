@@ -450,6 +450,20 @@ impl Layout {
         &self.entries
     }
 
+    /// The highest id of an event in each block and before it, if no block has one that is lower than those before.
+    pub fn highest_ids(&self) -> Option<Box<[u64]>> {
+        let mut highest = 0;
+        let mut of_block = |entry: &IndexEntry| {
+            if entry.last_event_id == 0 {
+                return Some(highest);
+            }
+            let is_ordered = entry.first_event_id > highest;
+            highest = entry.last_event_id.max(highest);
+            is_ordered.then_some(highest)
+        };
+        self.entries.iter().map(&mut of_block).collect()
+    }
+
     /// The block that holds an offset of the native segment.
     pub fn find(&self, native_offset: usize) -> Option<usize> {
         let native_offset = native_offset as u64;

@@ -11,31 +11,40 @@ use semj_interchange::json;
 use crate::{output, remote};
 
 /// Opens a journal at once, whatever its size: what is read is checked then. One that is damaged is opened as far as it
-/// proves itself, for which all of it is read.
-fn open(dir: &Path, query: &Query) -> Result<Reader> {
+/// proves itself, for which all of it is read. With it comes what is lost of it.
+fn open(dir: &Path) -> Result<(Reader, Vec<String>)> {
     if let Some(url) = remote::url(dir) {
-        return remote::open(url, query);
+        return remote::open(url);
     }
     match Reader::open_newest(dir, OpenMode::Strict) {
-        Err(Error::Damaged { .. } | Error::Gone { .. }) => Ok(Reader::open(dir, OpenMode::Salvage)?),
-        opened => Ok(opened?),
+        Err(Error::Damaged { .. } | Error::Gone { .. }) => open_whole(dir),
+        opened => opened.map(with_losses).map_err(Into::into),
     }
 }
 
-/// Does something with a reader of at least what a question is about. Where it comes upon damage that opening did not look for, it is done once more with a
+/// The same of all that is there, for a command that reads all of it.
+pub(crate) fn open_whole(dir: &Path) -> Result<(Reader, Vec<String>)> {
+    match remote::url(dir) {
+        Some(url) => remote::open(url),
+        None => Ok(with_losses(Reader::open(dir, OpenMode::Salvage)?)),
+    }
+}
+
+fn with_losses(reader: Reader) -> (Reader, Vec<String>) {
+    let losses = output::losses(reader.report());
+    (reader, losses)
+}
+
+/// Does something with a reader. Where it comes upon damage that opening did not look for, it is done once more with a
 /// reader that shows what proves itself.
-pub(crate) fn with_reader<T>(
-    dir: &Path,
-    query: &Query,
-    work: impl Fn(&Reader) -> Result<T>,
-) -> Result<(T, Vec<String>)> {
-    let reader = open(dir, query)?;
+pub(crate) fn with_reader<T>(dir: &Path, work: impl Fn(&Reader) -> Result<T>) -> Result<(T, Vec<String>)> {
+    let (reader, losses) = open(dir)?;
     match work(&reader) {
         Err(error) if is_rotten(&error) && remote::url(dir).is_none() => {
-            let reader = Reader::open(dir, OpenMode::Salvage)?;
-            Ok((work(&reader)?, output::losses(reader.report())))
+            let (reader, losses) = open_whole(dir)?;
+            Ok((work(&reader)?, losses))
         }
-        done => Ok((done?, output::losses(reader.report()))),
+        done => Ok((done?, losses)),
     }
 }
 
@@ -49,7 +58,7 @@ pub(crate) fn each(
     query: &Query,
     mut give: impl FnMut(&Located<'_>) -> Result<()>,
 ) -> Result<Vec<String>> {
-    let reader = open(dir, query)?;
+    let (reader, losses) = open(dir)?;
     let mut last = None;
     let mut is_rotten = false;
     let mut left = query.limited_to();
@@ -74,14 +83,14 @@ pub(crate) fn each(
         }
     }
     if !is_rotten {
-        return Ok(output::losses(reader.report()));
+        return Ok(losses);
     }
     // Of an archive no more can be had than it has.
     if remote::url(dir).is_some() {
         return Err(anyhow::anyhow!("{}: damaged: see semj archive verify", dir.display()));
     }
     // It goes on behind what was given, with a reader that shows what proves itself.
-    let reader = Reader::open(dir, OpenMode::Salvage)?;
+    let (reader, losses) = open_whole(dir)?;
     for found in reader.query(query).located() {
         let located = found?;
         let here = place(&located);
@@ -90,7 +99,7 @@ pub(crate) fn each(
             give(&located)?;
         }
     }
-    Ok(output::losses(reader.report()))
+    Ok(losses)
 }
 
 fn place(located: &Located<'_>) -> (u64, u64) {

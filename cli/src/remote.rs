@@ -3,27 +3,25 @@
 use std::path::Path;
 
 use anyhow::Result;
-use semj::{Query, Reader};
+use semj::Reader;
 
 /// The archive's URL, if that is what was given in the place of a directory.
 pub(crate) fn url(dir: &Path) -> Option<&str> {
     dir.to_str().filter(|text| text.contains("://"))
 }
 
-/// Opens what an archive has of the segments that a question is about.
+/// Opens an archive, and says what it lacks.
 #[cfg(feature = "archive")]
-pub(crate) fn open(url: &str, query: &Query) -> Result<Reader> {
-    let archive = std::sync::Arc::new(semj_archive::Archive::open(url)?);
-    let (first, last) = query.id_range();
-    let is_about_some = (first, last) != (0, u64::MAX) && !query.may_match_own();
-    let segments = match is_about_some {
-        true => Some(archive.segments_with(&(first..last.saturating_add(1)))?),
-        false => None,
-    };
-    Ok(archive.reader(segments)?)
+pub(crate) fn open(url: &str) -> Result<(Reader, Vec<String>)> {
+    let journal = semj_archive::Archive::existing(url)?.reader()?;
+    let missing = journal.missing.iter().map(|numbers| match numbers.start() == numbers.end() {
+        true => format!("{url}: segment {} is not archived", numbers.start()),
+        false => format!("{url}: segments {} to {} are not archived", numbers.start(), numbers.end()),
+    });
+    Ok((journal.reader, missing.collect()))
 }
 
 #[cfg(not(feature = "archive"))]
-pub(crate) fn open(url: &str, _: &Query) -> Result<Reader> {
+pub(crate) fn open(url: &str) -> Result<(Reader, Vec<String>)> {
     Err(anyhow::anyhow!("{url}: needs a program that was built with the feature \"archive\""))
 }

@@ -637,7 +637,6 @@ fn an_archive_gives_what_the_journal_gave_and_lets_go_what_it_has() {
 
     let mut objects: Vec<_> =
         fs::read_dir(folder.join("segments")).unwrap().map(|entry| entry.unwrap().path()).collect();
-    // A sidecar that is missing makes things slower and no more.
     objects.retain(|path| path.extension().is_some_and(|extension| extension == "semj"));
     objects.sort();
     let name = objects[1].file_name().unwrap().to_str().unwrap().to_owned();
@@ -645,7 +644,17 @@ fn an_archive_gives_what_the_journal_gave_and_lets_go_what_it_has() {
     assert_eq!(status(&semj(&["archive", "verify", text(&folder)])), 1);
     let through = semj(&["verify", text(&journal), "--archive", text(&folder)]);
     assert_eq!(status(&through), 1);
-    assert!(out(&through).contains(&format!("{name}: it is not there")), "{}", out(&through));
+    assert!(out(&through).contains(&format!("{name} is not there")), "{}", out(&through));
+    // What can't be had is said by name; the rest is there.
+    let gone = semj(&["export", &url]);
+    assert_eq!(status(&gone), 1);
+    assert!(err(&gone).contains(&format!("{name} is not there")), "{}", err(&gone));
+    assert_eq!(status(&semj(&["get", "37", &url])), 0);
+    let followed = semj(&["cat", &url, "--follow"]);
+    assert!(status(&followed) == 1 && err(&followed).contains("followed"), "{}", err(&followed));
+    let nowhere = semj(&["cat", &format!("{url}-nowhere")]);
+    assert!(status(&nowhere) == 1 && err(&nowhere).contains("no such folder"), "{}", err(&nowhere));
+    assert!(!dir.path().join("archive-nowhere").exists(), "a command that reads makes nothing");
     let other = segmented(2);
     let stranger = semj(&["verify", text(&other.1), "--archive", text(&folder)]);
     assert_eq!(status(&stranger), 1, "{}", out(&stranger));

@@ -13,7 +13,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 
 use parking_lot::Mutex;
-use semj_blocks::{BlockDecoder, DecodeError, IndexEntry, Layout};
+use semj_blocks::{BlockDecoder, DecodeError, Layout};
 use semj_format::JournalHeader;
 use semj_format::SegmentOpen;
 use semj_format::control::{self, SegmentSeal};
@@ -151,7 +151,7 @@ impl CompressedMap {
             Ok(Opened { layout, first, last_record, native_end, native_size }) => {
                 let number = NEXT_FILE.fetch_add(1, Ordering::Relaxed);
                 let failure = Mutex::new(None);
-                let highest_ids = highest_ids(&layout);
+                let highest_ids = layout.highest_ids();
                 let packing = Packing {
                     file,
                     number,
@@ -207,19 +207,6 @@ impl CompressedMap {
         };
         Ok(copy(piece.get(offset - start..).unwrap_or_default(), out))
     }
-}
-
-fn highest_ids(layout: &Layout) -> Option<Box<[u64]>> {
-    let mut highest = 0;
-    let mut of_block = |entry: &IndexEntry| {
-        if entry.last_event_id == 0 {
-            return Some(highest);
-        }
-        let is_ordered = entry.first_event_id > highest;
-        highest = entry.last_event_id.max(highest);
-        is_ordered.then_some(highest)
-    };
-    layout.entries().iter().map(&mut of_block).collect()
 }
 
 /// What is read of a file when it is opened.

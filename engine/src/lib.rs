@@ -93,7 +93,7 @@ pub use metrics::{Metrics, PoolClass};
 pub use open::{examine_copy, examine_journal};
 pub use options::{Backpressure, CommitOn, GroupOrder, Options, Rotation, SyncPolicy, SyncStrategy};
 pub use query::{Chain, Effect, Matches};
-pub use reader::{Events, Located, Reader, Records};
+pub use reader::{Events, KeptSegment, Located, Reader, Records};
 pub use request::{request_retention, request_rotation};
 pub use retention::{Needs, Retention, RetentionPlan, RetiringSegment, plan_retention, plan_retention_on};
 pub use semj_blocks as blocks;

@@ -187,6 +187,16 @@ impl<'r, 'q> Matches<'r, 'q> {
                 self.first - 1
             };
             let Some(segment) = self.reader.segments().get(place) else { break };
+            let end = self.reader.end_of(place);
+            let few = match self.query.may_match_own() {
+                true => None,
+                false => segment.few_with(self.query.id_range(), end),
+            };
+            if let Some(extent) = few {
+                self.explain.segments.count(1, None);
+                self.current = Some(Current::of_few(segment, end, extent, &mut self.explain));
+                return Ok(true);
+            }
             let plan = self.query.plan(&segment.opening);
             let skipped = segment
                 .index()
@@ -196,7 +206,6 @@ impl<'r, 'q> Matches<'r, 'q> {
                 Some(by) => self.skip_segment(place, by),
                 None => {
                     self.explain.segments.count(1, None);
-                    let end = self.reader.end_of(place);
                     self.current = Some(Current::new(segment, end, self.query, &mut self.explain)?);
                     return Ok(true);
                 }
@@ -257,6 +266,25 @@ impl<'r> Current<'r> {
             current.add_tail(true, explain);
         }
         Ok(current)
+    }
+
+    /// Looks at one place of a segment and nowhere else.
+    fn of_few(segment: &'r Segment, end: usize, extent: Extent, explain: &mut Explain) -> Self {
+        let elsewhere = end - segment.start() - extent.size();
+        explain.bytes.count(elsewhere as u64, Some(Criterion::Ids));
+        explain.blocks.total += 1;
+        explain.blocks.count(1, None);
+        Self {
+            segment,
+            end,
+            first_block: 0,
+            behind_block: 0,
+            runs: VecDeque::from([Run { extent, is_by_index: false }]),
+            tail: Vec::new(),
+            walk: None,
+            offsets: Vec::new(),
+            given: None,
+        }
     }
 
     fn add_tail(&mut self, is_reverse: bool, explain: &mut Explain) {

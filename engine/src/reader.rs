@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::ops::{Bound, Range, RangeBounds};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use semj_format::{Record, SegmentOpen};
@@ -10,9 +10,10 @@ use semj_index::{Explain, Query};
 use semj_recovery::{Effort, OpenMode, Proof, Report};
 
 use crate::error::Error;
-use crate::medium::{Disk, Medium};
+use crate::medium::{Disk, Map, Medium};
 use crate::open;
 use crate::query::{self, Chain, Matches};
+use crate::retention::Figures;
 use crate::segment::{Segment, Walk};
 
 /// A view of a journal as it was at one moment.
@@ -63,6 +64,25 @@ impl Reader {
         let found = found.accepted(dir)?.of_some(dir)?;
         let report = Arc::new(found.report.clone());
         Ok(Self::new(Arc::new(found.into_segments(medium, dir)?), report))
+    }
+
+    /// A reader of segments that somebody keeps elsewhere than in a directory, one for each that `report` keeps. None of them is
+    /// looked at now: each record is checked when it is read.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::NoJournal`] where there is none.
+    pub fn over(name: &Path, report: Report, kept: Vec<KeptSegment>) -> Result<Self, Error> {
+        let mut segments = Vec::with_capacity(kept.len());
+        for (report, KeptSegment { path, map, sidecar }) in report.kept_segments().iter().zip(kept) {
+            let Some(opening) = report.opening else { continue };
+            let (extents, figures) = (report.extents.clone(), Figures::of(report));
+            segments.push(Arc::new(Segment::found(opening, path, map, extents, figures, false, sidecar)?));
+        }
+        match segments.is_empty() {
+            true => Err(Error::NoJournal { dir: name.to_owned() }),
+            false => Ok(Self::new(Arc::new(segments), Arc::new(report))),
+        }
     }
 
     pub(crate) fn new(segments: Arc<Vec<Arc<Segment>>>, report: Arc<Report>) -> Self {
@@ -214,6 +234,17 @@ impl fmt::Debug for Reader {
             .field("end", &self.end)
             .finish_non_exhaustive()
     }
+}
+
+/// A segment for [`Reader::over`].
+#[derive(Debug)]
+pub struct KeptSegment {
+    /// What errors call it.
+    pub path: PathBuf,
+    /// Its bytes in the native form, up to its end at least.
+    pub map: Box<dyn Map>,
+    /// Its sidecar, where there is one.
+    pub sidecar: Option<Box<dyn Map>>,
 }
 
 /// A record and where it stands.

@@ -23,6 +23,9 @@ const FETCHED_PER_EVENT: usize = 256;
 /// Bytes of a line of the processor's cache.
 const CACHE_LINE: usize = 64;
 
+/// Bytes that are looked at without asking an index which of them need not be.
+const FEW_BYTES: usize = 1 << 20;
+
 /// A segment as readers see it. Shared by the committer, which moves its end, and any number of readers.
 #[derive(Debug)]
 pub(crate) struct Segment {
@@ -251,6 +254,21 @@ impl Segment {
             }
         }
         Ok(None)
+    }
+
+    /// Where events with these ids stand, if that is known without the index and is not much.
+    pub(crate) fn few_with(&self, (first, last): (u64, u64), end: usize) -> Option<Extent> {
+        if (first, last) == (0, u64::MAX) {
+            return None;
+        }
+        let start = self.map.seek(first)?.min(end);
+        let behind = match last.checked_add(1) {
+            // Those before it can be in the same piece.
+            Some(next) => self.map.piece_end(self.map.seek(next)?).min(end),
+            None => end,
+        };
+        let extent = Extent { start, end: behind.max(start) };
+        (extent.size() <= FEW_BYTES).then_some(extent)
     }
 
     /// Whether the ids grow from event to event.

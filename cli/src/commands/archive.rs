@@ -138,7 +138,7 @@ pub(crate) fn run(args: &Args) -> Result<Outcome> {
         Command::List(which) => list(which),
         Command::Verify(which) => verify(which),
         Command::Fetch { url, dir, segments, with_retired, json } => {
-            let archive = Archive::open(url)?;
+            let archive = Archive::existing(url)?;
             let options = FetchOptions { segments: segments.clone(), with_retired: *with_retired };
             let fetched = with_progress("fetching", |progress| archive.fetch(dir, &options, progress))?;
             if *json {
@@ -162,7 +162,7 @@ pub(crate) fn run(args: &Args) -> Result<Outcome> {
 }
 
 fn list(which: &Which) -> Result<Outcome> {
-    let manifest = Archive::open(&which.url)?.existing_manifest()?;
+    let manifest = Archive::existing(&which.url)?.existing_manifest()?;
     if which.json {
         output::print_json(&serde_json::to_value(&manifest)?)?;
         return Ok(Outcome::Good);
@@ -194,7 +194,7 @@ fn list(which: &Which) -> Result<Outcome> {
 }
 
 fn verify(which: &Which) -> Result<Outcome> {
-    let archive = Archive::open(&which.url)?;
+    let archive = Archive::existing(&which.url)?;
     let report = with_progress("verifying", |progress| archive.verify(progress))?;
     let outcome = if report.is_whole() { Outcome::Good } else { Outcome::Bad };
     if which.json {

@@ -11,7 +11,7 @@ use crate::Outcome;
 use crate::answer::{self, Style};
 use crate::filter::Filter;
 use crate::journal_arg::JournalArg;
-use crate::output;
+use crate::{output, remote};
 
 /// Events that are shown of what is there, before those that come.
 const FOLLOWED_LINES: usize = 10;
@@ -46,6 +46,9 @@ pub(crate) fn run(args: &Args) -> Result<Outcome> {
     let mut out = output::stdout();
     let dir = args.journal.dir();
     if args.follow {
+        if let Some(url) = remote::url(&dir) {
+            anyhow::bail!("{url}: an archive can't be followed: it has what was pushed to it");
+        }
         return follow(args, &dir, style, &mut out);
     }
     let losses = answer::each(&dir, &args.filter.query(), |located| style.print(located, &mut out))?;
@@ -89,7 +92,7 @@ fn show_last(args: &Args, dir: &Path, style: Style, out: &mut impl Write, end: &
         None if args.filter.has_since() => usize::MAX,
         None => FOLLOWED_LINES,
     };
-    let (lines, losses) = answer::with_reader(dir, &query, |reader| {
+    let (lines, losses) = answer::with_reader(dir, |reader| {
         let mut lines = Vec::new();
         if limit == usize::MAX {
             for found in reader.query(&query).located() {

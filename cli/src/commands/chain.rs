@@ -4,7 +4,6 @@ use std::io::Write;
 use std::path::PathBuf;
 
 use anyhow::Result;
-use semj::Query;
 
 use crate::Outcome;
 use crate::answer::{self, Style};
@@ -40,7 +39,7 @@ pub(crate) struct Args {
 pub(crate) fn run(args: &Args) -> Result<Outcome> {
     let dir = journal_arg::required([args.dir.as_ref(), args.journal.as_ref()]);
     let style = Style::new(args.json);
-    let (shown, losses) = answer::with_reader(&dir, &Query::new(), |reader| {
+    let (shown, losses) = answer::with_reader(&dir, |reader| {
         let Some(chain) = reader.chain(args.id, args.limit)? else { return Ok(None) };
         let mut lines = Vec::new();
         let causes = chain.causes.iter().map(|record| (0, record));

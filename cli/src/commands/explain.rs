@@ -29,8 +29,7 @@ pub(crate) struct Args {
 pub(crate) fn run(args: &Args) -> Result<Outcome> {
     let query = args.filter.query();
     let started = Instant::now();
-    let (explain, losses) =
-        answer::with_reader(&args.journal.dir(), &query, |reader| Ok(reader.explain(&query)?))?;
+    let (explain, losses) = answer::with_reader(&args.journal.dir(), |reader| Ok(reader.explain(&query)?))?;
     let elapsed = started.elapsed();
     let tallies = [("segments", &explain.segments), ("blocks", &explain.blocks), ("bytes", &explain.bytes)];
     if args.json {

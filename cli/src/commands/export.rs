@@ -6,14 +6,14 @@ use std::path::PathBuf;
 
 use anyhow::{Context as _, Result};
 use clap::ValueEnum;
-use semj::{OpenMode, Query, Reader};
+use semj::Query;
 use semj_interchange::{json, kernel};
 use serde_json::json;
 
 use crate::Outcome;
+use crate::answer;
 use crate::journal_arg::JournalArg;
 use crate::output::{self, Unit};
-use crate::remote;
 
 /// Export all events of a journal.
 ///
@@ -45,10 +45,7 @@ enum Format {
 pub(crate) fn run(args: &Args) -> Result<Outcome> {
     let dir = args.journal.dir();
     let query = Query::new();
-    let reader = match remote::url(&dir) {
-        Some(url) => remote::open(url, &query)?,
-        None => Reader::open(&dir, OpenMode::Salvage)?,
-    };
+    let (reader, losses) = answer::open_whole(&dir)?;
     let mut out: Box<dyn Write> = match &args.output {
         Some(path) => {
             let file = File::create(path).with_context(|| format!("{}: can't create", path.display()))?;
@@ -92,7 +89,6 @@ pub(crate) fn run(args: &Args) -> Result<Outcome> {
     out.flush()?;
     bar.finish_and_clear();
 
-    let losses = output::losses(reader.report());
     output::say_losses(&losses);
     if args.json {
         let summary = json!({ "events": events, "losses": losses });

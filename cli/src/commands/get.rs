@@ -4,7 +4,6 @@ use std::io::Write;
 use std::path::PathBuf;
 
 use anyhow::Result;
-use semj::Query;
 use semj_interchange::json;
 
 use crate::Outcome;
@@ -34,7 +33,7 @@ pub(crate) struct Args {
 
 pub(crate) fn run(args: &Args) -> Result<Outcome> {
     let dir = journal_arg::required([args.dir.as_ref(), args.journal.as_ref()]);
-    let (line, losses) = answer::with_reader(&dir, &Query::new().ids(args.id..=args.id), |reader| {
+    let (line, losses) = answer::with_reader(&dir, |reader| {
         let Some(record) = reader.get(args.id)? else { return Ok(None) };
         let mut line = Vec::new();
         json::write_event(&record, &mut line)?;

@@ -4,12 +4,13 @@ use std::collections::BTreeMap;
 use std::io::Write;
 
 use anyhow::Result;
-use semj::{EventType, OpenMode, Query, Reader, SegmentReport};
+use semj::{EventType, Query, SegmentReport};
 use serde_json::{Value, json};
 
 use crate::Outcome;
+use crate::answer;
 use crate::journal_arg::JournalArg;
-use crate::{output, remote};
+use crate::output;
 
 /// Show what is in a journal: segments, events by type, where the bytes go.
 #[derive(Debug, clap::Args)]
@@ -39,10 +40,7 @@ pub(crate) fn run(args: &Args) -> Result<Outcome> {
     let dir = args.journal.dir();
     // The journal's own records too, a segment at a time.
     let query = Query::new().control();
-    let reader = match remote::url(&dir) {
-        Some(url) => remote::open(url, &query)?,
-        None => Reader::open(&dir, OpenMode::Salvage)?,
-    };
+    let (reader, losses) = answer::open_whole(&dir)?;
     let mut by_type: BTreeMap<EventType, Share> = BTreeMap::new();
     let mut parts = [("headers", 0u64), ("contexts", 0), ("payloads", 0), ("metadata", 0), ("links", 0)];
     let mut own = Share::default();
@@ -82,7 +80,6 @@ pub(crate) fn run(args: &Args) -> Result<Outcome> {
     let stored: u64 = report.segments.iter().map(SegmentReport::stored_size).sum();
     let commits: u64 = report.segments.iter().map(|segment| segment.totals.commits).sum();
     let last_id = report.tip.map_or(0, |tip| tip.last_event_id);
-    let losses = output::losses(report);
 
     if args.json {
         let types: serde_json::Map<String, Value> = by_type

@@ -86,7 +86,7 @@ pub(crate) fn run(args: &Args) -> Result<Outcome> {
 /// What is archived, and how the journal goes on from it: whether it is right, and as JSON.
 #[cfg(feature = "archive")]
 fn archived(args: &Args, url: &str, report: &Report) -> Result<(bool, Value)> {
-    let archive = semj_archive::Archive::open(url)?;
+    let archive = semj_archive::Archive::existing(url)?;
     let bar = output::progress(Some(0), Unit::Bytes).with_message("verifying the archive");
     let found = archive.verify(&mut |progress| {
         bar.set_length(progress.total);
