@@ -384,7 +384,12 @@ fn kill_9_during_an_import_leaves_a_prefix_that_verifies_and_can_be_added_to() {
                 std::thread::sleep(std::time::Duration::from_millis(3));
             }
         });
-        std::thread::sleep(std::time::Duration::from_millis(15 + 2 * kill));
+        // The first one as soon as there is anything, however long a busy machine takes for that.
+        let has_begun = || fs::read_dir(&journal).is_ok_and(|names| names.count() > 0);
+        while !has_begun() && child.try_wait().unwrap().is_none() {
+            std::thread::sleep(std::time::Duration::from_millis(1));
+        }
+        std::thread::sleep(std::time::Duration::from_millis(2 * kill));
         child.kill().unwrap();
         child.wait().unwrap();
         feeder.join().unwrap();
