@@ -197,9 +197,9 @@ fn check_cut(inputs: &[SegmentInput<'_>], report: &Report) {
         .kept_segments()
         .iter()
         .all(|segment| segment.damaged.is_empty() && segment.lost_before.is_none());
-    // And what was taken out needs a record, which may be in a segment that is given up.
+    // And so does what was taken out, which a segment may say that is given up.
     let is_original = report.kept_segments().iter().all(|segment| segment.totals.thinned.records == 0);
-    let is_said = report.kept == report.segments.len() || report.retired.is_none() && is_original;
+    let is_said = is_original && (report.retired.is_none() || report.kept == report.segments.len());
     let is_good = is_kept_whole && is_said && report.refusal().is_none();
     let Some(tip) = report.tip.filter(|_| is_good) else { return };
     let mut kept = inputs[report.leftovers.len()..][..report.kept].to_vec();
