@@ -28,4 +28,4 @@ pub use manifest::{Entry, Form, Manifest, Sidecar};
 pub use object_store;
 pub use push::{PushOptions, PushReport};
 pub use remote::ArchivedJournal;
-pub use verify::{Finding, VerifyReport};
+pub use verify::{Finding, JournalReport, VerifyReport};

@@ -1,14 +1,18 @@
 //! Whether what is in an archive is the journal that was pushed.
 
+use std::ops::RangeInclusive;
+use std::path::Path;
+
+use semj::blocks::{BlockDecoder, Layout};
 use semj::format::control::{self, Compacted};
-use semj::format::{SegmentOpen, WatermarkFile};
+use semj::format::{EventType, JournalHeader, SegmentOpen, WatermarkFile};
 use semj::recovery::{Scanner, SegmentInput, examine};
-use semj::{OpenMode, Report, Verdict};
+use semj::{OpenMode, Query, Reader, Report, Verdict};
 use sha2::{Digest as _, Sha256};
 
 use crate::archive::{Archive, Progress};
 use crate::error::Error;
-use crate::manifest::{Entry, Form, hex};
+use crate::manifest::{Entry, Form, Manifest, hex};
 use crate::push::unpack;
 use crate::sidecar;
 
@@ -27,8 +31,10 @@ pub struct Finding {
 pub struct VerifyReport {
     /// The segments in their order.
     pub findings: Vec<Finding>,
-    /// What the first one goes on from, if that is not the journal's beginning, as a record in the archive says.
+    /// What the first one goes on from, if that is not the journal's beginning, as a record says.
     pub begins_behind: Option<u64>,
+    /// Segments between others that the journal retired before they were archived, as a record says.
+    pub retired: Vec<RangeInclusive<u64>>,
 }
 
 impl VerifyReport {
@@ -38,10 +44,38 @@ impl VerifyReport {
     }
 }
 
+/// What was found of a journal and its archive.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct JournalReport {
+    /// What was found in the archive.
+    pub archived: VerifyReport,
+    /// Segments behind the last one that is archived, and before the first one of the journal: the journal retired them, and
+    /// they were not archived before.
+    pub retired: Option<RangeInclusive<u64>>,
+    /// The first place where the journal does not go on from the archive, or has something else than it.
+    pub fault: Option<String>,
+}
+
+impl JournalReport {
+    /// Whether everything is right that is archived, and the journal goes on from it. Of the journal's own segments, their
+    /// examination tells.
+    pub fn is_whole(&self) -> bool {
+        self.archived.is_whole() && self.fault.is_none()
+    }
+}
+
 /// How a segment that was found goes on, as a record would say it.
 struct End {
     uuid: [u8; 16],
     end: Compacted,
+}
+
+impl End {
+    /// Whether others stood between this and the segment that was opened so.
+    const fn is_long_before(&self, opening: &SegmentOpen) -> bool {
+        self.end.segment_number < opening.previous_segment
+    }
 }
 
 impl Archive {
@@ -52,23 +86,33 @@ impl Archive {
     ///
     /// No archive there, a damaged manifest, the storage. What is wrong with segments is no error but what the report is about.
     pub fn verify(&self, progress: &mut dyn FnMut(Progress)) -> Result<VerifyReport, Error> {
+        self.verify_with(Vec::new(), progress)
+    }
+
+    /// The same with what is said of retired segments elsewhere than in the archive.
+    fn verify_with(
+        &self,
+        mut statements: Vec<Compacted>,
+        progress: &mut dyn FnMut(Progress),
+    ) -> Result<VerifyReport, Error> {
         let manifest = self.existing_manifest()?;
         let mut state = Progress { done: 0, total: manifest.bytes() };
-        let mut report = VerifyReport { findings: Vec::new(), begins_behind: None };
+        let mut report = VerifyReport { findings: Vec::new(), begins_behind: None, retired: Vec::new() };
         let mut previous: Option<End> = None;
         let mut first: Option<SegmentOpen> = None;
-        let mut statements = Vec::new();
+        let mut gaps = Vec::new();
         for entry in &manifest.segments {
             progress(state);
-            let read = self.read_whole(&entry.object, entry.size, &entry.sha256);
-            let read = read.and_then(|bytes| self.check_sidecar(entry).map(|()| bytes));
-            let found = read.map(|bytes| {
+            let found = self.read_segment(entry).map(|bytes| {
                 let bytes = native(entry, bytes)?;
                 statements.extend(statements_of(&bytes));
                 judge(entry, &bytes)
             });
             let fault = match found {
                 Ok(Ok((opening, end))) => {
+                    if let Some(previous) = previous.take_if(|previous| previous.is_long_before(&opening)) {
+                        gaps.push((report.findings.len(), previous.end.segment_number, opening));
+                    }
                     let fault = follow_fault(&opening, previous.as_ref());
                     first.get_or_insert(opening);
                     previous = Some(end);
@@ -95,6 +139,15 @@ impl Archive {
             state.done += entry.size;
         }
         progress(state);
+        for (place, before, opening) in gaps {
+            if statements.iter().any(|statement| statement.continues_in(&opening)) {
+                report.retired.push(before + 1..=opening.previous_segment);
+            } else if let Some(finding) = report.findings.get_mut(place) {
+                let what =
+                    format!("segment {} before it is missing, and was not retired", opening.previous_segment);
+                finding.fault = finding.fault.take().or(Some(what));
+            }
+        }
         if let Some(first) = first.filter(|first| first.previous_segment != 0) {
             report.begins_behind = Some(first.previous_segment);
             let is_stated = statements.iter().any(|statement| statement.continues_in(&first));
@@ -107,45 +160,67 @@ impl Archive {
         Ok(report)
     }
 
-    /// Whether a journal that was examined goes on from what is in the archive: the first segment of it from the one that is
-    /// archived before it, if its earlier ones were retired; and that what both have is the same. Gives what is wrong.
+    /// Proves a journal from its first segment to its last: those that are archived, as [`Archive::verify`] does, and that the
+    /// journal in a directory, which was examined, goes on from them and has the same where both have it.
     ///
     /// # Errors
     ///
-    /// No archive there, a damaged manifest, the storage.
-    pub fn continues_in(&self, journal: &Report) -> Result<Option<String>, Error> {
+    /// As [`Archive::verify`].
+    pub fn verify_journal(
+        &self,
+        dir: &Path,
+        journal: &Report,
+        progress: &mut dyn FnMut(Progress),
+    ) -> Result<JournalReport, Error> {
         let manifest = self.existing_manifest()?;
-        for segment in &journal.segments {
-            let digest = segment.totals.digest.to_string();
-            let is_other = |entry: &&Entry| entry.end_digest != digest && segment.verdict.is_good();
-            if let Some(entry) = manifest.segment(segment.number).filter(is_other) {
-                let what = format!(
-                    "{} ends with {digest}, archived is one that ends with {}",
-                    segment.name, entry.end_digest
-                );
-                return Ok(Some(what));
-            }
-        }
-        let Some(first) = journal.segments.first() else { return Ok(None) };
-        let Some(opening) = first.opening.filter(|opening| opening.previous_segment != 0) else {
-            return Ok(None);
+        let archived = self.verify_with(retirements(dir, journal), progress)?;
+        let mut report = JournalReport { archived, retired: None, fault: None };
+        let Some((first, opening)) = journal.segments.first().and_then(|first| Some((first, first.opening?)))
+        else {
+            return Ok(report);
         };
-        if hex(&opening.journal_uuid) != manifest.journal_uuid {
-            return Ok(Some(format!(
-                "it is journal {}'s, not {}'s",
-                manifest.journal_uuid,
-                hex(&opening.journal_uuid)
-            )));
+        let uuid = hex(&opening.journal_uuid);
+        if uuid != manifest.journal_uuid {
+            report.fault = Some(format!("it is journal {}'s, not {uuid}'s", manifest.journal_uuid));
+            return Ok(report);
         }
-        let before = opening.previous_segment;
-        Ok(match manifest.segment(before) {
-            None => Some(format!("segment {before}, which {} goes on from, is not archived", first.name)),
+        report.fault = other_fault(&manifest, journal);
+        let (before, name) = (opening.previous_segment, &first.name);
+        let is_retired = journal.retired.is_some_and(|retired| retired.segment_number == before);
+        let fault = match manifest.segment(before) {
             Some(entry) if entry.end_digest != opening.previous_digest.to_string() => Some(format!(
-                "{} goes on from digest {}, segment {before} ends with {} there",
-                first.name, opening.previous_digest, entry.end_digest
+                "{name}: offset {}: it goes on from digest {}, {} ends with {}",
+                JournalHeader::SIZE,
+                opening.previous_digest,
+                entry.object,
+                entry.end_digest
             )),
-            Some(_) => None,
-        })
+            None if before != 0 && is_retired => {
+                // Where the first one is archived too, they are among those of the archive.
+                if manifest.segment(first.number).is_none() {
+                    let last = manifest.segments.iter().rfind(|entry| entry.number < before);
+                    report.retired = Some(last.map_or(1, |last| last.number + 1)..=before);
+                }
+                None
+            }
+            None if before != 0 => {
+                Some(format!("{name}: segment {before} before it is neither archived nor retired"))
+            }
+            _ => None,
+        };
+        report.fault = report.fault.or(fault);
+        Ok(report)
+    }
+
+    /// The bytes of a segment's object, if it and its sidecar are those that the manifest speaks of.
+    fn read_segment(&self, entry: &Entry) -> Result<Vec<u8>, Error> {
+        let (bytes, sha256) = self.read_upto(&entry.object, entry.size)?;
+        if let Some(what) = different(&bytes, &sha256, entry.size, &entry.sha256) {
+            let place = first_damage(entry, &bytes).map(|place| format!("; {place}"));
+            return Err(self.damaged(&entry.object, what + &place.unwrap_or_default()));
+        }
+        self.check_sidecar(entry)?;
+        Ok(bytes)
     }
 
     /// Whether a segment's sidecar is the one that was archived.
@@ -157,22 +232,79 @@ impl Archive {
 
     /// The bytes of an object, if they are those that the manifest speaks of.
     pub(crate) fn read_whole(&self, object: &str, size: u64, sha256: &str) -> Result<Vec<u8>, Error> {
+        let (bytes, found) = self.read_upto(object, size)?;
+        match different(&bytes, &found, size, sha256) {
+            Some(what) => Err(self.damaged(object, what)),
+            None => Ok(bytes),
+        }
+    }
+
+    /// The bytes of an object and their SHA-256. Whatever is there, no more is taken in than was promised.
+    fn read_upto(&self, object: &str, size: u64) -> Result<(Vec<u8>, String), Error> {
         let mut bytes = Vec::new();
         self.storage.stream(object, |piece| {
-            // Whatever is there, no more is taken in than was promised.
             if bytes.len() as u64 + piece.len() as u64 > size {
                 return Err(self.damaged(object, format!("more than {size} bytes")));
             }
             bytes.extend_from_slice(piece);
             Ok(())
         })?;
-        let found = hex(&Sha256::digest(&bytes));
-        if (bytes.len() as u64, found.as_str()) != (size, sha256) {
-            let what = format!("{} bytes with SHA-256 {found}, expected {size} with {sha256}", bytes.len());
-            return Err(self.damaged(object, what));
-        }
-        Ok(bytes)
+        let sha256 = hex(&Sha256::digest(&bytes));
+        Ok((bytes, sha256))
     }
+}
+
+/// In what bytes are not those that they should be.
+fn different(bytes: &[u8], found: &str, size: u64, sha256: &str) -> Option<String> {
+    let is_same = (bytes.len() as u64, found) == (size, sha256);
+    (!is_same).then(|| format!("{} bytes with SHA-256 {found}, expected {size} with {sha256}", bytes.len()))
+}
+
+/// Where the first thing stands in an object that shows its damage.
+fn first_damage(entry: &Entry, bytes: &[u8]) -> Option<String> {
+    if entry.form == Form::Native {
+        let report = examine(
+            &[SegmentInput::new(&entry.name, None, bytes)],
+            WatermarkFile::default(),
+            OpenMode::Strict,
+        );
+        return Some(report.segments.first()?.fault?.to_string());
+    }
+    let layout = match Layout::parse(bytes) {
+        Ok(layout) => layout,
+        Err(error) => return Some(error.to_string()),
+    };
+    let mut decoder = BlockDecoder::default();
+    let mut records = Vec::new();
+    layout.entries().iter().enumerate().find_map(|(block, entry)| {
+        records.resize(entry.uncompressed_size as usize, 0);
+        let error = layout.decode(bytes, block, &mut decoder, &mut records).err()?;
+        Some(format!("offset {}: {error}", entry.offset))
+    })
+}
+
+/// What a journal's segments say of retired ones.
+fn retirements(dir: &Path, journal: &Report) -> Vec<Compacted> {
+    let mut statements: Vec<_> = journal.retired.into_iter().collect();
+    // One that is damaged says what its examination made of it.
+    let Ok(reader) = Reader::open_newest(dir, OpenMode::Strict) else { return statements };
+    let query = Query::new().types([EventType::JOURNAL_COMPACTED]).control();
+    for part in reader.parts(&query) {
+        let found = part.query(&query).map_while(Result::ok);
+        statements.extend(found.filter_map(|record| control::parse::<Compacted>(&record).ok()?));
+    }
+    statements
+}
+
+/// What both have, and is not the same.
+fn other_fault(manifest: &Manifest, journal: &Report) -> Option<String> {
+    journal.segments.iter().find_map(|segment| {
+        let digest = segment.totals.digest.to_string();
+        let entry = manifest.segment(segment.number)?;
+        (entry.end_digest != digest && segment.verdict.is_good()).then(|| {
+            format!("{} ends with {digest}, {} with {}", segment.name, entry.object, entry.end_digest)
+        })
+    })
 }
 
 /// The segment in an object.

@@ -650,6 +650,8 @@ fn an_archive_gives_what_the_journal_gave_and_lets_go_what_it_has() {
     let through = semj(&["verify", text(&journal), "--archive", text(&folder)]);
     assert_eq!(status(&through), 1);
     assert!(out(&through).contains(&format!("{name} is not there")), "{}", out(&through));
+    let verified = semj(&["verify", &url]);
+    assert!(status(&verified) == 1 && out(&verified).contains("DAMAGED"), "{}", out(&verified));
     // What can't be had is said by name; the rest is there.
     let gone = semj(&["export", &url]);
     assert_eq!(status(&gone), 1);
@@ -660,6 +662,14 @@ fn an_archive_gives_what_the_journal_gave_and_lets_go_what_it_has() {
     let nowhere = semj(&["cat", &format!("{url}-nowhere")]);
     assert!(status(&nowhere) == 1 && err(&nowhere).contains("no such folder"), "{}", err(&nowhere));
     assert!(!dir.path().join("archive-nowhere").exists(), "a command that reads makes nothing");
+    // Retired without having been archived: told, and no fault.
+    let (_late, journal) = segmented(4);
+    assert_eq!(status(&semj(&["retain", text(&journal), "--max-segments", "2"])), 0);
+    let url = format!("file://{}/late", text(dir.path()));
+    assert_eq!(status(&semj(&["archive", "push", text(&journal), &url])), 0);
+    let through = semj(&["verify", text(&journal), "--archive", &url]);
+    assert_eq!(status(&through), 0, "{}{}", out(&through), err(&through));
+    assert!(out(&through).contains("retired by policy, not archived"), "{}", out(&through));
     let other = segmented(2);
     let stranger = semj(&["verify", text(&other.1), "--archive", text(&folder)]);
     assert_eq!(status(&stranger), 1, "{}", out(&stranger));

@@ -136,7 +136,7 @@ pub(crate) fn run(args: &Args) -> Result<Outcome> {
             Ok(Outcome::Good)
         }
         Command::List(which) => list(which),
-        Command::Verify(which) => verify(which),
+        Command::Verify(which) => verify(&which.url, which.json),
         Command::Fetch { url, dir, segments, with_retired, json } => {
             let archive = Archive::existing(url)?;
             let options = FetchOptions { segments: segments.clone(), with_retired: *with_retired };
@@ -193,18 +193,19 @@ fn list(which: &Which) -> Result<Outcome> {
     Ok(Outcome::Good)
 }
 
-fn verify(which: &Which) -> Result<Outcome> {
-    let archive = Archive::existing(&which.url)?;
+pub(crate) fn verify(url: &str, json: bool) -> Result<Outcome> {
+    let archive = Archive::existing(url)?;
     let report = with_progress("verifying", |progress| archive.verify(progress))?;
     let outcome = if report.is_whole() { Outcome::Good } else { Outcome::Bad };
-    if which.json {
+    if json {
         let segments: Vec<_> = report
             .findings
             .iter()
             .map(|finding| json!({ "name": finding.entry.name, "object": finding.entry.object, "fault": finding.fault }))
             .collect();
         output::print_json(&json!({
-            "archive": which.url, "is_whole": report.is_whole(), "begins_behind": report.begins_behind,
+            "archive": url, "is_whole": report.is_whole(), "begins_behind": report.begins_behind,
+            "retired": report.retired.iter().map(|numbers| json!([numbers.start(), numbers.end()])).collect::<Vec<_>>(),
             "segments": segments,
         }))?;
         return Ok(outcome);
@@ -217,8 +218,11 @@ fn verify(which: &Which) -> Result<Outcome> {
     if let Some(before) = report.begins_behind {
         writeln!(out, "begins behind segment {before}")?;
     }
+    for numbers in &report.retired {
+        writeln!(out, "segments {} to {}: retired by policy, not archived", numbers.start(), numbers.end())?;
+    }
     let state = if report.is_whole() { "whole" } else { "DAMAGED" };
-    writeln!(out, "{}: {state}, {}", which.url, output::count(report.findings.len() as u64, "segment"))?;
+    writeln!(out, "{}: {state}, {}", url, output::count(report.findings.len() as u64, "segment"))?;
     out.flush()?;
     Ok(outcome)
 }

@@ -17,6 +17,8 @@ use crate::journal_arg;
 use crate::output;
 #[cfg(feature = "archive")]
 use crate::output::Unit;
+#[cfg(feature = "archive")]
+use crate::remote;
 
 /// Verify a journal, one of its segments, or a journal in the kernel's format.
 ///
@@ -28,8 +30,8 @@ use crate::output::Unit;
     after_help = "Examples:\n  semj verify ./journal\n  semj verify ./journal/0000000001-00000000000000000001.semj --json\n  semj verify ./journal --archive s3://bucket/journal"
 )]
 pub(crate) struct Args {
-    /// The journal's directory, or a file.
-    #[arg(value_name = "DIR|FILE", conflicts_with = "journal")]
+    /// The journal's directory, a file, or an archive's URL.
+    #[arg(value_name = "DIR|FILE|URL", conflicts_with = "journal")]
     path: Option<PathBuf>,
     /// The journal's directory, by name; without either, SEMJ_JOURNAL names it.
     #[arg(short, long, value_name = "DIR")]
@@ -58,6 +60,10 @@ pub(crate) fn run(args: &Args) -> Result<Outcome> {
     };
     let path = path.as_path();
     let started = Instant::now();
+    #[cfg(feature = "archive")]
+    if let Some(url) = remote::url(path) {
+        return super::archive::verify(url, args.json);
+    }
     if path.is_dir() {
         let report = match args.copied {
             true => semj::examine_copy(path, OpenMode::Strict)?,
@@ -65,7 +71,7 @@ pub(crate) fn run(args: &Args) -> Result<Outcome> {
         };
         #[cfg(feature = "archive")]
         if let Some(url) = &args.archive {
-            let (is_right, archived) = archived(args, url, &report)?;
+            let (is_right, archived) = archived(args, url, path, &report)?;
             let outcome = print(args, path, &report, Some(archived), started)?;
             return Ok(if is_right { outcome } else { Outcome::Bad });
         }
@@ -85,21 +91,24 @@ pub(crate) fn run(args: &Args) -> Result<Outcome> {
 
 /// What is archived, and how the journal goes on from it: whether it is right, and as JSON.
 #[cfg(feature = "archive")]
-fn archived(args: &Args, url: &str, report: &Report) -> Result<(bool, Value)> {
+fn archived(args: &Args, url: &str, dir: &Path, report: &Report) -> Result<(bool, Value)> {
     let archive = semj_archive::Archive::existing(url)?;
     let bar = output::progress(Some(0), Unit::Bytes).with_message("verifying the archive");
-    let found = archive.verify(&mut |progress| {
+    let found = archive.verify_journal(dir, report, &mut |progress| {
         bar.set_length(progress.total);
         bar.set_position(progress.done);
     });
     bar.finish_and_clear();
     let found = found?;
-    let fault = archive.continues_in(report)?;
-    let is_right = found.is_whole() && fault.is_none();
+    let retired: Vec<_> = found.archived.retired.iter().chain(&found.retired).collect();
     if !args.json {
         let mut out = output::stdout();
         let is_here = |number| report.segments.iter().any(|segment| segment.number == number);
-        for finding in &found.findings {
+        let begins_right = found.archived.findings.first().is_some_and(|finding| finding.fault.is_none());
+        if let Some(before) = found.archived.begins_behind.filter(|_| begins_right) {
+            writeln!(out, "segments up to {before}: retired by policy, not archived")?;
+        }
+        for finding in &found.archived.findings {
             let entry = &finding.entry;
             let place = if is_here(entry.number) { "archived too" } else { "archived" };
             let events = output::grouped(entry.events);
@@ -114,19 +123,29 @@ fn archived(args: &Args, url: &str, report: &Report) -> Result<(bool, Value)> {
                 writeln!(out, "    {url}: {}: {fault}", entry.object)?;
             }
         }
-        if let Some(fault) = &fault {
+        for numbers in &retired {
+            writeln!(
+                out,
+                "segments {} to {}: retired by policy, not archived",
+                numbers.start(),
+                numbers.end()
+            )?;
+        }
+        if let Some(fault) = &found.fault {
             writeln!(out, "{url}: {fault}")?;
         }
         out.flush()?;
     }
-    let faults = found.findings.iter().filter_map(|finding| {
+    let faults = found.archived.findings.iter().filter_map(|finding| {
         Some(json!({ "object": finding.entry.object, "fault": finding.fault.as_ref()? }))
     });
     let value = json!({
-        "url": url, "is_whole": is_right, "segments": found.findings.len(),
-        "faults": faults.collect::<Vec<_>>(), "fault": fault,
+        "url": url, "is_whole": found.is_whole(), "segments": found.archived.findings.len(),
+        "begins_behind": found.archived.begins_behind,
+        "retired": retired.iter().map(|numbers| json!([numbers.start(), numbers.end()])).collect::<Vec<_>>(),
+        "faults": faults.collect::<Vec<_>>(), "fault": found.fault,
     });
-    Ok((is_right, value))
+    Ok((found.is_whole(), value))
 }
 
 fn print(
