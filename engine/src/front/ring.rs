@@ -2,45 +2,53 @@
 //!
 //! # How it works
 //!
-//! A *place* is a number that only grows; place `p` has the cell `p % N`. A producer claims the next place with one
-//! compare-and-swap on `tail`, and with it the event id, which is the place plus an offset. It encodes its record
-//! into a slot of the slab and publishes the slot's number in the cell. The committer takes the places in their
-//! order, so file order is id order, and gives each cell to the place one round later.
-//!
-//! A cell is one word: the place that it stands for now, a tag, and a slot.
+//! A *place* is a number that only grows. Place `p` has the *home slot* `homes[p % N]`, a slot of the slab. A producer
+//! claims the next place with one compare-and-swap on `tail`, and with it the event id, which is the place plus an
+//! offset. It encodes its record into the home slot, or into a larger one, and publishes it with one store: that of the
+//! home slot's *stamp*, the word at its beginning that says of which place it is and in which slot the record lies. The
+//! committer takes the places in their order, so file order is id order, and by moving `drained` on it gives each home
+//! slot to the place one round later.
 //!
 //! ```text
-//!            claim p                 publish                  drained
-//! EMPTY(p, home) ──► (unchanged) ──► PUBLISHED(p, slot) ──► EMPTY(p + N, home)
-//!                        │ dropped unpublished: ABANDONED(p, home)     ▲
-//!                        └ too slow: REVOKED, in one step with ────────┘ (p + N, spare)
+//!             claim p                publish                     drained > p
+//! stamp of      ──►   (unchanged)   ──►   p PUBLISHED in slot    ──►   the home of p + N, until whose
+//! an older place           │ dropped unpublished: p ABANDONED    ──►   claimant publishes
+//!                          └ too slow: homes[p % N] becomes a spare slot, and p is in `revoked`
 //! ```
+//!
+//! What both sides write is the stamp alone, and it lies with the record, which has to go from one processor to the other
+//! anyway. `homes` is written when a place is revoked, so everybody has a copy of it.
 //!
 //! # Why it is right
 //!
 //! * **One owner for a place.** `tail` only grows, and a claim is a compare-and-swap of it.
-//! * **No cell has two owners.** Place `p` is claimed only after `drained > p - N` was seen with `Acquire`, which the
-//!   committer stored with `Release` after it had read the record of `p - N` and set the cell to `EMPTY(p, …)`.
-//! * **No slot has two owners.** The home slot of a cell is part of the cell's word, and a claimant reads it before its
-//!   compare-and-swap: if that succeeds, `tail` was still `p`, nobody had claimed `p`, so nobody could revoke it, and
-//!   the word was `EMPTY(p, home)`. When a place is revoked its cell gets another home, and the old one belongs to the
-//!   slow claimant until it comes back and hands it in. Other slots come from a queue and are owned by whoever took them.
-//! * **Bytes are seen whole.** The claimant writes only to the slot, then publishes with `Release`; the committer reads
-//!   the cell with `Acquire`, then the slot.
-//! * **A slow claimant can't harm a later round.** It publishes by compare-and-swap from `EMPTY(p, home)`. After a
-//!   revocation the cell stands for `p + N` and the exchange fails. (Place numbers have 42 bits in a cell: the same
-//!   word comes back after 4 * 10^12 places.)
+//! * **No slot has two owners.** A claimant reads the homes of its places before its compare-and-swap: if that succeeds,
+//!   `tail` was still `p`, nobody had claimed `p` or a later place, so nobody could revoke it. And place `p` is claimed
+//!   only after `drained > p - N` was seen with `Acquire`, which the committer stored with `Release` after it had read the
+//!   record of `p - N`, or had revoked that place and given it another home. The old home belongs to the slow claimant
+//!   until it comes back and hands it in. Other slots come from a queue and are owned by whoever took them.
+//! * **Bytes are seen whole.** The claimant writes only to its slots, then the stamp with `Release`; the committer reads
+//!   the stamp with `Acquire`, then the slot. (Place numbers have 42 bits in a stamp: the same one comes back after
+//!   4 * 10^12 places.)
+//! * **A slow claimant can't harm a later round**: it stamps a slot that is its own, and that nobody looks at.
+//! * **A place is published or revoked, and both sides agree on it.** The claimant stores the stamp and then reads its home
+//!   in `homes` again; the committer stores another home and then reads the stamp. With a fence between the two on each
+//!   side, one of them at least sees what the other did. If the committer sees the stamp, it puts the home back and takes
+//!   the record. If not, the place is in `revoked`. A claimant that finds another home asks there, with the lock
+//!   under which all of this was decided. The claimant's fence is for the compiler only; the committer's makes up for it: see
+//!   [`Fence`].
 //! * **Ids are unique and increase.** The offset is only changed with `tail` locked (its highest bit), together with a
 //!   claim, so that `tail` is greater after it. A claimant reads `tail`, then the offset, then exchanges `tail`:
 //!   success means that no change came between.
 
-use crate::sync::{AtomicU64, Ordering, spin_loop};
+use super::fence::Fence;
+use crate::sync::{AtomicU32, AtomicU64, Mutex, Ordering, spin_loop};
 
 /// Set in `tail` while somebody moves the ids.
 const LOCKED: u64 = 1 << 63;
-/// Bits of a cell for the slot.
+/// Bits of a stamp for the slot.
 const SLOT_BITS: u32 = 20;
-/// Slots that a cell can name.
+/// Slots that a stamp can name.
 pub(crate) const SLOT_COUNT_MAX: usize = 1 << SLOT_BITS;
 /// Processors whose claims are told apart; of two with the same remainder each disturbs the other's guesses.
 const CPU_COUNT: usize = 32;
@@ -49,27 +57,34 @@ const DISTANCE_MAX: u64 = 8;
 const TAG_BITS: u32 = 2;
 const PLACE_MASK: u64 = (1 << (64 - SLOT_BITS - TAG_BITS)) - 1;
 
-/// What stands in a cell.
+/// What a stamp says of its place.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Tag {
-    Empty = 0,
     Published = 1,
     Abandoned = 2,
 }
 
-/// The word of a cell that stands for `place`.
-const fn word(place: u64, tag: Tag, slot: u32) -> u64 {
+/// The stamp of `place`. That of a slot which was never published is 0, which no place has.
+const fn stamp(place: u64, tag: Tag, slot: u32) -> u64 {
     (place & PLACE_MASK) << (SLOT_BITS + TAG_BITS) | (tag as u64) << SLOT_BITS | slot as u64
 }
 
-/// The slot that a word names.
-const fn slot(word: u64) -> u32 {
-    word as u32 & ((1 << SLOT_BITS) - 1)
+/// The slot that a stamp names.
+const fn slot(stamp: u64) -> u32 {
+    stamp as u32 & ((1 << SLOT_BITS) - 1)
 }
 
-/// Whether a word is that of a cell which stands for `place`, with this tag.
+/// Whether a stamp is that of `place`, with this tag.
 const fn is(found: u64, place: u64, tag: Tag) -> bool {
-    found >> SLOT_BITS == word(place, tag, 0) >> SLOT_BITS
+    found >> SLOT_BITS == stamp(place, tag, 0) >> SLOT_BITS
+}
+
+/// Where the slots are that the ring deals out.
+pub(crate) trait Stamps {
+    /// The stamp of a slot, 0 at first, read with `Acquire`.
+    fn stamp(&self, slot: u32) -> u64;
+    /// Writes it with `Release`.
+    fn set_stamp(&self, slot: u32, stamp: u64);
 }
 
 /// Keeps what one side writes off the cache lines of the other. 128 bytes, because lines are fetched in pairs.
@@ -85,7 +100,11 @@ pub(crate) struct Ring {
     last_places: Box<[Padded<AtomicU64>; CPU_COUNT]>,
     /// Every place below is drained.
     drained: Padded<AtomicU64>,
-    cells: Box<[AtomicU64]>,
+    /// The home slots of the places, by the place's remainder.
+    homes: Box<[AtomicU32]>,
+    /// Places that were taken away from claimants that have not come back.
+    revoked: Mutex<Vec<u64>>,
+    fence: Fence,
 }
 
 /// What producers change.
@@ -105,8 +124,6 @@ pub(crate) struct Claim {
     pub(crate) first_place: u64,
     pub(crate) first_id: u64,
     pub(crate) count: u64,
-    /// The home slot of the first place.
-    home: u32,
 }
 
 /// Why a place was not claimed.
@@ -124,21 +141,19 @@ pub(crate) enum Refused {
 /// What the committer finds at the next place.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Next {
-    /// Nobody has claimed it.
-    Unclaimed,
-    /// Claimed and not yet published.
-    Claimed,
+    /// It is not claimed, or not yet published.
+    Pending,
     /// A record, in this slot.
     Published(u32),
-    /// Given up by its claimant: there is no record. With the home slot.
-    Abandoned(u32),
+    /// Given up by its claimant: there is no record.
+    Abandoned,
 }
 
 impl Ring {
-    /// A ring of `cells` places, a power of two, whose home slots are 0 and up. The first place has the id
+    /// A ring of so many places, a power of two, whose home slots are 0 and up. The first place has the id
     /// `first_id`.
-    pub(crate) fn new(cells: usize, first_id: u64) -> Self {
-        debug_assert!(cells.is_power_of_two() && cells <= SLOT_COUNT_MAX);
+    pub(crate) fn new(places: usize, first_id: u64) -> Self {
+        debug_assert!(places.is_power_of_two() && places <= SLOT_COUNT_MAX);
         Self {
             claims: Padded(Claims {
                 tail: AtomicU64::new(0),
@@ -147,19 +162,27 @@ impl Ring {
             }),
             last_places: Box::new(std::array::from_fn(|_| Padded(AtomicU64::new(0)))),
             drained: Padded(AtomicU64::new(0)),
-            cells: (0..cells).map(|i| AtomicU64::new(word(i as u64, Tag::Empty, i as u32))).collect(),
+            homes: (0..places).map(|place| AtomicU32::new(place as u32)).collect(),
+            revoked: Mutex::new(Vec::new()),
+            fence: Fence::new(),
         }
     }
 
     /// Places of the ring.
     pub(crate) fn capacity(&self) -> u64 {
-        self.cells.len() as u64
+        self.homes.len() as u64
     }
 
     #[inline]
-    fn cell(&self, place: u64) -> &AtomicU64 {
+    fn home_of(&self, place: u64) -> &AtomicU32 {
         // The length is a power of two and never 0, so the index is below it.
-        &self.cells[place as usize & (self.cells.len() - 1)]
+        &self.homes[place as usize & (self.homes.len() - 1)]
+    }
+
+    /// The home slot of a place whose home nobody changes now: the committer does so only itself.
+    #[inline]
+    pub(crate) fn home(&self, place: u64) -> u32 {
+        self.home_of(place).load(Ordering::Relaxed)
     }
 
     /// The next place to be claimed: everything that was claimed before the call is below it.
@@ -199,10 +222,12 @@ impl Ring {
         taken(drained) <= self.capacity()
     }
 
-    /// Claims the next `count` places, at least one. If `id` is given, only if it is the id that the first place has.
+    /// Claims as many places as `homes` has room for, at least one, and says what their home slots are. If `id` is given,
+    /// only if it is the id that the first place has.
     #[inline]
-    pub(crate) fn claim(&self, count: u64, id: Option<u64>) -> Result<Claim, Refused> {
+    pub(crate) fn claim(&self, homes: &mut [u32], id: Option<u64>) -> Result<Claim, Refused> {
         let claims = &self.claims.0;
+        let count = homes.len() as u64;
         loop {
             let tail = claims.tail.load(Ordering::Acquire);
             if tail & LOCKED != 0 {
@@ -222,11 +247,13 @@ impl Ring {
                 }
                 return Err(Refused::Full);
             }
-            let home = slot(self.cell(tail).load(Ordering::Acquire));
+            for (place, home) in (tail..).zip(&mut *homes) {
+                *home = self.home(place);
+            }
             let claimed =
                 claims.tail.compare_exchange(tail, tail + count, Ordering::SeqCst, Ordering::Relaxed);
             if claimed.is_ok() {
-                return Ok(Claim { first_place: tail, first_id, count, home });
+                return Ok(Claim { first_place: tail, first_id, count });
             }
             spin_loop();
         }
@@ -238,18 +265,6 @@ impl Ring {
         let tail = self.claims.0.tail.fetch_or(LOCKED, Ordering::AcqRel);
         debug_assert_eq!(tail & LOCKED, 0, "callers take turns");
         Locked { ring: self, tail: tail & !LOCKED }
-    }
-
-    /// The home slot of a place of a claim; `None` if the place was revoked already, and has another owner.
-    #[inline]
-    pub(crate) fn home(&self, claim: &Claim, index: u64) -> Option<u32> {
-        if index == 0 {
-            return Some(claim.home);
-        }
-        let place = claim.first_place + index;
-        let found = self.cell(place).load(Ordering::Acquire);
-        // Should it be revoked from now on, the slot stays the claimant's.
-        is(found, place, Tag::Empty).then(|| slot(found))
     }
 
     /// The place that the next claim on this processor is likely to get, if a claim on it got `place` now; `None` where
@@ -265,64 +280,64 @@ impl Ring {
         (distance <= DISTANCE_MAX).then(|| place + distance.max(2))
     }
 
-    /// The slot that was last seen at home at a place: a guess for who wants to be ready for it.
-    #[inline]
-    pub(crate) fn guess_home(&self, place: u64) -> u32 {
-        slot(self.cell(place).load(Ordering::Relaxed))
-    }
-
     /// Publishes the record in `slot` as that of a claimed place with this home slot. False if the place was
     /// revoked: the record is not taken, and both slots are the caller's to give back.
     #[inline]
-    pub(crate) fn publish(&self, place: u64, home: u32, slot: u32) -> bool {
-        let expected = word(place, Tag::Empty, home);
-        let published = word(place, Tag::Published, slot);
-        // SeqCst, because what follows is a look at whether the committer sleeps.
-        self.cell(place).compare_exchange(expected, published, Ordering::SeqCst, Ordering::Relaxed).is_ok()
+    pub(crate) fn publish(&self, stamps: &impl Stamps, place: u64, home: u32, slot: u32) -> bool {
+        self.set(stamps, place, home, stamp(place, Tag::Published, slot))
     }
 
     /// Gives a claimed place up: it becomes a gap. False if it was revoked before.
-    pub(crate) fn abandon(&self, place: u64, home: u32) -> bool {
-        let expected = word(place, Tag::Empty, home);
-        let abandoned = word(place, Tag::Abandoned, home);
-        self.cell(place).compare_exchange(expected, abandoned, Ordering::Release, Ordering::Relaxed).is_ok()
+    pub(crate) fn abandon(&self, stamps: &impl Stamps, place: u64, home: u32) -> bool {
+        self.set(stamps, place, home, stamp(place, Tag::Abandoned, home))
+    }
+
+    #[inline]
+    fn set(&self, stamps: &impl Stamps, place: u64, home: u32, stamp: u64) -> bool {
+        stamps.set_stamp(home, stamp);
+        self.fence.light();
+        self.home(place) == home || !self.is_revoked(place)
+    }
+
+    /// Whether a place was taken away from the caller, who is told once.
+    #[cold]
+    fn is_revoked(&self, place: u64) -> bool {
+        let mut revoked = self.revoked.lock();
+        let found = revoked.iter().position(|of| *of == place);
+        found.map(|at| revoked.swap_remove(at)).is_some()
     }
 
     /// For the committer: what stands at a place that is not drained.
     #[inline]
-    pub(crate) fn peek(&self, place: u64) -> Next {
-        let found = self.cell(place).load(Ordering::Acquire);
+    pub(crate) fn peek(&self, stamps: &impl Stamps, place: u64) -> Next {
+        let found = stamps.stamp(self.home(place));
         if is(found, place, Tag::Published) {
             Next::Published(slot(found))
         } else if is(found, place, Tag::Abandoned) {
-            Next::Abandoned(slot(found))
-        } else if place < self.tail() {
-            Next::Claimed
+            Next::Abandoned
         } else {
-            Next::Unclaimed
+            Next::Pending
         }
     }
 
-    /// For the committer: gives the cell of a place, whose record was read, to the place one round later, with
-    /// this home slot. Producers see it when [`Ring::set_drained`] says so.
-    #[inline]
-    pub(crate) fn recycle(&self, place: u64, home: u32) {
-        self.cell(place).store(word(place + self.capacity(), Tag::Empty, home), Ordering::Relaxed);
-    }
-
-    /// For the committer: takes a claimed place away from a claimant that is too slow, and gives the cell to the place
-    /// one round later with another home slot. False if the claimant has published or given up after all.
-    pub(crate) fn revoke(&self, place: u64, spare: u32) -> bool {
-        let cell = self.cell(place);
-        let found = cell.load(Ordering::Acquire);
-        if !is(found, place, Tag::Empty) {
+    /// For the committer: takes a claimed place away from a claimant that is too slow; the place one round later has
+    /// `spare` as its home slot. False if the claimant has published or given up after all, or can't be told.
+    #[cold]
+    pub(crate) fn revoke(&self, stamps: &impl Stamps, place: u64, spare: u32) -> bool {
+        let mut revoked = self.revoked.lock();
+        let home = self.home(place);
+        self.home_of(place).store(spare, Ordering::Relaxed);
+        let is_fenced = self.fence.heavy();
+        let found = stamps.stamp(home);
+        if !is_fenced || is(found, place, Tag::Published) || is(found, place, Tag::Abandoned) {
+            self.home_of(place).store(home, Ordering::Relaxed);
             return false;
         }
-        let next = word(place + self.capacity(), Tag::Empty, spare);
-        cell.compare_exchange(found, next, Ordering::AcqRel, Ordering::Relaxed).is_ok()
+        revoked.push(place);
+        true
     }
 
-    /// For the committer: everything below `place` was recycled.
+    /// For the committer: the home slots of everything below `place` may be filled again.
     #[inline]
     pub(crate) fn set_drained(&self, place: u64) {
         self.drained.0.store(place, Ordering::Release);
@@ -343,16 +358,16 @@ impl Locked<'_> {
     }
 
     /// Claims the next place, if there is room, for the ids from `first_id` on, which is not below
-    /// [`Locked::next_id`], to before `next_id`: the one that the next claim gets.
-    pub(crate) fn claim(&mut self, first_id: u64, next_id: u64) -> Option<Claim> {
+    /// [`Locked::next_id`], to before `next_id`: the one that the next claim gets. With its home slot.
+    pub(crate) fn claim(&mut self, first_id: u64, next_id: u64) -> Option<(Claim, u32)> {
         if !self.ring.has_room(self.tail, 1) {
             return None;
         }
-        let home = slot(self.ring.cell(self.tail).load(Ordering::Acquire));
-        let claim = Claim { first_place: self.tail, first_id, count: 1, home };
+        let home = self.ring.home(self.tail);
+        let claim = Claim { first_place: self.tail, first_id, count: 1 };
         self.tail += 1;
         self.ring.claims.0.id_offset.store(next_id.wrapping_sub(self.tail), Ordering::Release);
-        Some(claim)
+        Some((claim, home))
     }
 }
 
@@ -375,6 +390,17 @@ mod tests {
     struct Model {
         ring: Ring,
         slots: Vec<UnsafeCell<u64>>,
+        stamps: Vec<AtomicU64>,
+    }
+
+    impl Stamps for Model {
+        fn stamp(&self, slot: u32) -> u64 {
+            self.stamps[slot as usize].load(Ordering::Acquire)
+        }
+
+        fn set_stamp(&self, slot: u32, stamp: u64) {
+            self.stamps[slot as usize].store(stamp, Ordering::Release);
+        }
     }
 
     // SAFETY: loom's cells check each access; that is what the tests are for.
@@ -386,9 +412,19 @@ mod tests {
     type Drained = (u64, Option<u64>);
 
     impl Model {
-        fn new(cells: usize, spares: usize) -> Arc<Self> {
-            let slots = (0..cells + spares).map(|_| UnsafeCell::new(0)).collect();
-            Arc::new(Self { ring: Ring::new(cells, 100), slots })
+        fn new(places: usize, spares: usize) -> Arc<Self> {
+            let slots = (0..places + spares).map(|_| UnsafeCell::new(0)).collect();
+            let stamps = (0..places + spares).map(|_| AtomicU64::new(0)).collect();
+            Arc::new(Self { ring: Ring::new(places, 100), slots, stamps })
+        }
+
+        fn claim(&self) -> Result<(Claim, u32), Refused> {
+            let mut homes = [0];
+            self.ring.claim(&mut homes, None).map(|claim| (claim, homes[0]))
+        }
+
+        fn publish(&self, place: u64, home: u32) -> bool {
+            self.ring.publish(self, place, home, home)
         }
 
         fn write(&self, slot: u32, id: u64) {
@@ -397,27 +433,22 @@ mod tests {
         }
 
         fn emit(&self) -> Option<u64> {
-            let claim = self.ring.claim(1, None).ok()?;
-            let home = self.ring.home(&claim, 0).unwrap();
+            let (claim, home) = self.claim().ok()?;
             self.write(home, claim.first_id);
-            self.ring.publish(claim.first_place, home, home).then_some(claim.first_id)
+            self.publish(claim.first_place, home).then_some(claim.first_id)
         }
 
         /// Drains what is published, from `place` on, at most up to `limit`.
         fn drain(&self, mut place: u64, limit: u64, drained: &mut Vec<Drained>) -> u64 {
             while place < limit {
-                match self.ring.peek(place) {
+                match self.ring.peek(self, place) {
                     Next::Published(slot) => {
                         // SAFETY: the committer owns a published slot, or loom says that it does not.
                         let id = self.slots[slot as usize].with(|bytes| unsafe { *bytes });
                         drained.push((place, Some(id)));
-                        self.ring.recycle(place, slot);
                     }
-                    Next::Abandoned(home) => {
-                        drained.push((place, None));
-                        self.ring.recycle(place, home);
-                    }
-                    Next::Claimed | Next::Unclaimed => break,
+                    Next::Abandoned => drained.push((place, None)),
+                    Next::Pending => break,
                 }
                 place += 1;
                 self.ring.set_drained(place);
@@ -450,7 +481,7 @@ mod tests {
     }
 
     #[test]
-    fn a_cell_is_reused_only_after_its_record_was_read() {
+    fn a_home_slot_is_reused_only_after_its_record_was_read() {
         loom::model(|| {
             let model = Model::new(1, 0);
             assert_eq!(model.emit(), Some(100));
@@ -471,17 +502,22 @@ mod tests {
     fn a_revoked_claimant_keeps_its_slot_and_its_late_publication_fails() {
         loom::model(|| {
             let model = Model::new(1, 1);
-            let claim = model.ring.claim(1, None).unwrap();
+            let (claim, home) = model.claim().unwrap();
             let slow = {
                 let model = Arc::clone(&model);
                 thread::spawn(move || {
-                    let home = model.ring.home(&claim, 0).unwrap();
                     model.write(home, claim.first_id);
-                    model.ring.publish(claim.first_place, home, home)
+                    model.publish(claim.first_place, home)
                 })
             };
-            let was_revoked = model.ring.revoke(0, 1);
-            if was_revoked {
+            let was_revoked = model.ring.revoke(&*model, 0, 1);
+            if !was_revoked {
+                // Then it can be read at once.
+                let mut drained = Vec::new();
+                assert_eq!(model.drain(0, 1, &mut drained), 1);
+                assert_eq!(drained, [(0, Some(100))]);
+                assert_eq!(model.emit(), Some(101), "the place has its home back");
+            } else {
                 model.ring.set_drained(1);
                 // The next round has the spare slot, and the slow claimant may still be writing to the old one.
                 assert_eq!(model.emit(), Some(101));
@@ -490,6 +526,7 @@ mod tests {
                 assert_eq!(drained, [(1, Some(101))]);
             }
             assert_eq!(slow.join().unwrap(), !was_revoked, "either it was published or revoked");
+            assert!(model.ring.revoked.lock().is_empty(), "it was told, and nobody else will ask");
         });
     }
 
@@ -501,9 +538,8 @@ mod tests {
                 let model = Arc::clone(&model);
                 thread::spawn(move || model.emit())
             };
-            let claim = model.ring.claim(1, None).unwrap();
-            let home = model.ring.home(&claim, 0).unwrap();
-            assert!(model.ring.abandon(claim.first_place, home));
+            let (claim, home) = model.claim().unwrap();
+            assert!(model.ring.abandon(&*model, claim.first_place, home));
             let id = other.join().unwrap().unwrap();
             let mut drained = Vec::new();
             model.drain(0, 2, &mut drained);
@@ -522,11 +558,10 @@ mod tests {
                 thread::spawn(move || model.emit().unwrap())
             };
             let mut locked = model.ring.lock();
-            let claim = locked.claim(500, 501).unwrap();
+            let (claim, home) = locked.claim(500, 501).unwrap();
             drop(locked);
-            let home = model.ring.home(&claim, 0).unwrap();
             model.write(home, claim.first_id);
-            assert!(model.ring.publish(claim.first_place, home, home));
+            assert!(model.publish(claim.first_place, home));
             let id = producer.join().unwrap();
             assert_eq!(id, if claim.first_place == 0 { 501 } else { 100 });
             let mut drained = Vec::new();
@@ -544,11 +579,11 @@ mod tests {
                 let model = Arc::clone(&model);
                 thread::spawn(move || model.emit().unwrap())
             };
-            let claim = model.ring.claim(2, None).unwrap();
-            for index in 0..2 {
-                let home = model.ring.home(&claim, index).unwrap();
+            let mut homes = [0; 2];
+            let claim = model.ring.claim(&mut homes, None).unwrap();
+            for (index, home) in (0..).zip(homes) {
                 model.write(home, claim.first_id + index);
-                assert!(model.ring.publish(claim.first_place + index, home, home));
+                assert!(model.publish(claim.first_place + index, home));
             }
             let id = producer.join().unwrap();
             assert!(id == 100 && claim.first_id == 101 || id == 102 && claim.first_id == 100);

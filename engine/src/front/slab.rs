@@ -1,8 +1,11 @@
 //! The slab: all memory that records take between emission and commit, in slots of five sizes, had at once.
 //!
-//! Small slots come with the places of the ring: each cell has one at home, and a few more are spare. Larger ones wait in
+//! Small slots come with the places of the ring: each place has one at home, and a few more are spare. Larger ones wait in
 //! a queue for each size. Whoever took a slot, or claimed the place that it is at home in, owns it until it publishes
 //! the slot or gives it back; the committer owns published slots until it gives them back.
+//!
+//! A slot begins with its stamp, which both sides may look at at any time (see [`super::ring`]), then a [`SlotHeader`],
+//! then the record.
 
 use std::ptr::NonNull;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -11,20 +14,23 @@ use crossbeam_queue::ArrayQueue;
 use semj_format::limits::RECORD_SIZE_MAX;
 
 use super::memory::Memory;
+use super::ring::Stamps;
 use crate::metrics::PoolClass;
 
 /// Bytes of the slots of each class. The last one holds the largest record.
 pub(crate) const CLASS_SIZES: [usize; 5] = [512, 2 << 10, 8 << 10, 32 << 10, 128 << 10];
 /// Bytes of a larger slot that are fetched ahead: a processor has some twenty cache lines under way at once.
 const PREFETCH_SIZE_MAX: usize = 1280;
-/// Bytes at a slot's beginning that say what is in it.
-const HEADER_SIZE: usize = size_of::<SlotHeader>();
-/// Small slots beside those of the ring, for cells whose slot a stopped producer holds.
+/// Where in a slot its header begins: behind the stamp.
+const HEADER_AT: usize = size_of::<AtomicU64>();
+/// Where in a slot its record begins.
+const RECORD_AT: usize = HEADER_AT + size_of::<SlotHeader>();
+/// Small slots beside those of the ring, for places whose slot a stopped producer holds.
 const SPARE_COUNT: usize = 64;
 /// Slots of the larger classes for each place of the ring, as a divisor. What a class lacks the next one gives.
 const PLACES_PER_SLOT: [usize; 5] = [1, 16, 64, 256, 1024];
 
-const _: () = assert!(RECORD_SIZE_MAX + HEADER_SIZE <= CLASS_SIZES[4]);
+const _: () = assert!(RECORD_SIZE_MAX + RECORD_AT <= CLASS_SIZES[4]);
 
 /// What a slot holds, written by whoever fills it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -33,8 +39,6 @@ pub(crate) struct SlotHeader {
     pub(crate) event_id: u64,
     /// Bytes of the record.
     pub(crate) size: u32,
-    /// The home slot of the place that it is published at.
-    pub(crate) home: u32,
     /// Which of the records that belong together this is.
     pub(crate) index: u32,
     /// How many belong together; [`EXTERNAL`] for records that lie elsewhere.
@@ -103,7 +107,7 @@ impl Slab {
     /// The smallest class whose slots hold a record of so many bytes; every record has one.
     #[inline]
     pub(crate) fn class_of(size: usize) -> usize {
-        CLASS_SIZES.iter().position(|class| size + HEADER_SIZE <= *class).unwrap_or(CLASS_SIZES.len() - 1)
+        CLASS_SIZES.iter().position(|class| size + RECORD_AT <= *class).unwrap_or(CLASS_SIZES.len() - 1)
     }
 
     /// Takes a free slot of this class; of class 0 a spare one.
@@ -172,12 +176,12 @@ impl Slab {
     #[inline]
     pub(crate) unsafe fn fill(&self, slot: u32, header: SlotHeader, write: impl FnOnce(&mut [u8])) {
         let (at, size) = self.locate(slot);
-        let record = (header.size as usize).min(size - HEADER_SIZE);
-        // SAFETY: the slot is the caller's alone, so nothing else refers to it; it is aligned for the header, and
-        // header and record lie in it. The memory was zeroed, so all of it is initialised.
+        let record = (header.size as usize).min(size - RECORD_AT);
+        // SAFETY: but for the stamp the slot is the caller's alone, so nothing else refers to it; it is aligned for the
+        // header, and header and record lie in it. The memory was zeroed, so all of it is initialised.
         unsafe {
-            at.cast::<SlotHeader>().write(header);
-            write(std::slice::from_raw_parts_mut(at.add(HEADER_SIZE).as_ptr(), record));
+            at.add(HEADER_AT).cast::<SlotHeader>().write(header);
+            write(std::slice::from_raw_parts_mut(at.add(RECORD_AT).as_ptr(), record));
         }
     }
 
@@ -212,10 +216,18 @@ impl Slab {
         let (at, size) = self.locate(slot);
         // SAFETY: as in `fill`; nobody writes to the slot meanwhile.
         unsafe {
-            let header = at.cast::<SlotHeader>().read();
-            let record = (header.size as usize).min(size - HEADER_SIZE);
-            (header, std::slice::from_raw_parts(at.add(HEADER_SIZE).as_ptr(), record))
+            let header = at.add(HEADER_AT).cast::<SlotHeader>().read();
+            let record = (header.size as usize).min(size - RECORD_AT);
+            (header, std::slice::from_raw_parts(at.add(RECORD_AT).as_ptr(), record))
         }
+    }
+
+    #[inline]
+    fn stamp_of(&self, slot: u32) -> &AtomicU64 {
+        let (at, _) = self.locate(slot);
+        // SAFETY: the slot lies in the slab's memory, which lives as long as the slab and is aligned for this; its first
+        // bytes are used in no other way.
+        unsafe { AtomicU64::from_ptr(at.cast::<u64>().as_ptr()) }
     }
 
     /// Has a published record of usual size in the processor's cache by the time that it is read.
@@ -233,6 +245,18 @@ impl Slab {
             // SAFETY: nobody has a slot yet: this is called before the slab is shared. The byte lies in it.
             unsafe { self.memory.start().add(at).write_volatile(0) };
         }
+    }
+}
+
+impl Stamps for Slab {
+    #[inline]
+    fn stamp(&self, slot: u32) -> u64 {
+        self.stamp_of(slot).load(Ordering::Acquire)
+    }
+
+    #[inline]
+    fn set_stamp(&self, slot: u32, stamp: u64) {
+        self.stamp_of(slot).store(stamp, Ordering::Release);
     }
 }
 
@@ -270,15 +294,17 @@ mod tests {
         let last = slab.classes.last().unwrap();
         let slots: Vec<u32> = (0..last.first + last.free.capacity() as u32).collect();
         for slot in &slots {
-            let size = CLASS_SIZES[slab.class(*slot)] - HEADER_SIZE;
-            let header = SlotHeader { event_id: 0, size: size as u32, home: *slot, index: 0, count: 1 };
+            let size = CLASS_SIZES[slab.class(*slot)] - RECORD_AT;
+            let header = SlotHeader { event_id: u64::from(*slot), size: size as u32, index: 0, count: 1 };
+            slab.set_stamp(*slot, u64::from(*slot) << 32);
             // SAFETY: this test owns all slots.
             unsafe { slab.fill(*slot, header, |bytes| bytes.fill(*slot as u8)) };
         }
         for slot in slots {
             // SAFETY: as above.
             let (header, bytes) = unsafe { slab.read(slot) };
-            assert_eq!((header.home, bytes.len()), (slot, CLASS_SIZES[slab.class(slot)] - HEADER_SIZE));
+            assert_eq!((header.event_id, slab.stamp(slot)), (u64::from(slot), u64::from(slot) << 32));
+            assert_eq!(bytes.len(), CLASS_SIZES[slab.class(slot)] - RECORD_AT);
             assert!(bytes.iter().all(|byte| *byte == slot as u8), "slot {slot}");
         }
     }
@@ -306,8 +332,8 @@ mod tests {
     #[test]
     fn each_record_has_a_class() {
         assert_eq!(Slab::class_of(132), 0);
-        assert_eq!(Slab::class_of(488), 0);
-        assert_eq!(Slab::class_of(489), 1);
+        assert_eq!(Slab::class_of(480), 0);
+        assert_eq!(Slab::class_of(481), 1);
         assert_eq!(Slab::class_of(RECORD_SIZE_MAX), 4);
     }
 }
