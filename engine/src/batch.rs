@@ -5,7 +5,7 @@ use std::ops::Range;
 use semj_format::control::{self, Body as _, GapReason, GapType};
 use semj_format::digest::MerkleTree;
 use semj_format::draft::seal_checksum;
-use semj_format::{Draft, EventHeader, Gap, Record, Records};
+use semj_format::{Draft, EventHeader, Gap, Measure, Record, Records};
 
 use crate::helping::{Helping, SHARED_SIZE_MIN, hash_alone};
 
@@ -51,12 +51,22 @@ impl Batch {
         self.monotonic_ns = monotonic_ns;
     }
 
-    /// Encodes a draft with this header behind the other records. `size` is the draft's encoded size.
-    pub(crate) fn push(&mut self, header: &EventHeader, draft: &Draft<'_>, size: usize) {
-        self.count(header.event_id);
-        let start = self.begin(header.event_id);
+    /// Encodes a draft with this header behind the other records.
+    pub(crate) fn push(&mut self, header: &EventHeader, draft: &Draft<'_>, measure: Measure) {
+        self.put(header.event_id, measure.size(), |out| draft.encode_unsealed_with(header, measure, out));
+    }
+
+    /// Encodes a record of the journal's own, which is a header and a payload, behind the other records.
+    pub(crate) fn push_own(&mut self, draft: &Draft<'_>) {
+        let size = EventHeader::SIZE + draft.payload.len();
+        self.put(draft.header.event_id, size, |out| draft.encode_unsealed_into(out));
+    }
+
+    fn put(&mut self, event_id: u64, size: usize, encode: impl FnOnce(&mut [u8])) {
+        self.count(event_id);
+        let start = self.begin(event_id);
         self.bytes.resize(start + size, 0);
-        draft.encode_unsealed_with(header, &mut self.bytes[start..]);
+        encode(&mut self.bytes[start..]);
         seal_checksum(&mut self.bytes[start..]);
     }
 
@@ -154,7 +164,7 @@ impl Batch {
         let mut body = gap.encode().to_vec();
         types.iter().for_each(|of| body.extend_from_slice(&of.encode()));
         let draft = control::draft(Gap::EVENT_TYPE, &body, self.monotonic_ns, std::process::id());
-        self.push(&draft.header, &draft, EventHeader::SIZE + body.len());
+        self.push_own(&draft);
     }
 
     /// Puts the more urgent events first, those of one priority in the order of their ids. The journal's own records

@@ -6,6 +6,7 @@ use semj_format::{
 };
 
 use crate::error::Error;
+use crate::front::Origin;
 use crate::medium::Now;
 
 /// An event as it is emitted. Borrows everything; build it where it happens:
@@ -171,9 +172,8 @@ impl<'a> Event<'a> {
 
     /// Its header, without the id. What is not set is taken from when, where and by whom it is emitted.
     #[inline]
-    pub(crate) fn header(&self, now: Now, process_id: u32) -> Result<EventHeader, Error> {
-        let mut header = self.draft.header;
-        let mut scores = header.agent_relevance_score;
+    pub(crate) fn origin(&self, now: Now, process_id: u32) -> Result<Origin, Error> {
+        let mut scores = self.draft.header.agent_relevance_score;
         if let DraftContext::Fields(context) = &self.draft.context {
             scores = scores.max(context.agent_confidence).max(context.semantic_confidence);
         }
@@ -183,16 +183,12 @@ impl<'a> Event<'a> {
         if scores > SCORE_MAX {
             return Err(self.score_error());
         }
-        if !self.has_ktime {
-            header.ktime_ns = now.monotonic_ns;
-        }
-        if !self.has_process_id {
-            header.process_id = process_id;
-        }
-        if !self.has_cpu_id {
-            header.cpu_id = now.cpu_id;
-        }
-        Ok(header)
+        let said = Origin::of(&self.draft.header);
+        Ok(Origin {
+            ktime_ns: if self.has_ktime { said.ktime_ns } else { now.monotonic_ns },
+            process_id: if self.has_process_id { said.process_id } else { process_id },
+            cpu_id: if self.has_cpu_id { said.cpu_id } else { now.cpu_id },
+        })
     }
 
     #[cold]

@@ -18,7 +18,7 @@ use std::time::{Duration, Instant};
 
 use parking_lot::{Condvar, Mutex};
 use semj_format::control::GapType;
-use semj_format::{Draft, EventHeader, Priority};
+use semj_format::{Draft, EventHeader, Measure, Priority};
 
 use crate::batch::Batch;
 use crate::error::Error;
@@ -151,6 +151,56 @@ pub(crate) struct Patience<'a> {
     pub(crate) make_room: Option<&'a dyn Fn()>,
 }
 
+/// When and where an event happened.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Origin {
+    pub(crate) ktime_ns: i64,
+    pub(crate) process_id: u32,
+    pub(crate) cpu_id: u32,
+}
+
+impl Origin {
+    /// What a header says.
+    #[inline]
+    pub(crate) const fn of(header: &EventHeader) -> Self {
+        Self { ktime_ns: header.ktime_ns, process_id: header.process_id, cpu_id: header.cpu_id }
+    }
+}
+
+/// An event that is to be taken in.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Emitted<'a> {
+    pub(crate) draft: &'a Draft<'a>,
+    /// In the place of what the draft's header says.
+    pub(crate) origin: Origin,
+    /// What the draft takes.
+    pub(crate) measure: Measure,
+}
+
+impl Emitted<'_> {
+    /// The header of the event with this id. A sequence that the emitter does not number is the journal's own.
+    ///
+    /// Where this is encoded at once no header is made: each field goes to its place.
+    #[inline(always)]
+    fn header(&self, id: u64) -> EventHeader {
+        let header = &self.draft.header;
+        let Origin { ktime_ns, process_id, cpu_id } = self.origin;
+        // The emitter's own numbers come with an id.
+        let or_id = |number: u64| if number == 0 && header.event_id == 0 { id } else { number };
+        EventHeader {
+            event_id: id,
+            ktime_ns,
+            process_id,
+            cpu_id,
+            sequence: or_id(header.sequence),
+            global_sequence: or_id(header.global_sequence),
+            local_sequence: or_id(header.local_sequence),
+            root_cause_event_id: or_id(header.root_cause_event_id),
+            ..*header
+        }
+    }
+}
+
 impl Front {
     /// # Errors
     ///
@@ -189,34 +239,29 @@ impl Front {
         })
     }
 
-    /// Takes in a draft of this encoded size with this header. An id of 0 stands for the next one. Gives the id.
+    /// Takes in an event. An id of 0 stands for the next one. Gives the id.
     #[inline]
-    pub(crate) fn push(
-        &self,
-        mut header: EventHeader,
-        draft: &Draft<'_>,
-        size: usize,
-        patience: Patience<'_>,
-    ) -> Result<u64, Error> {
+    pub(crate) fn push(&self, event: Emitted<'_>, patience: Patience<'_>) -> Result<u64, Error> {
         self.check()?;
+        let header = &event.draft.header;
         if patience.backpressure == Backpressure::DropByPriority {
-            self.admit(&header)?;
+            self.admit(header)?;
         }
-        let class = Slab::class_of(size);
-        let slot = if class == 0 { None } else { Some(self.take_slot(class, &header, patience)?) };
+        let class = Slab::class_of(event.measure.size());
+        let slot = if class == 0 { None } else { Some(self.take_slot(class, header, patience)?) };
         let explicit = Some(header.event_id).filter(|id| *id != 0);
         let mut homes = [0];
         let (claim, home) = match self.ring.claim(&mut homes, explicit) {
             Ok(claim) => (claim, homes[0]),
             Err(refused) => {
-                let claim = self.claim_later(refused, &header, patience);
+                let claim = self.claim_later(refused, header, patience);
                 claim.inspect_err(|_| {
                     slot.inspect(|slot| self.slab.give_back(*slot));
                 })?
             }
         };
-        if self.fill(&claim, 0, home, slot, &mut header, draft, size) {
-            if let Some(next) = self.ring.guess_next(header.cpu_id, claim.first_place) {
+        if self.fill(&claim, 0, home, slot, &event) {
+            if let Some(next) = self.ring.guess_next(event.origin.cpu_id, claim.first_place) {
                 self.slab.prefetch(self.ring.home(next));
             }
             self.wake_if_needed(claim.first_place, header.event_priority);
@@ -253,30 +298,30 @@ impl Front {
         }
     }
 
-    /// Takes in drafts with their headers and encoded sizes, to be committed as one. None of them has an id. Gives the
-    /// ids, from the first to behind the last.
+    /// Takes in events, to be committed as one. None of them has an id. Gives the ids, from the first to behind the last.
     pub(crate) fn push_batch(
         &self,
-        drafts: &mut [(EventHeader, &Draft<'_>, usize)],
+        events: &[Emitted<'_>],
         patience: Patience<'_>,
     ) -> Result<Range<u64>, Error> {
         self.check()?;
-        let count = drafts.len() as u64;
-        let Some(urgent) = drafts.iter().map(|(header, ..)| *header).min_by_key(|h| h.event_priority) else {
+        let count = events.len() as u64;
+        let headers = events.iter().map(|event| &event.draft.header);
+        let Some(urgent) = headers.min_by_key(|header| header.event_priority) else {
             let next = self.ring.next_id();
             return Ok(next..next);
         };
         if patience.backpressure == Backpressure::DropByPriority {
             // A batch is as urgent as the most urgent of its events: it is taken in or not as one.
-            self.admit_all(&urgent, drafts)?;
+            self.admit_all(urgent, events)?;
         }
-        let Some(slots) = self.take_slots(drafts) else {
-            return self.push_external(drafts, patience);
+        let Some(slots) = self.take_slots(events) else {
+            return self.push_external(events, patience);
         };
         let mut wait = Wait::new(patience);
         let mut homes = [0; SLAB_BATCH_MAX];
         // There are slots for a batch of this size at most: see `take_slots`.
-        let homes = &mut homes[..drafts.len()];
+        let homes = &mut homes[..events.len()];
         let claim = loop {
             if let Ok(claim) = self.ring.claim(homes, None) {
                 break claim;
@@ -288,8 +333,8 @@ impl Front {
         };
         let mut is_whole = true;
         let homes = homes.iter().zip(slots);
-        for (index, ((header, draft, size), (home, slot))) in (0..).zip(drafts.iter_mut().zip(homes)) {
-            is_whole &= self.fill(&claim, index, *home, slot, header, draft, *size);
+        for (index, (event, (home, slot))) in (0..).zip(events.iter().zip(homes)) {
+            is_whole &= self.fill(&claim, index, *home, slot, event);
         }
         self.wake_if_needed(claim.first_place + count - 1, urgent.event_priority);
         let end = claim.first_id + count;
@@ -301,13 +346,13 @@ impl Front {
     }
 
     /// Slots for those records of a batch that need larger ones; `None` if the batch can't go through the slab.
-    fn take_slots(&self, drafts: &[(EventHeader, &Draft<'_>, usize)]) -> Option<Vec<Option<u32>>> {
-        if drafts.len() > SLAB_BATCH_MAX.min(self.ring.capacity() as usize / 4) {
+    fn take_slots(&self, events: &[Emitted<'_>]) -> Option<Vec<Option<u32>>> {
+        if events.len() > SLAB_BATCH_MAX.min(self.ring.capacity() as usize / 4) {
             return None;
         }
-        let mut slots = Vec::with_capacity(drafts.len());
-        for (.., size) in drafts {
-            let class = Slab::class_of(*size);
+        let mut slots = Vec::with_capacity(events.len());
+        for event in events {
+            let class = Slab::class_of(event.measure.size());
             let slot = if class == 0 { None } else { self.slab.take_for(class) };
             if class > 0 && slot.is_none() {
                 slots.into_iter().flatten().for_each(|slot| self.slab.give_back(slot));
@@ -319,12 +364,8 @@ impl Front {
     }
 
     /// A batch that is encoded in memory of its own and takes one place.
-    fn push_external(
-        &self,
-        drafts: &mut [(EventHeader, &Draft<'_>, usize)],
-        patience: Patience<'_>,
-    ) -> Result<Range<u64>, Error> {
-        let count = drafts.len() as u64;
+    fn push_external(&self, events: &[Emitted<'_>], patience: Patience<'_>) -> Result<Range<u64>, Error> {
+        let count = events.len() as u64;
         let mut wait = Wait::new(patience);
         let (claim, home) = loop {
             match self.claim_ids(0, count)? {
@@ -333,12 +374,12 @@ impl Front {
             }
             self.check()?;
         };
-        let mut batch = Batch::with_capacity(drafts.iter().map(|(.., size)| size).sum());
+        let mut batch = Batch::with_capacity(events.iter().map(|event| event.measure.size()).sum());
         let mut urgent = u32::MAX;
-        for (id, (header, draft, size)) in (claim.first_id..).zip(drafts) {
-            number(header, id);
+        for (id, event) in (claim.first_id..).zip(events) {
+            let header = event.header(id);
             urgent = urgent.min(header.event_priority);
-            batch.push(header, draft, *size);
+            batch.push(&header, event.draft, event.measure);
         }
         let ids = claim.first_id..claim.first_id + count;
         if !self.publish_external(&claim, home, External::Batch(batch)) {
@@ -386,23 +427,13 @@ impl Front {
 
     /// Encodes a record into its slot and publishes it. False if its place was revoked.
     #[inline]
-    #[expect(clippy::too_many_arguments, reason = "all of it is at hand where a record is filled in")]
-    fn fill(
-        &self,
-        claim: &Claim,
-        index: u64,
-        home: u32,
-        slot: Option<u32>,
-        header: &mut EventHeader,
-        draft: &Draft<'_>,
-        size: usize,
-    ) -> bool {
+    fn fill(&self, claim: &Claim, index: u64, home: u32, slot: Option<u32>, event: &Emitted<'_>) -> bool {
         let place = claim.first_place + index;
         let guard = Unpublished { front: self, place, home, slot };
-        number(header, claim.first_id + index);
+        let id = claim.first_id + index;
         let slot_header = SlotHeader {
-            event_id: header.event_id,
-            size: size as u32,
+            event_id: id,
+            size: event.measure.size() as u32,
             index: index as u32,
             count: claim.count as u32,
         };
@@ -410,7 +441,7 @@ impl Front {
         // the record's size.
         unsafe {
             self.slab.fill(slot.unwrap_or(home), slot_header, |bytes| {
-                draft.encode_unsealed_with(header, bytes);
+                event.draft.encode_unsealed_with(&event.header(id), event.measure, bytes);
             });
         }
         std::mem::forget(guard);
@@ -448,14 +479,10 @@ impl Front {
         if self.ring.tail() - self.ring.drained() < limit { Ok(()) } else { Err(self.drop_event(header)) }
     }
 
-    fn admit_all(
-        &self,
-        urgent: &EventHeader,
-        drafts: &[(EventHeader, &Draft<'_>, usize)],
-    ) -> Result<(), Error> {
+    fn admit_all(&self, urgent: &EventHeader, events: &[Emitted<'_>]) -> Result<(), Error> {
         self.admit(urgent).inspect_err(|_| {
             // One of them is counted already.
-            let others = drafts.iter().map(|(header, ..)| header.event_type);
+            let others = events.iter().map(|event| event.draft.header.event_type);
             let mut skipped = false;
             for event_type in others {
                 if !skipped && event_type == urgent.event_type {
@@ -1005,25 +1032,6 @@ impl State {
     }
 }
 
-/// Gives a record its id. A sequence that the emitter does not number is the journal's own.
-#[inline]
-fn number(header: &mut EventHeader, id: u64) {
-    let is_new = header.event_id == 0;
-    header.event_id = id;
-    if is_new {
-        for field in [
-            &mut header.sequence,
-            &mut header.global_sequence,
-            &mut header.local_sequence,
-            &mut header.root_cause_event_id,
-        ] {
-            if *field == 0 {
-                *field = id;
-            }
-        }
-    }
-}
-
 #[cfg(test)]
 #[cfg(not(loom))]
 mod tests {
@@ -1044,14 +1052,16 @@ mod tests {
         Front::new(1, setup).unwrap()
     }
 
-    fn draft(payload: &[u8]) -> (EventHeader, Draft<'_>, usize) {
-        let draft = Draft { payload, ..Draft::new(EventHeader::new(0x0101)) };
-        (draft.header, draft, draft.encoded_size().unwrap())
+    fn draft(payload: &[u8]) -> Draft<'_> {
+        Draft { payload, ..Draft::new(EventHeader::new(0x0101)) }
+    }
+
+    fn emitted<'a>(draft: &'a Draft<'a>) -> Emitted<'a> {
+        Emitted { draft, origin: Origin::of(&draft.header), measure: draft.measure().unwrap() }
     }
 
     fn push(front: &Front, payload: &[u8]) -> Result<u64, Error> {
-        let (header, draft, size) = draft(payload);
-        front.push(header, &draft, size, PATIENCE)
+        front.push(emitted(&draft(payload)), PATIENCE)
     }
 
     /// What the committer gets: ids of events, and gaps as ranges of ids with the number of events in them.
@@ -1089,8 +1099,7 @@ mod tests {
             assert_eq!(push(&front, b"again").unwrap(), n);
             assert_eq!(gather(&front), (vec![n], vec![]));
         }
-        let (mut header, draft, size) = draft(b"late");
-        let is_taken = front.fill(&stopped, 0, homes[0], None, &mut header, &draft, size);
+        let is_taken = front.fill(&stopped, 0, homes[0], None, &emitted(&draft(b"late")));
         assert!(!is_taken, "it is told that it is late");
         assert_eq!(push(&front, b"next").unwrap(), 68);
         assert_eq!(gather(&front), (vec![68], vec![]));
@@ -1116,10 +1125,8 @@ mod tests {
             let mut homes = [0; 3];
             let claim = front.ring.claim(&mut homes, None).unwrap();
             push(&front, b"5").unwrap();
-            let (mut header, draft, size) = draft(b"one of three");
-            let mut fill = |index: u64| {
-                front.fill(&claim, index, homes[index as usize], None, &mut header, &draft, size)
-            };
+            let draft = draft(b"one of three");
+            let fill = |index: u64| front.fill(&claim, index, homes[index as usize], None, &emitted(&draft));
             assert!(fill(published));
             assert_eq!(gather(&front), (vec![1, 5], vec![(2, 4, 3)]), "member {published}");
             for index in (0..3).filter(|index| *index != published) {
@@ -1141,9 +1148,9 @@ mod tests {
             let payload = &large[..round * 331 % 65_536];
             assert_eq!(push(&front, payload).unwrap(), next);
             let drafts: Vec<_> = (0..round % 50).map(|i| draft(&large[..i * 97])).collect();
-            let mut drafts: Vec<_> = drafts.iter().map(|(h, draft, size)| (*h, draft, *size)).collect();
-            let count = drafts.len() as u64;
-            assert_eq!(front.push_batch(&mut drafts, PATIENCE).unwrap(), next + 1..next + 1 + count);
+            let events: Vec<_> = drafts.iter().map(emitted).collect();
+            let count = events.len() as u64;
+            assert_eq!(front.push_batch(&events, PATIENCE).unwrap(), next + 1..next + 1 + count);
             let (events, gaps) = gather(&front);
             assert!(events.iter().copied().eq(next..=next + count) && gaps.is_empty(), "round {round}");
             next += count + 1;
@@ -1154,9 +1161,9 @@ mod tests {
     fn imported_ids_jump_and_never_go_back() {
         let front = front(64);
         let import = |id| {
-            let (mut header, draft, size) = draft(b"");
-            header.event_id = id;
-            front.push(header, &draft, size, PATIENCE)
+            let mut draft = draft(b"");
+            draft.header.event_id = id;
+            front.push(emitted(&draft), PATIENCE)
         };
         assert_eq!(import(5).unwrap(), 5);
         assert_eq!(push(&front, b"").unwrap(), 6);
@@ -1202,7 +1209,7 @@ mod tests {
                 .map(|producer| {
                     let front = &front;
                     scope.spawn(move || {
-                        let (mut emitted, mut died) = (0, 0);
+                        let (mut taken, mut died) = (0, 0);
                         for n in 0..EVENTS {
                             match (n + producer) % 197 {
                                 // It claims, writes half of its record, and is never seen again: so often at most
@@ -1216,20 +1223,19 @@ mod tests {
                                     let mut homes = [0];
                                     let Ok(claim) = front.ring.claim(&mut homes, None) else { continue };
                                     std::thread::sleep(Duration::from_millis(1));
-                                    let (mut header, draft, size) = draft(b"late");
-                                    let is_taken =
-                                        front.fill(&claim, 0, homes[0], None, &mut header, &draft, size);
-                                    emitted += usize::from(is_taken);
+                                    let event = draft(b"late");
+                                    let is_taken = front.fill(&claim, 0, homes[0], None, &emitted(&event));
+                                    taken += usize::from(is_taken);
                                     died += usize::from(!is_taken);
                                 }
                                 _ => match push(front, &vec![producer as u8; n % 700]) {
-                                    Ok(_) => emitted += 1,
+                                    Ok(_) => taken += 1,
                                     Err(Error::Revoked { .. }) => died += 1,
                                     Err(error) => unreachable!("{error}"),
                                 },
                             }
                         }
-                        (emitted, died)
+                        (taken, died)
                     })
                 })
                 .collect();

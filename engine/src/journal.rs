@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::thread::{self, JoinHandle};
 
 use parking_lot::Mutex;
-use semj_format::{Compacted, Draft, EventHeader, EventType};
+use semj_format::{Compacted, Draft, EventType, Measure};
 use semj_recovery::{Effort, Report, SegmentReport};
 
 use crate::appender::{Appender, Keeping};
@@ -21,7 +21,7 @@ use crate::directory;
 use crate::error::Error;
 use crate::event::Event;
 use crate::follow::{Follower, Start, View};
-use crate::front::{Front, Patience, Setup};
+use crate::front::{Emitted, Front, Origin, Patience, Setup};
 use crate::keeper::{Compactor, Keeper};
 use crate::medium::{Disk, LockOutcome, Medium};
 use crate::metrics::Metrics;
@@ -271,9 +271,8 @@ impl Journal {
     fn take_in(&self, event: &Event<'_>, backpressure: Backpressure) -> Result<u64, Error> {
         let now = self.medium.now();
         let draft = event.draft();
-        let header = event.header(now, self.process_id)?;
-        let size = measure(draft)?;
-        let id = self.push(header, draft, size, backpressure)?;
+        let origin = event.origin(now, self.process_id)?;
+        let id = self.push(Emitted { draft, origin, measure: measure(draft)? }, backpressure)?;
         if id.is_multiple_of(SAMPLE) {
             let taken = self.medium.now().monotonic_ns.saturating_sub(now.monotonic_ns);
             self.committer.recorder.emission_ns.record(u64::try_from(taken).unwrap_or(0));
@@ -291,18 +290,23 @@ impl Journal {
     ///
     /// As [`Journal::emit`], and [`Error::BatchTooLarge`]; no event was emitted then.
     pub fn emit_batch(&self, events: &[Event<'_>]) -> Result<Range<u64>, Error> {
-        let mut drafts = Vec::with_capacity(events.len());
+        let mut emitted = Vec::with_capacity(events.len());
         let mut bytes = 0;
         for event in events {
-            let size = measure(event.draft())?;
-            bytes += size;
-            drafts.push((event.header(self.medium.now(), self.process_id)?, event.draft(), size));
+            let draft = event.draft();
+            let measure = measure(draft)?;
+            bytes += measure.size();
+            emitted.push(Emitted {
+                draft,
+                origin: event.origin(self.medium.now(), self.process_id)?,
+                measure,
+            });
         }
         if bytes > self.batch_size_max {
             return Err(Error::BatchTooLarge { bytes, limit: self.batch_size_max });
         }
         let ids = self.with_patience(self.backpressure, |patience| {
-            self.committer.front.push_batch(&mut drafts, patience)
+            self.committer.front.push_batch(&emitted, patience)
         })?;
         if self.is_strict && !ids.is_empty() {
             self.wait_durable(ids.end - 1)?;
@@ -318,19 +322,13 @@ impl Journal {
     ///
     /// As [`Journal::emit`], and [`Error::IdOrder`].
     pub fn import(&self, draft: &Draft<'_>) -> Result<u64, Error> {
-        let size = measure(draft)?;
-        self.push(draft.header, draft, size, Backpressure::Wait)
+        let emitted = Emitted { draft, origin: Origin::of(&draft.header), measure: measure(draft)? };
+        self.push(emitted, Backpressure::Wait)
     }
 
     #[inline]
-    fn push(
-        &self,
-        header: EventHeader,
-        draft: &Draft<'_>,
-        size: usize,
-        backpressure: Backpressure,
-    ) -> Result<u64, Error> {
-        self.with_patience(backpressure, |patience| self.committer.front.push(header, draft, size, patience))
+    fn push(&self, emitted: Emitted<'_>, backpressure: Backpressure) -> Result<u64, Error> {
+        self.with_patience(backpressure, |patience| self.committer.front.push(emitted, patience))
     }
 
     /// Calls something with what to do while there is no room.
@@ -543,12 +541,12 @@ impl Drop for Journal {
     }
 }
 
-/// The encoded size of a draft that somebody emits.
+/// What a draft that somebody emits takes.
 #[inline]
-fn measure(draft: &Draft<'_>) -> Result<usize, Error> {
+fn measure(draft: &Draft<'_>) -> Result<Measure, Error> {
     let event_type = EventType(draft.header.event_type);
     if event_type.is_journal() {
         return Err(Error::ReservedType { event_type });
     }
-    Ok(draft.encoded_size()?)
+    Ok(draft.measure()?)
 }

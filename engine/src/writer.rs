@@ -10,7 +10,7 @@ use std::time::Duration;
 use semj_format::control::{self, Body, PreviousEnd};
 use semj_format::digest::MerkleTree;
 use semj_format::journal_header::FLAG_SEALED;
-use semj_format::{Commit, Digest, Draft, EventType, JournalHeader, SegmentOpen, SegmentSeal};
+use semj_format::{Commit, Digest, EventType, JournalHeader, SegmentOpen, SegmentSeal};
 
 use crate::batch::Batch;
 use crate::directory;
@@ -92,11 +92,7 @@ struct CommitLeaf {
 
 /// Appends a control record with this body to a batch.
 pub(crate) fn push_control<B: Body>(batch: &mut Batch, body: &[u8], monotonic_ns: i64) {
-    push_own(batch, &control::draft(B::EVENT_TYPE, body, monotonic_ns, std::process::id()), body.len());
-}
-
-fn push_own(batch: &mut Batch, draft: &Draft<'_>, body_size: usize) {
-    batch.push(&draft.header, draft, semj_format::EventHeader::SIZE + body_size);
+    batch.push_own(&control::draft(B::EVENT_TYPE, body, monotonic_ns, std::process::id()));
 }
 
 /// How the segment before a new one ended.
@@ -225,7 +221,7 @@ impl SegmentWriter {
         push_control::<SegmentOpen>(&mut group, &opening.encode(), anchor.monotonic_ns);
         for (event_type, body) in notes {
             let draft = control::draft(*event_type, body, anchor.monotonic_ns, std::process::id());
-            push_own(&mut group, &draft, body.len());
+            group.push_own(&draft);
         }
         let CommitLeaf { leaf, record_count } = {
             let tree = hash_alone(group.bytes());

@@ -61,6 +61,23 @@ pub struct Draft<'a> {
     pub links: &'a [CausalityLink],
 }
 
+/// What encoding a draft takes, found out once: see [`Draft::measure`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Measure {
+    size: usize,
+    context_size: usize,
+    /// Whether the context is one of few fields.
+    is_plain: bool,
+}
+
+impl Measure {
+    /// Bytes of the record.
+    #[inline]
+    pub const fn size(&self) -> usize {
+        self.size
+    }
+}
+
 /// Sets the checksum of a record that [`Draft::encode_unsealed_into`] has written.
 ///
 /// # Panics
@@ -105,20 +122,33 @@ impl<'a> Draft<'a> {
     /// A part that is larger than the format allows, or a context that it can't hold.
     #[inline]
     pub fn encoded_size(&self) -> Result<usize, DraftError> {
-        Ok(RECORD_SIZE_MIN
-            + self.context_size()?
+        self.measure().map(|measure| measure.size)
+    }
+
+    /// Bytes that the record will have, and what else it saves to find out only once.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::encoded_size`].
+    #[inline]
+    pub fn measure(&self) -> Result<Measure, DraftError> {
+        let is_plain = self.is_plain();
+        let context_size = match &self.context {
+            DraftContext::None => 0,
+            DraftContext::Fields(context) => context.measure(is_plain)?,
+            DraftContext::Encoded(bytes) => bounded("context", bytes.len(), "bytes", CONTEXT_SIZE_MAX)?,
+        };
+        let size = RECORD_SIZE_MIN
+            + context_size
             + bounded("payload", self.payload.len(), "bytes", PAYLOAD_SIZE_MAX)?
             + bounded("metadata", self.metadata.len(), "bytes", METADATA_SIZE_MAX)?
-            + bounded("causality links", self.links.len(), "links", LINK_COUNT_MAX)? * LINK_SIZE)
+            + bounded("causality links", self.links.len(), "links", LINK_COUNT_MAX)? * LINK_SIZE;
+        Ok(Measure { size, context_size, is_plain })
     }
 
     #[inline]
-    fn context_size(&self) -> Result<usize, DraftError> {
-        match &self.context {
-            DraftContext::None => Ok(0),
-            DraftContext::Fields(context) => Ok(context.encoded_size()?),
-            DraftContext::Encoded(bytes) => bounded("context", bytes.len(), "bytes", CONTEXT_SIZE_MAX),
-        }
+    fn is_plain(&self) -> bool {
+        matches!(&self.context, DraftContext::Fields(context) if context.is_plain())
     }
 
     /// Writes the record over `out`, checksum included.
@@ -139,25 +169,28 @@ impl<'a> Draft<'a> {
     /// As [`Self::encode_into`].
     #[inline]
     pub fn encode_unsealed_into(&self, out: &mut [u8]) {
-        self.encode_unsealed_with(&self.header, out);
+        let tail_size = self.payload.len() + self.metadata.len() + self.links.len() * LINK_SIZE;
+        let context_size = out.len() - EventHeader::SIZE - tail_size;
+        let measure = Measure { size: out.len(), context_size, is_plain: self.is_plain() };
+        self.encode_unsealed_with(&self.header, measure, out);
     }
 
-    /// [`Self::encode_unsealed_into`] with another header.
+    /// [`Self::encode_unsealed_into`] with another header, for a draft of which it is known what it takes: `measure` is
+    /// what [`Self::measure`] gave of this draft.
     ///
     /// # Panics
     ///
-    /// As [`Self::encode_into`].
+    /// If `out` does not have the length that `measure` says.
     #[inline]
-    pub fn encode_unsealed_with(&self, header_fields: &EventHeader, out: &mut [u8]) {
+    pub fn encode_unsealed_with(&self, header_fields: &EventHeader, measure: Measure, out: &mut [u8]) {
         let size = out.len();
-        let tail_size = self.payload.len() + self.metadata.len() + self.links.len() * LINK_SIZE;
         let (header, body) = out.split_at_mut(EventHeader::SIZE);
-        let (context, tail) = body.split_at_mut(body.len() - tail_size);
+        let (context, tail) = body.split_at_mut(measure.context_size);
         let (payload, tail) = tail.split_at_mut(self.payload.len());
         let (metadata, links) = tail.split_at_mut(self.metadata.len());
         match &self.context {
             DraftContext::None => {}
-            DraftContext::Fields(fields) => fields.write(context),
+            DraftContext::Fields(fields) => fields.write(measure.is_plain, context),
             DraftContext::Encoded(bytes) => context.copy_from_slice(bytes),
         }
         payload.copy_from_slice(self.payload);

@@ -43,7 +43,7 @@ pub use consumer::{ConsumerMark, ConsumerMarkError};
 pub use context::{Context, ContextError, ContextForm};
 pub use control::{Commit, Compacted, ControlError, Gap, Recovered, SegmentOpen, SegmentSeal};
 pub use digest::Digest;
-pub use draft::{Draft, DraftContext, DraftError};
+pub use draft::{Draft, DraftContext, DraftError, Measure};
 pub use event_header::{CausalityLink, EventFlags, EventHeader, Priority};
 pub use event_type::{Category, EventType};
 pub use journal_header::{HeaderError, JournalHeader};
