@@ -2,7 +2,7 @@
 
 use semj_format::limits::SCORE_MAX;
 use semj_format::{
-    CausalityLink, Context, Draft, DraftContext, EventFlags, EventHeader, EventType, Priority,
+    CausalityLink, Context, Draft, DraftContext, EventFlags, EventHeader, EventType, Measure, Priority,
 };
 
 use crate::error::Error;
@@ -25,6 +25,8 @@ pub struct Event<'a> {
     has_ktime: bool,
     has_process_id: bool,
     has_cpu_id: bool,
+    /// Whether the context has no fields but those that methods here set one by one.
+    is_plain: bool,
 }
 
 impl<'a> Event<'a> {
@@ -37,6 +39,7 @@ impl<'a> Event<'a> {
             has_ktime: false,
             has_process_id: false,
             has_cpu_id: false,
+            is_plain: true,
         }
     }
 
@@ -112,6 +115,7 @@ impl<'a> Event<'a> {
     #[inline]
     pub const fn context(mut self, context: Context<'a>) -> Self {
         self.draft.context = DraftContext::Fields(context);
+        self.is_plain = false;
         self
     }
 
@@ -170,25 +174,40 @@ impl<'a> Event<'a> {
         &self.draft
     }
 
-    /// Its header, without the id. What is not set is taken from when, where and by whom it is emitted.
+    /// When, where and by whom it is emitted, but for what is set.
     #[inline]
-    pub(crate) fn origin(&self, now: Now, process_id: u32) -> Result<Origin, Error> {
+    pub(crate) fn origin(&self, now: Now, process_id: u32) -> Origin {
+        let said = Origin::of(&self.draft.header);
+        Origin {
+            ktime_ns: if self.has_ktime { said.ktime_ns } else { now.monotonic_ns },
+            process_id: if self.has_process_id { said.process_id } else { process_id },
+            cpu_id: if self.has_cpu_id { said.cpu_id } else { now.cpu_id },
+        }
+    }
+
+    /// What the record takes, if the format and the kernel allow it.
+    #[inline]
+    pub(crate) fn measure(&self) -> Result<Measure, Error> {
+        self.check_scores()?;
+        let draft = &self.draft;
+        check_type(draft)?;
+        Ok(if self.is_plain { draft.measure_plain()? } else { draft.measure()? })
+    }
+
+    /// Checks what the format does not, but the kernel demands.
+    #[inline]
+    fn check_scores(&self) -> Result<(), Error> {
         let mut scores = self.draft.header.agent_relevance_score;
-        if let DraftContext::Fields(context) = &self.draft.context {
+        // None of a plain context's fields is a score.
+        if !self.is_plain
+            && let DraftContext::Fields(context) = &self.draft.context
+        {
             scores = scores.max(context.agent_confidence).max(context.semantic_confidence);
         }
         for link in self.draft.links {
             scores = scores.max(link.causality_strength);
         }
-        if scores > SCORE_MAX {
-            return Err(self.score_error());
-        }
-        let said = Origin::of(&self.draft.header);
-        Ok(Origin {
-            ktime_ns: if self.has_ktime { said.ktime_ns } else { now.monotonic_ns },
-            process_id: if self.has_process_id { said.process_id } else { process_id },
-            cpu_id: if self.has_cpu_id { said.cpu_id } else { now.cpu_id },
-        })
+        if scores > SCORE_MAX { Err(self.score_error()) } else { Ok(()) }
     }
 
     #[cold]
@@ -202,4 +221,11 @@ impl<'a> Event<'a> {
         let (field, value) = scores.into_iter().find(|(_, value)| *value > SCORE_MAX).unwrap_or_default();
         Error::Score { field, value }
     }
+}
+
+/// The journal's own types are not for emitting.
+#[inline]
+pub(crate) fn check_type(draft: &Draft<'_>) -> Result<(), Error> {
+    let event_type = EventType(draft.header.event_type);
+    if event_type.is_journal() { Err(Error::ReservedType { event_type }) } else { Ok(()) }
 }

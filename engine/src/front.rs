@@ -36,6 +36,8 @@ const SLAB_BATCH_MAX: usize = 32;
 const DOZE_MIN: Duration = Duration::from_micros(500);
 /// For how long after an event the committer wakes by the clock alone, so that no emission has to wake it.
 const LINGER: Duration = Duration::from_millis(50);
+/// How often in a round of the ring a producer looks how full it is.
+const LOOKS: u64 = 16;
 /// How long a waiting producer sleeps until it looks again by itself.
 const ROOM_WAIT: Duration = Duration::from_millis(1);
 /// How long a waiting producer that can't help looks again and again before it sleeps.
@@ -85,6 +87,8 @@ pub(crate) struct Front {
     setup: Setup,
     /// Bytes of a group, from which on no further record is put into it.
     group_size: usize,
+    /// Of which places the bits are zero behind which a producer looks how full the ring is.
+    look_mask: u64,
 }
 
 /// What stands at a place and not in the slab.
@@ -186,7 +190,8 @@ impl Emitted<'_> {
         let header = &self.draft.header;
         let Origin { ktime_ns, process_id, cpu_id } = self.origin;
         // The emitter's own numbers come with an id.
-        let or_id = |number: u64| if number == 0 && header.event_id == 0 { id } else { number };
+        let own = if header.event_id == 0 { id } else { 0 };
+        let or_id = |number: u64| if number == 0 { own } else { number };
         EventHeader {
             event_id: id,
             ktime_ns,
@@ -235,13 +240,14 @@ impl Front {
             room: Condvar::new(),
             helping: Helping::default(),
             group_size: GROUP_SIZE.min(setup.group_size_max),
+            look_mask: (setup.places as u64 / LOOKS).saturating_sub(1),
             setup,
         })
     }
 
     /// Takes in an event. An id of 0 stands for the next one. Gives the id.
     #[inline]
-    pub(crate) fn push(&self, event: Emitted<'_>, patience: Patience<'_>) -> Result<u64, Error> {
+    pub(crate) fn push(&self, event: &Emitted<'_>, patience: Patience<'_>) -> Result<u64, Error> {
         self.check()?;
         let header = &event.draft.header;
         if patience.backpressure == Backpressure::DropByPriority {
@@ -260,7 +266,7 @@ impl Front {
                 })?
             }
         };
-        if self.fill(&claim, 0, home, slot, &event) {
+        if self.fill(&claim, 0, home, slot, event) {
             if let Some(next) = self.ring.guess_next(event.origin.cpu_id, claim.first_place) {
                 self.slab.prefetch(self.ring.home(next));
             }
@@ -426,7 +432,7 @@ impl Front {
     }
 
     /// Encodes a record into its slot and publishes it. False if its place was revoked.
-    #[inline]
+    #[inline(always)]
     fn fill(&self, claim: &Claim, index: u64, home: u32, slot: Option<u32>, event: &Emitted<'_>) -> bool {
         let place = claim.first_place + index;
         let guard = Unpublished { front: self, place, home, slot };
@@ -533,22 +539,25 @@ impl Front {
     /// Wakes the committer if it would not see the event soon enough by itself.
     #[inline]
     fn wake_if_needed(&self, place: u64, priority: u32) {
-        if self.setup.heeds_priority && priority <= Priority::HIGH.0 {
+        let is_urgent = priority <= Priority::HIGH.0 && self.setup.heeds_priority;
+        if is_urgent {
             self.is_urgent.store(true, Ordering::SeqCst);
         }
         let sleep = self.sleep.load(Ordering::SeqCst);
-        if sleep != Sleep::Awake as u8 {
-            let quarter = self.ring.capacity() / 4;
-            let is_urgent = self.setup.heeds_priority && priority <= Priority::HIGH.0;
-            // Looked at now and then only: where the committer is on this cache line, it costs as much as an emission.
-            let is_filling = |place: u64| place.saturating_sub(self.ring.drained()) >= quarter;
-            if sleep == Sleep::Asleep as u8
-                || is_urgent
-                || (place + 1).is_multiple_of(quarter / 4) && is_filling(place + 1)
-            {
-                self.wake();
-            }
+        // How full the ring is is looked at now and then only: where the committer is on that cache line, it costs as much
+        // as an emission.
+        if sleep == Sleep::Asleep as u8
+            || sleep == Sleep::Dozing as u8
+                && (is_urgent || (place + 1) & self.look_mask == 0 && self.is_filling(place + 1))
+        {
+            self.wake();
         }
+    }
+
+    /// Whether a quarter of the ring is in use, up to this place.
+    #[cold]
+    fn is_filling(&self, place: u64) -> bool {
+        place.saturating_sub(self.ring.drained()) >= self.ring.capacity() / 4
     }
 
     #[cold]
@@ -1061,7 +1070,7 @@ mod tests {
     }
 
     fn push(front: &Front, payload: &[u8]) -> Result<u64, Error> {
-        front.push(emitted(&draft(payload)), PATIENCE)
+        front.push(&emitted(&draft(payload)), PATIENCE)
     }
 
     /// What the committer gets: ids of events, and gaps as ranges of ids with the number of events in them.
@@ -1163,7 +1172,7 @@ mod tests {
         let import = |id| {
             let mut draft = draft(b"");
             draft.header.event_id = id;
-            front.push(emitted(&draft), PATIENCE)
+            front.push(&emitted(&draft), PATIENCE)
         };
         assert_eq!(import(5).unwrap(), 5);
         assert_eq!(push(&front, b"").unwrap(), 6);

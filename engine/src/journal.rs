@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::thread::{self, JoinHandle};
 
 use parking_lot::Mutex;
-use semj_format::{Compacted, Draft, EventType, Measure};
+use semj_format::{Compacted, Draft};
 use semj_recovery::{Effort, Report, SegmentReport};
 
 use crate::appender::{Appender, Keeping};
@@ -19,7 +19,7 @@ use crate::compaction::{self, Compaction, CompactionProgress, CompactionReport};
 use crate::consumer::Consumer;
 use crate::directory;
 use crate::error::Error;
-use crate::event::Event;
+use crate::event::{Event, check_type};
 use crate::follow::{Follower, Start, View};
 use crate::front::{Emitted, Front, Origin, Patience, Setup};
 use crate::keeper::{Compactor, Keeper};
@@ -271,8 +271,9 @@ impl Journal {
     fn take_in(&self, event: &Event<'_>, backpressure: Backpressure) -> Result<u64, Error> {
         let now = self.medium.now();
         let draft = event.draft();
-        let origin = event.origin(now, self.process_id)?;
-        let id = self.push(Emitted { draft, origin, measure: measure(draft)? }, backpressure)?;
+        let measure = event.measure()?;
+        let origin = event.origin(now, self.process_id);
+        let id = self.push(&Emitted { draft, origin, measure }, backpressure)?;
         if id.is_multiple_of(SAMPLE) {
             let taken = self.medium.now().monotonic_ns.saturating_sub(now.monotonic_ns);
             self.committer.recorder.emission_ns.record(u64::try_from(taken).unwrap_or(0));
@@ -294,11 +295,11 @@ impl Journal {
         let mut bytes = 0;
         for event in events {
             let draft = event.draft();
-            let measure = measure(draft)?;
+            let measure = event.measure()?;
             bytes += measure.size();
             emitted.push(Emitted {
                 draft,
-                origin: event.origin(self.medium.now(), self.process_id)?,
+                origin: event.origin(self.medium.now(), self.process_id),
                 measure,
             });
         }
@@ -322,12 +323,13 @@ impl Journal {
     ///
     /// As [`Journal::emit`], and [`Error::IdOrder`].
     pub fn import(&self, draft: &Draft<'_>) -> Result<u64, Error> {
-        let emitted = Emitted { draft, origin: Origin::of(&draft.header), measure: measure(draft)? };
-        self.push(emitted, Backpressure::Wait)
+        check_type(draft)?;
+        let emitted = Emitted { draft, origin: Origin::of(&draft.header), measure: draft.measure()? };
+        self.push(&emitted, Backpressure::Wait)
     }
 
     #[inline]
-    fn push(&self, emitted: Emitted<'_>, backpressure: Backpressure) -> Result<u64, Error> {
+    fn push(&self, emitted: &Emitted<'_>, backpressure: Backpressure) -> Result<u64, Error> {
         self.with_patience(backpressure, |patience| self.committer.front.push(emitted, patience))
     }
 
@@ -539,14 +541,4 @@ impl Drop for Journal {
             tracing::error!(%error, dir = %self.dir().display(), "the journal was not closed in order");
         }
     }
-}
-
-/// What a draft that somebody emits takes.
-#[inline]
-fn measure(draft: &Draft<'_>) -> Result<Measure, Error> {
-    let event_type = EventType(draft.header.event_type);
-    if event_type.is_journal() {
-        return Err(Error::ReservedType { event_type });
-    }
-    Ok(draft.measure()?)
 }

@@ -112,6 +112,19 @@ macro_rules! context_fields {
 
         const FIELD_COUNT: u32 = [$( $bit ),*].len() as u32;
 
+        /// Bytes of the compact form but for the text itself, by the presence bits of the plain fields.
+        const PLAIN_SIZES: [usize; 1 << PLAIN_FIELDS] = {
+            let mut sizes = [PRESENCE_SIZE; 1 << PLAIN_FIELDS];
+            let mut bits = 0;
+            while bits < sizes.len() {
+                $( if $bit < PLAIN_FIELDS && bits >> $bit & 1 != 0 {
+                    sizes[bits] += context_fields!(@fixed_part $kind);
+                } )*
+                bits += 1;
+            }
+            sizes
+        };
+
         const _: () = {
             let mut bit = 0;
             let mut end = 0;
@@ -135,9 +148,19 @@ macro_rules! context_fields {
 
             /// Presence bits of the fields that are set.
             #[inline(always)]
-            fn presence(&self, is_plain: bool) -> u32 {
+            pub(crate) fn presence(&self, is_plain: bool) -> u32 {
+                let mut bits = 0;
+                $( if $bit < PLAIN_FIELDS {
+                    bits |= u32::from(context_fields!(@set $kind self.$field)) << $bit;
+                } )*
+                if is_plain { bits } else { bits | self.later_presence() }
+            }
+
+            /// Apart, as all that is for contexts with many fields: it is long, and most are plain.
+            #[inline(never)]
+            fn later_presence(&self) -> u32 {
                 let mut bits = self.unknown_bits & !KNOWN_BITS;
-                $( if $bit < PLAIN_FIELDS || !is_plain {
+                $( if $bit >= PLAIN_FIELDS {
                     bits |= u32::from(context_fields!(@set $kind self.$field)) << $bit;
                 } )*
                 bits
@@ -146,15 +169,17 @@ macro_rules! context_fields {
             /// Bytes of the compact form.
             #[inline]
             pub fn compact_size(&self) -> usize {
-                if self.is_plain() { self.compact_size_of(true) } else { self.compact_size_of(false) }
+                let is_plain = self.is_plain();
+                self.compact_size_of(is_plain, self.presence(is_plain))
             }
 
             #[inline(always)]
-            fn compact_size_of(&self, is_plain: bool) -> usize {
+            fn compact_size_of(&self, is_plain: bool, presence: u32) -> usize {
+                if is_plain {
+                    return PLAIN_SIZES[presence as usize % PLAIN_SIZES.len()] + self.path.len();
+                }
                 let mut size = PRESENCE_SIZE + self.unknown_fields.len();
-                $( if $bit < PLAIN_FIELDS || !is_plain {
-                    size += context_fields!(@compact_size $kind self.$field);
-                } )*
+                $( size += context_fields!(@compact_size $kind self.$field); )*
                 size
             }
 
@@ -205,15 +230,17 @@ macro_rules! context_fields {
 
             /// Writes the compact form to the beginning of `out`, which has [`Self::compact_size`] bytes.
             #[inline(always)]
-            fn write_compact(&self, is_plain: bool, out: &mut [u8]) {
+            fn write_compact(&self, is_plain: bool, presence: u32, out: &mut [u8]) {
                 let mut at = 0;
-                put_integer(self.presence(is_plain), out, &mut at);
+                put_integer(presence, out, &mut at);
                 $(
-                    if ($bit < PLAIN_FIELDS || !is_plain) && context_fields!(@set $kind self.$field) {
+                    if ($bit < PLAIN_FIELDS || !is_plain) && presence & 1 << $bit != 0 {
                         context_fields!(@write $kind self.$field, out, at);
                     }
                 )*
-                out[at..at + self.unknown_fields.len()].copy_from_slice(self.unknown_fields);
+                if !is_plain {
+                    out[at..at + self.unknown_fields.len()].copy_from_slice(self.unknown_fields);
+                }
             }
 
             /// Reads the fixed form. Each text ends at its first NUL byte.
@@ -248,6 +275,9 @@ macro_rules! context_fields {
     (@size u32) => { 4 };
     (@size u64) => { 8 };
     (@size text $size:literal) => { $size };
+
+    (@fixed_part text) => { 2 };
+    (@fixed_part $int:ident) => { size_of::<$int>() };
 
     (@set text $value:expr) => { !$value.is_empty() };
     (@set $int:ident $value:expr) => { $value != 0 };
@@ -333,20 +363,25 @@ impl Context<'_> {
     /// A text that the fixed form can't hold, or later fields with which neither form can hold the context.
     #[inline]
     pub fn encoded_size(&self) -> Result<usize, ContextError> {
-        self.measure(self.is_plain())
+        let is_plain = self.is_plain();
+        self.measure(is_plain, self.presence(is_plain))
     }
 
-    /// [`Self::encoded_size`], where it is known whether the context is plain.
+    /// [`Self::encoded_size`], where it is known which fields are set.
     #[inline(always)]
-    pub(crate) fn measure(&self, is_plain: bool) -> Result<usize, ContextError> {
-        let size = if is_plain {
+    pub(crate) fn measure(&self, is_plain: bool, presence: u32) -> Result<usize, ContextError> {
+        if is_plain {
             self.check_of(true)?;
-            self.compact_size_of(true)
-        } else {
-            self.check_of(false)?;
-            self.compact_size_of(false)
-        };
-        match size {
+            // Shorter than the fixed form, whatever the path is.
+            return Ok(self.compact_size_of(true, presence));
+        }
+        self.measure_any(presence)
+    }
+
+    #[inline(never)]
+    fn measure_any(&self, presence: u32) -> Result<usize, ContextError> {
+        self.check_of(false)?;
+        match self.compact_size_of(false, presence) {
             size if size < FIXED_SIZE => Ok(size),
             length if self.unknown_bits != 0 => Err(ContextError::TooLarge { length }),
             _ => Ok(FIXED_SIZE),
@@ -355,15 +390,19 @@ impl Context<'_> {
 
     /// Writes the context over `out`, whose length is what [`Self::encoded_size`] gave.
     #[inline]
-    pub(crate) fn write(&self, is_plain: bool, out: &mut [u8]) {
+    pub(crate) fn write(&self, is_plain: bool, presence: u32, out: &mut [u8]) {
         if is_plain {
-            // Shorter than the fixed form, whatever its path is.
-            return self.write_compact(true, out);
+            return self.write_compact(true, presence, out);
         }
+        self.write_any(presence, out);
+    }
+
+    #[inline(never)]
+    fn write_any(&self, presence: u32, out: &mut [u8]) {
         match out.first_chunk_mut::<FIXED_SIZE>() {
             // `encoded_size` has made the checks that could fail here.
             Some(fixed) => drop(self.to_fixed(fixed)),
-            None => self.write_compact(false, out),
+            None => self.write_compact(false, presence, out),
         }
     }
 
@@ -458,11 +497,23 @@ impl<'a> CompactReader<'a> {
 
 #[inline(always)]
 fn check_text(text: &[u8], field: &'static str, limit: usize) -> Result<(), ContextError> {
-    // All bytes are looked at, because that can be done for many at a time.
-    if text.len() > limit || text.iter().fold(false, |has_nul, byte| has_nul | (*byte == 0)) {
+    if text.len() > limit || has_nul(text) {
         return Err(text_error(text, field, limit));
     }
     Ok(())
+}
+
+/// Sixteen bytes are looked at at a time; the last sixteen may be looked at twice in part.
+#[inline(always)]
+fn has_nul(text: &[u8]) -> bool {
+    let any_nul = |bytes: &[u8]| bytes.iter().fold(false, |found, byte| found | (*byte == 0));
+    match text.last_chunk::<16>() {
+        Some(last) => {
+            let (chunks, _) = text.as_chunks::<16>();
+            chunks.iter().fold(any_nul(last), |found, chunk| found | any_nul(chunk))
+        }
+        None => any_nul(text),
+    }
 }
 
 #[cold]
@@ -574,7 +625,7 @@ mod tests {
 
     fn encoded(context: &Context<'_>) -> Vec<u8> {
         let mut out = vec![0xEE; context.encoded_size().unwrap()];
-        context.write(context.is_plain(), &mut out);
+        context.write(context.is_plain(), context.presence(context.is_plain()), &mut out);
         out
     }
 
@@ -620,8 +671,23 @@ mod tests {
         fn a_compact_context_cut_anywhere_is_refused(any: AnyContext) -> bool {
             let context = any.context();
             let mut compact = vec![0; context.compact_size()];
-            context.write_compact(context.is_plain(), &mut compact);
+            context.write_compact(false, context.presence(false), &mut compact);
             (0..compact.len()).all(|end| Context::from_compact(&compact[..end]).is_err())
+        }
+    }
+
+    #[test]
+    fn a_path_of_any_length_comes_back_and_a_nul_anywhere_in_it_is_refused() {
+        for length in 1..300 {
+            let mut path: Vec<u8> = (0..length).map(|at| (at % 255 + 1) as u8).collect();
+            let context = Context { path: &path, ..Context::default() };
+            assert_eq!(Context::parse(&encoded(&context)), Ok(Some(context)), "{length} bytes");
+            for at in 0..length {
+                let byte = core::mem::take(&mut path[at]);
+                let context = Context { path: &path, ..Context::default() };
+                assert!(context.encoded_size().is_err(), "NUL at {at} of {length} bytes");
+                path[at] = byte;
+            }
         }
     }
 

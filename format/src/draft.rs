@@ -66,7 +66,9 @@ pub struct Draft<'a> {
 pub struct Measure {
     size: usize,
     context_size: usize,
-    /// Whether the context is one of few fields.
+    /// The presence bits of a context's fields.
+    presence: u32,
+    /// Whether none but the first of them are set.
     is_plain: bool,
 }
 
@@ -132,10 +134,29 @@ impl<'a> Draft<'a> {
     /// As [`Self::encoded_size`].
     #[inline]
     pub fn measure(&self) -> Result<Measure, DraftError> {
-        let is_plain = self.is_plain();
+        self.measure_as(self.is_plain())
+    }
+
+    /// [`Self::measure`] of a draft whose context has no field set, or none but some of transaction, session, chain, path,
+    /// inode number and file type. Who makes drafts knows; to find out takes as long as to write them. A field that is
+    /// set all the same may be left out of the record.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::encoded_size`].
+    #[inline]
+    pub fn measure_plain(&self) -> Result<Measure, DraftError> {
+        let is_plain = matches!(self.context, DraftContext::Fields(_));
+        debug_assert_eq!(is_plain, self.is_plain(), "another field is set");
+        self.measure_as(is_plain)
+    }
+
+    #[inline(always)]
+    fn measure_as(&self, is_plain: bool) -> Result<Measure, DraftError> {
+        let presence = self.presence(is_plain);
         let context_size = match &self.context {
             DraftContext::None => 0,
-            DraftContext::Fields(context) => context.measure(is_plain)?,
+            DraftContext::Fields(context) => context.measure(is_plain, presence)?,
             DraftContext::Encoded(bytes) => bounded("context", bytes.len(), "bytes", CONTEXT_SIZE_MAX)?,
         };
         let size = RECORD_SIZE_MIN
@@ -143,12 +164,20 @@ impl<'a> Draft<'a> {
             + bounded("payload", self.payload.len(), "bytes", PAYLOAD_SIZE_MAX)?
             + bounded("metadata", self.metadata.len(), "bytes", METADATA_SIZE_MAX)?
             + bounded("causality links", self.links.len(), "links", LINK_COUNT_MAX)? * LINK_SIZE;
-        Ok(Measure { size, context_size, is_plain })
+        Ok(Measure { size, context_size, presence, is_plain })
     }
 
     #[inline]
     fn is_plain(&self) -> bool {
         matches!(&self.context, DraftContext::Fields(context) if context.is_plain())
+    }
+
+    #[inline(always)]
+    fn presence(&self, is_plain: bool) -> u32 {
+        match &self.context {
+            DraftContext::Fields(context) => context.presence(is_plain),
+            DraftContext::None | DraftContext::Encoded(_) => 0,
+        }
     }
 
     /// Writes the record over `out`, checksum included.
@@ -171,7 +200,9 @@ impl<'a> Draft<'a> {
     pub fn encode_unsealed_into(&self, out: &mut [u8]) {
         let tail_size = self.payload.len() + self.metadata.len() + self.links.len() * LINK_SIZE;
         let context_size = out.len() - EventHeader::SIZE - tail_size;
-        let measure = Measure { size: out.len(), context_size, is_plain: self.is_plain() };
+        let is_plain = self.is_plain();
+        let presence = self.presence(is_plain);
+        let measure = Measure { size: out.len(), context_size, presence, is_plain };
         self.encode_unsealed_with(&self.header, measure, out);
     }
 
@@ -190,11 +221,13 @@ impl<'a> Draft<'a> {
         let (metadata, links) = tail.split_at_mut(self.metadata.len());
         match &self.context {
             DraftContext::None => {}
-            DraftContext::Fields(fields) => fields.write(measure.is_plain, context),
+            DraftContext::Fields(fields) => fields.write(measure.is_plain, measure.presence, context),
             DraftContext::Encoded(bytes) => context.copy_from_slice(bytes),
         }
         payload.copy_from_slice(self.payload);
-        metadata.copy_from_slice(self.metadata);
+        if !self.metadata.is_empty() {
+            metadata.copy_from_slice(self.metadata);
+        }
         let (slots, _) = links.as_chunks_mut::<LINK_SIZE>();
         for (slot, link) in slots.iter_mut().zip(self.links) {
             link.encode_into(slot);
@@ -304,6 +337,26 @@ mod tests {
             let mut damaged = bytes.clone();
             damaged[bit / 8] ^= 1 << (bit % 8);
             assert!(Record::parse_verified(&damaged).is_err(), "bit {bit}");
+        }
+    }
+
+    #[test]
+    fn a_plain_context_has_the_same_measure_whether_it_is_known_to_be_plain_or_not() {
+        for set in 0..1_u32 << 6 {
+            let if_set = |bit: u32, value: u64| if set >> bit & 1 != 0 { value } else { 0 };
+            let fields = Context {
+                transaction_id: if_set(0, 1),
+                session_id: if_set(1, u64::MAX),
+                causality_chain_id: if_set(2, 3),
+                path: if set >> 3 & 1 != 0 { b"/a/path" } else { b"" },
+                inode_number: if_set(4, 5),
+                file_type: if_set(5, 0o100_000) as u32,
+                ..Context::default()
+            };
+            let context = DraftContext::Fields(fields);
+            let draft = Draft { context, ..full_draft(&[], b"payload") };
+            assert_eq!(draft.measure_plain(), draft.measure(), "fields {set:06b}");
+            assert_eq!(draft.measure().unwrap().size(), draft.encoded_size().unwrap());
         }
     }
 

@@ -57,6 +57,8 @@ macro_rules! on_disk {
     ) => {
         $(#[$meta])*
         #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+        // In the order of the disk, so that fields which follow one another are moved together.
+        #[repr(C)]
         pub struct $name {
             $( $(#[$field_meta])* pub $field: $ty, )*
         }

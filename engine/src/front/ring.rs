@@ -224,7 +224,7 @@ impl Ring {
 
     /// Claims as many places as `homes` has room for, at least one, and says what their home slots are. If `id` is given,
     /// only if it is the id that the first place has.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn claim(&self, homes: &mut [u32], id: Option<u64>) -> Result<Claim, Refused> {
         let claims = &self.claims.0;
         let count = homes.len() as u64;

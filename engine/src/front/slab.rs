@@ -159,10 +159,14 @@ impl Slab {
     /// Where a slot begins, and its size.
     #[inline]
     fn locate(&self, slot: u32) -> (NonNull<u8>, usize) {
-        let class = self.class(slot);
-        let Class { first, offset, .. } = &self.classes[class];
-        let size = CLASS_SIZES[class];
-        let at = offset + (slot - first) as usize * size;
+        let (at, size) = if slot < self.classes[1].first {
+            // Most are small ones, and these are the first.
+            (slot as usize * CLASS_SIZES[0], CLASS_SIZES[0])
+        } else {
+            let class = self.class(slot);
+            let Class { first, offset, .. } = &self.classes[class];
+            (offset + (slot - first) as usize * CLASS_SIZES[class], CLASS_SIZES[class])
+        };
         debug_assert!(at + size <= self.memory.size());
         // SAFETY: slots are numbered within their classes, so the slot lies in the allocation.
         (unsafe { self.memory.start().add(at) }, size)

@@ -142,7 +142,9 @@ impl Medium for Disk {
     }
 
     fn cpu_id(&self) -> u32 {
-        u32::try_from(rustix::thread::sched_getcpu()).unwrap_or(0)
+        // The C library's own, because newer ones read it from memory that the kernel keeps up to date (rseq).
+        // SAFETY: it takes nothing and has no effect.
+        u32::try_from(unsafe { libc::sched_getcpu() }).unwrap_or(0)
     }
 
     fn threads(&self) -> NonZeroUsize {
