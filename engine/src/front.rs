@@ -87,7 +87,7 @@ pub(crate) struct Front {
     setup: Setup,
     /// Bytes of a group, from which on no further record is put into it.
     group_size: usize,
-    /// Of which places the bits are zero behind which a producer looks how full the ring is.
+    /// A producer looks how full the ring is where the next place has none of these bits.
     look_mask: u64,
 }
 

@@ -215,6 +215,8 @@ impl<'a> Draft<'a> {
     #[inline]
     pub fn encode_unsealed_with(&self, header_fields: &EventHeader, measure: Measure, out: &mut [u8]) {
         let size = out.len();
+        // Bytes that are too many would stay as they are, and be a part of the record.
+        assert_eq!(size, measure.size, "a record has the size that was measured");
         let (header, body) = out.split_at_mut(EventHeader::SIZE);
         let (context, tail) = body.split_at_mut(measure.context_size);
         let (payload, tail) = tail.split_at_mut(self.payload.len());
@@ -358,6 +360,14 @@ mod tests {
             assert_eq!(draft.measure_plain(), draft.measure(), "fields {set:06b}");
             assert_eq!(draft.measure().unwrap().size(), draft.encoded_size().unwrap());
         }
+    }
+
+    #[test]
+    #[should_panic(expected = "the size that was measured")]
+    fn a_record_is_not_encoded_into_more_than_it_takes() {
+        let draft = full_draft(&[], b"payload");
+        let measure = draft.measure().unwrap();
+        draft.encode_unsealed_with(&draft.header, measure, &mut vec![0xEE; measure.size() + 1]);
     }
 
     #[test]
