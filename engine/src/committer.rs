@@ -96,6 +96,15 @@ struct Syncing {
     sleeps_until: Option<Option<Instant>>,
 }
 
+/// What a sync makes durable at least, of what came before it.
+#[derive(Clone, Copy, Debug)]
+enum Cover {
+    /// What was emitted: it is appended first.
+    Emitted,
+    /// What the appending thread has appended. It is on its way to the rest.
+    Appended,
+}
+
 impl Committer {
     pub(crate) fn new(
         medium: Arc<dyn Medium>,
@@ -275,6 +284,10 @@ impl Committer {
 
     /// Returns when everything that was emitted before the call is durable.
     pub(crate) fn sync(&self) -> Result<(), Error> {
+        self.sync_with(Cover::Emitted)
+    }
+
+    fn sync_with(&self, cover: Cover) -> Result<(), Error> {
         let member = self.group_commit.join();
         loop {
             match self.group_commit.wait(member) {
@@ -282,8 +295,10 @@ impl Committer {
                 Turn::Failed => return Err(self.failure()),
                 Turn::Lead => {
                     let _guard = Guard { committer: self };
-                    self.group_commit.close_group(self.timing.has_threads);
-                    let durable_id = self.flush();
+                    let members = self.group_commit.close_group(self.timing.has_threads);
+                    // Somebody who waits for what was emitted has joined.
+                    let cover = if members > 1 { Cover::Emitted } else { cover };
+                    let durable_id = self.flush(cover);
                     let served = self.group_commit.finish(self.or_fail(durable_id)?);
                     self.recorder.flush_waiters.record(u64::from(served));
                     // Who waits for a sync does not wait for this one, if there is a thread for it.
@@ -295,11 +310,15 @@ impl Committer {
         }
     }
 
-    /// Makes everything durable that was emitted before the call. Gives the last id of it. Called by one at a time.
-    fn flush(&self) -> Result<u64, Error> {
+    /// Makes everything durable that was emitted, or appended, before the call. Gives the last id of it. Called by one at a
+    /// time.
+    fn flush(&self, cover: Cover) -> Result<u64, Error> {
         loop {
             let started = Instant::now();
-            let appended = self.append_emitted()?;
+            let appended = match cover {
+                Cover::Emitted => self.append_emitted()?,
+                Cover::Appended => Appended::All,
+            };
             let mut appender = self.appender.lock();
             let flush = self.write(&mut appender, Appender::flush)?;
             let mark = appender.mark();
@@ -412,6 +431,7 @@ impl Committer {
 
     /// For the syncing thread.
     pub(crate) fn run_syncing(&self) {
+        self.medium.take_short_turns();
         let _guard = Guard { committer: self };
         let mut syncing = self.syncing.lock();
         while !syncing.closing {
@@ -435,7 +455,8 @@ impl Committer {
             let sync_at = self.sync_at(&syncing);
             if sync_at.is_some_and(|at| at <= now) || self.group_commit.has_wakers() {
                 drop(syncing);
-                if self.sync().is_err() {
+                let cover = if self.group_commit.has_wakers() { Cover::Emitted } else { Cover::Appended };
+                if self.sync_with(cover).is_err() {
                     return;
                 }
                 syncing = self.syncing.lock();

@@ -123,15 +123,15 @@ impl GroupCommit {
         }
     }
 
-    /// For a leader: lets those come whom the last sync has served, then closes the group.
-    pub(crate) fn close_group(&self, gathers: bool) {
+    /// For a leader: lets those come whom the last sync has served, then closes the group. Gives how many members it has.
+    pub(crate) fn close_group(&self, gathers: bool) -> u32 {
         let started = Instant::now();
         loop {
             let mut groups = self.groups.lock();
             let here = groups.members[(groups.current % 2) as usize];
             if !gathers || here >= groups.last_served || started.elapsed() >= GATHER_WAIT {
                 groups.is_closed = true;
-                return;
+                return here;
             }
             drop(groups);
             std::thread::yield_now();

@@ -32,8 +32,10 @@ pub(crate) struct Helping {
 #[derive(Debug)]
 struct Offer {
     bytes: Vec<u8>,
-    /// Where each subtree's records begin, and where the last one's end.
-    starts: Vec<usize>,
+    /// Where each record begins, and where the last one ends: who helps has the bytes on another core, and would wait for
+    /// each header to learn where the next one is.
+    bounds: Vec<usize>,
+    /// Of each whole subtree.
     roots: Vec<OnceLock<Digest>>,
     /// The next subtree that nobody has begun.
     next: AtomicUsize,
@@ -54,11 +56,14 @@ impl Offer {
 
     fn hash(&self, at: usize) -> Digest {
         let mut tree = RecordTree::new();
-        if let Some(&[start, end]) = self.starts.get(at..at + 2) {
-            records(self.bytes.get(start..end).unwrap_or_default())
-                .for_each(|record| tree.push(record.bytes()));
-        }
+        self.records(at * SUBTREE_RECORDS).take(SUBTREE_RECORDS).for_each(|record| tree.push(record));
         tree.root()
+    }
+
+    /// The records from this one on.
+    fn records(&self, first: usize) -> impl Iterator<Item = &[u8]> {
+        let bounds = self.bounds.get(first..).unwrap_or_default().array_windows();
+        bounds.map(|&[start, end]| self.bytes.get(start..end).unwrap_or_default())
     }
 }
 
@@ -89,16 +94,11 @@ impl Helping {
         offsets: impl ExactSizeIterator<Item = usize>,
         meanwhile: impl FnOnce(&[u8]) -> T,
     ) -> (MerkleTree, T) {
-        let is_whole = offsets.len().is_multiple_of(SUBTREE_RECORDS);
-        let mut starts: Vec<_> = offsets.step_by(SUBTREE_RECORDS).collect();
-        if is_whole {
-            starts.push(bytes.len());
-        }
-        // The last ones, which make no whole subtree, are hashed apart.
-        let rest = starts.last().copied().unwrap_or(0);
-        let roots = starts.iter().skip(1).map(|_| OnceLock::new()).collect();
+        let subtrees = offsets.len() / SUBTREE_RECORDS;
+        let bounds = offsets.chain(std::iter::once(bytes.len())).collect();
+        let roots = std::iter::repeat_with(OnceLock::new).take(subtrees).collect();
         let mut offer =
-            Arc::new(Offer { bytes: std::mem::take(bytes), starts, roots, next: AtomicUsize::new(0) });
+            Arc::new(Offer { bytes: std::mem::take(bytes), bounds, roots, next: AtomicUsize::new(0) });
         *self.offer.lock() = Some(Arc::clone(&offer));
         let done = meanwhile(&offer.bytes);
         while offer.hash_one() {}
@@ -114,9 +114,9 @@ impl Helping {
             let root = root.get().copied().unwrap_or_else(|| offer.hash(at));
             tree.push_subtree(SUBTREE_LEVEL, root);
         }
-        let rest_records: Vec<_> =
-            records(offer.bytes.get(rest..).unwrap_or_default()).map(|record| record.bytes()).collect();
-        tree.extend(&rest_records);
+        // The last ones make no whole subtree.
+        let rest: Vec<_> = offer.records(subtrees * SUBTREE_RECORDS).collect();
+        tree.extend(&rest);
         // Who has hashed the last one lets go of the offer in a moment.
         while Arc::get_mut(&mut offer).is_none() && started.elapsed() < HELPER_WAIT {
             std::hint::spin_loop();

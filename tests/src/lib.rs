@@ -1,6 +1,7 @@
 //! A second writer of the native format, for tests: makes segments in memory, group by group, with whatever
 //! must be wrong about them. It shares the format's structures with the engine, and nothing else.
 
+pub mod crash;
 pub mod disk;
 pub mod random;
 pub mod simulation;

@@ -26,14 +26,7 @@ fn emit(journal: &Journal, count: u64) {
 
 /// The state that a crash leaves: a copy of the files of a journal that goes on living.
 fn crashed(journal: &Journal) -> tempfile::TempDir {
-    let copy = tempfile::tempdir().unwrap();
-    for entry in fs::read_dir(journal.dir()).unwrap() {
-        let path = entry.unwrap().path();
-        if path.is_file() {
-            fs::copy(&path, copy.path().join(path.file_name().unwrap())).unwrap();
-        }
-    }
-    copy
+    semj_tests::crash::copy(journal.dir()).unwrap()
 }
 
 fn segments(dir: &Path) -> Vec<PathBuf> {

@@ -95,6 +95,8 @@ pub trait Medium: Debug + Send + Sync {
     fn cpu_id(&self) -> u32;
     /// Called by a thread whose work nobody waits for.
     fn give_way(&self) {}
+    /// Called by a thread that works little at a time and should begin soon when it is woken, however busy the others are.
+    fn take_short_turns(&self) {}
     /// How many threads may read at the same time.
     fn threads(&self) -> NonZeroUsize {
         NonZeroUsize::MIN
