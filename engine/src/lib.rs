@@ -63,6 +63,7 @@ pub mod medium;
 mod metrics;
 mod open;
 mod options;
+mod prefetch;
 mod query;
 pub mod reader;
 mod request;

@@ -14,6 +14,7 @@ use semj_recovery::Extent;
 
 use crate::error::Error;
 use crate::medium::{Map, Medium};
+use crate::prefetch;
 use crate::retention::Figures;
 use crate::segment_index::SegmentIndex;
 use crate::sidecar::Indexer;
@@ -346,7 +347,7 @@ impl Segment {
     fn fetch_ahead(&self, from: usize, events: u64, end: usize) {
         let size = (events.min(EVENTS_PER_PLACE as u64) as usize + 1) * FETCHED_PER_EVENT;
         let ahead = self.map.bytes(from..from.saturating_add(size).min(end));
-        black_box(ahead.iter().step_by(CACHE_LINE).fold(0, |sum, byte| sum ^ byte));
+        ahead.iter().step_by(CACHE_LINE).for_each(|line| prefetch::for_read(line));
     }
 
     /// Goes from frame to frame to an event, and checks that one. `None` if it does not come there.

@@ -16,6 +16,7 @@ use semj_format::limits::RECORD_SIZE_MAX;
 use super::memory::Memory;
 use super::ring::Stamps;
 use crate::metrics::PoolClass;
+use crate::prefetch;
 
 /// Bytes of the slots of each class. The last one holds the largest record.
 pub(crate) const CLASS_SIZES: [usize; 5] = [512, 2 << 10, 8 << 10, 32 << 10, 128 << 10];
@@ -196,7 +197,7 @@ impl Slab {
         if slot < self.classes[1].first {
             let (at, size) = self.locate(slot);
             for line in (0..size).step_by(64) {
-                prefetch_for_write(at.as_ptr().wrapping_add(line));
+                prefetch::for_write(at.as_ptr().wrapping_add(line));
             }
         }
     }
@@ -206,7 +207,7 @@ impl Slab {
     pub(crate) fn prefetch_start(&self, slot: u32) {
         let (at, size) = self.locate(slot);
         for line in (0..size.min(PREFETCH_SIZE_MAX)).step_by(64) {
-            prefetch_for_write(at.as_ptr().wrapping_add(line));
+            prefetch::for_write(at.as_ptr().wrapping_add(line));
         }
     }
 
@@ -239,7 +240,7 @@ impl Slab {
     pub(crate) fn prefetch_record(&self, slot: u32) {
         let (at, size) = self.locate(slot);
         for line in (0..size.min(CLASS_SIZES[0])).step_by(64) {
-            prefetch_for_read(at.as_ptr().wrapping_add(line));
+            prefetch::for_read(at.as_ptr().wrapping_add(line));
         }
     }
 
@@ -262,30 +263,6 @@ impl Stamps for Slab {
     fn set_stamp(&self, slot: u32, stamp: u64) {
         self.stamp_of(slot).store(stamp, Ordering::Release);
     }
-}
-
-#[inline]
-fn prefetch_for_read(line: *const u8) {
-    // Under Miri there is nothing to fetch.
-    #[cfg(all(target_arch = "x86_64", not(miri)))]
-    // SAFETY: a prefetch is a hint that faults for no address.
-    unsafe {
-        std::arch::x86_64::_mm_prefetch::<{ std::arch::x86_64::_MM_HINT_T0 }>(line.cast());
-    }
-    #[cfg(not(all(target_arch = "x86_64", not(miri))))]
-    let _ = line;
-}
-
-#[inline]
-fn prefetch_for_write(line: *const u8) {
-    // Under Miri there is nothing to fetch.
-    #[cfg(all(target_arch = "x86_64", not(miri)))]
-    // SAFETY: a prefetch is a hint that faults for no address; processors without the instruction skip it.
-    unsafe {
-        std::arch::asm!("prefetchw [{}]", in(reg) line, options(nostack, readonly, preserves_flags));
-    }
-    #[cfg(not(all(target_arch = "x86_64", not(miri))))]
-    let _: *const u8 = line;
 }
 
 #[cfg(test)]
