@@ -333,6 +333,13 @@ impl Follower {
         offset.wrapping_add_signed(self.taken_out)
     }
 
+    /// From here on the calling thread runs when no other wants the processor, for good (`SCHED_IDLE` on Linux): a writer that
+    /// keeps every processor busy is followed later, and loses nothing by it. Where there is a processor to spare, nothing
+    /// changes.
+    pub fn give_way(&self) {
+        self.medium.give_way();
+    }
+
     /// The next event, as soon as there is one; `None` if there was none for so long. Without a time it waits for ever.
     ///
     /// # Errors

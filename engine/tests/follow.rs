@@ -239,6 +239,31 @@ fn a_position_that_is_not_there_any_more_is_said_to_be_so() {
 }
 
 #[test]
+#[cfg(target_os = "linux")]
+fn who_gives_way_is_idle_to_the_scheduler_and_follows_all_the_same() {
+    /// From linux/sched.h; the policy is field 41 of /proc/pid/stat, and the name, field 2, may have blanks in it.
+    const SCHED_IDLE: &str = "5";
+    let policy = || {
+        let stat = fs::read_to_string("/proc/thread-self/stat").unwrap();
+        stat.rsplit(')').next().unwrap().split_whitespace().nth(38).unwrap().to_owned()
+    };
+    let dir = tempfile::tempdir().unwrap();
+    let journal = Journal::open(dir.path(), options()).unwrap();
+    emit(&journal, 10);
+    journal.sync().unwrap();
+    // A thread gives way for good: one of its own.
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            let mut follower = Follower::open(dir.path(), Start::Beginning, View::Published).unwrap();
+            assert_ne!(policy(), SCHED_IDLE);
+            follower.give_way();
+            assert_eq!(policy(), SCHED_IDLE);
+            assert_eq!(given(&mut follower), (1..=10).collect::<Vec<_>>());
+        });
+    });
+}
+
+#[test]
 fn damage_is_told_and_not_passed_over() {
     let dir = tempfile::tempdir().unwrap();
     let journal = Journal::open(dir.path(), options()).unwrap();

@@ -30,7 +30,8 @@ pub(crate) struct Args {
     journal: JournalArg,
     #[command(flatten)]
     filter: Filter,
-    /// Go on with events as they come, behind the last ten, or as many as --limit says, or all since --since.
+    /// Go on with events as they come, behind the last ten, or as many as --limit says, or all since --since. Runs when
+    /// nothing else wants the processor, so that the writer is as fast as without it.
     #[arg(short, long, conflicts_with_all = ["reverse", "id", "until"])]
     follow: bool,
     /// Of events that come, only those that are on the disk: up to a second later.
@@ -60,6 +61,8 @@ pub(crate) fn run(args: &Args) -> Result<Outcome> {
 fn follow(args: &Args, dir: &Path, style: Style, out: &mut impl Write) -> Result<Outcome> {
     let view = if args.durable { View::Durable } else { View::Published };
     let mut follower = Follower::open(dir, Start::End, view)?;
+    // Who looks on slows down nobody.
+    follower.give_way();
     show_last(args, dir, style, out, &follower.position())?;
     let query = args.filter.unlimited();
     let mut contexts = 0;

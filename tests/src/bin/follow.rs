@@ -6,7 +6,7 @@
 //! ```
 //!
 //! A process writes the events (256 bytes each, segments of 16 MiB), paced and flat out, first alone and then with another
-//! process that follows. The latency of a group is counted from the moment when its Commit was made, just before it
+//! process that follows and gives way, as `semj cat --follow` does; flat out also with one that doesn't. The latency of a group is counted from the moment when its Commit was made, just before it
 //! was written, which the Commit tells, to that when the follower has given out the group, its Commit too.
 
 use std::io::{BufRead as _, BufReader, Write as _};
@@ -23,8 +23,8 @@ const SEGMENT_SIZE: u64 = 16 << 20;
 const ROTATIONS_MIN: u64 = 20;
 const PAYLOAD: [u8; 256] = [7; 256];
 const PATH: &[u8] = b"/project/src/some/where/deep/module_nine";
-/// Events each second; 0: one after the other.
-const RATES: [u64; 3] = [100_000, 500_000, 0];
+/// Events each second, 0 for one after the other, and whether who follows gives way.
+const WAYS: [(u64, bool); 4] = [(100_000, true), (500_000, true), (0, true), (0, false)];
 const DEADLINE: Duration = Duration::from_secs(300);
 
 fn main() -> ExitCode {
@@ -32,7 +32,7 @@ fn main() -> ExitCode {
     let words: Vec<&str> = args.iter().map(String::as_str).collect();
     let done = match words[..] {
         ["write", dir, events, rate] => write(Path::new(dir), events, rate),
-        ["read", dir, events] => read(Path::new(dir), events),
+        ["read", dir, events, gives_way] => read(Path::new(dir), events, gives_way),
         _ => measure(&words),
     };
     match done {
@@ -69,9 +69,12 @@ fn write(dir: &Path, events: &str, rate: &str) -> Result<(), Failure> {
 }
 
 /// The process that follows.
-fn read(dir: &Path, events: &str) -> Result<(), Failure> {
-    let events: u64 = events.parse()?;
+fn read(dir: &Path, events: &str, gives_way: &str) -> Result<(), Failure> {
+    let (events, gives_way): (u64, bool) = (events.parse()?, gives_way.parse()?);
     let mut follower = Follower::open(dir, Start::Beginning, View::Published)?;
+    if gives_way {
+        follower.give_way();
+    }
     println!("ready");
     let mut latencies = Vec::new();
     let mut last = 0;
@@ -134,7 +137,7 @@ struct Figures {
     seen: Vec<u64>,
 }
 
-fn run(events: u64, rate: u64) -> Result<Figures, Failure> {
+fn run(events: u64, rate: u64, gives_way: bool) -> Result<Figures, Failure> {
     let mut figures = Figures { alone: 0.0, followed: 0.0, seen: Vec::new() };
     for is_followed in [false, true] {
         let scratch = tempfile::tempdir_in(".")?;
@@ -144,7 +147,7 @@ fn run(events: u64, rate: u64) -> Result<Figures, Failure> {
         writer.line()?;
         let mut reader = None;
         if is_followed {
-            let mut process = Process::spawn(&["read", dir, &events_text])?;
+            let mut process = Process::spawn(&["read", dir, &events_text, &gives_way.to_string()])?;
             process.line()?;
             reader = Some(process);
         }
@@ -172,10 +175,12 @@ fn measure(words: &[&str]) -> Result<(), Failure> {
             _ => return Err("usage: follow [--events N] [--runs N]".into()),
         }
     }
-    println!("| {events} events | alone | followed | by it | p50 | p99 | max | commits | segments |");
-    println!("| --- | --- | --- | --- | --- | --- | --- | --- | --- |");
-    for rate in RATES {
-        let mut all = (0..runs).map(|_| run(events, rate)).collect::<Result<Vec<_>, _>>()?;
+    println!(
+        "| {events} events | gives way | alone | followed | by it | p50 | p99 | max | commits | segments |"
+    );
+    println!("| --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |");
+    for (rate, gives_way) in WAYS {
+        let mut all = (0..runs).map(|_| run(events, rate, gives_way)).collect::<Result<Vec<_>, _>>()?;
         all.sort_by(|one, other| (one.followed / one.alone).total_cmp(&(other.followed / other.alone)));
         let Some(Figures { alone, followed, seen }) = all.get(all.len() / 2) else { continue };
         let &[p50, p99, max, commits, segments] = &seen[..] else {
@@ -187,7 +192,8 @@ fn measure(words: &[&str]) -> Result<(), Failure> {
         let what = if rate == 0 { "flat out".to_owned() } else { format!("{rate}/s") };
         let us = |ns: u64| format!("{:.0} µs", ns as f64 / 1e3);
         println!(
-            "| {what} | {alone:.0}/s | {followed:.0}/s | {:.3} | {} | {} | {} | {commits} | {segments} |",
+            "| {what} | {} | {alone:.0}/s | {followed:.0}/s | {:.3} | {} | {} | {} | {commits} | {segments} |",
+            if gives_way { "yes" } else { "no" },
             followed / alone,
             us(p50),
             us(p99),
