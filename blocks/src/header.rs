@@ -1,6 +1,6 @@
 //! The storage block header: the kernel's structure, with what the kernel leaves open fixed here.
 
-use semj_format::checksum::kernel_crc32;
+use semj_format::checksum::{kernel_crc32, kernel_crc32_behind};
 use semj_format::limits::RECORD_SIZE_MAX;
 use semj_format::on_disk;
 
@@ -53,7 +53,7 @@ on_disk! {
 impl BlockHeader {
     /// The checksum that belongs to the other fields and to `data`.
     pub fn computed_checksum(&self, data: &[u8]) -> u32 {
-        kernel_crc32([&Self { block_checksum: 0, ..*self }.encode()[..], data])
+        kernel_crc32_behind(kernel_crc32(&Self { block_checksum: 0, ..*self }.encode()), data)
     }
 
     /// The block at the beginning of `bytes`: its header, how its data are compressed, and the data. Checks everything

@@ -917,7 +917,7 @@ impl Out<'_> {
             let Some((header, _)) = rest.split_first_chunk() else { return };
             let size = load4(header, 64) as usize;
             let Some(record) = rest.get_mut(..size).filter(|record| !record.is_empty()) else { return };
-            let checksum = kernel_crc32([&*record]);
+            let checksum = kernel_crc32(record);
             record[84..88].copy_from_slice(&checksum.to_le_bytes());
             self.proven += size;
         }

@@ -83,7 +83,7 @@ const FILE_DIGEST_AT: usize = 260;
 
 impl FileSeal {
     fn computed_checksum(&self) -> u32 {
-        kernel_crc32([&self.encode()[..Self::SIZE - 4]])
+        kernel_crc32(&self.encode()[..Self::SIZE - 4])
     }
 }
 
@@ -309,7 +309,7 @@ impl<'a> Compressor<'a> {
         let index_offset = out.len();
         entries.iter().for_each(|entry| out.extend_from_slice(&entry.encode()));
         seal.block_count = entries.len() as u64;
-        seal.index_checksum = kernel_crc32([&out[index_offset..]]);
+        seal.index_checksum = kernel_crc32(&out[index_offset..]);
         let mut header = JournalHeader {
             journal_size: (out.len() + FileSeal::SIZE) as u64,
             index_offset: index_offset as u64,
@@ -411,7 +411,7 @@ impl Layout {
         if !excess.is_empty() || entries.is_empty() || entries.len() as u64 != seal.block_count {
             return Err(contradiction("block_count"));
         }
-        if kernel_crc32([index]) != seal.index_checksum {
+        if kernel_crc32(index) != seal.index_checksum {
             return Err(DecodeError::Checksum { what: "a block index" });
         }
         let entries: Vec<_> = entries.iter().map(IndexEntry::decode).collect();

@@ -64,7 +64,7 @@ fn record(
     bytes.extend_from_slice(rest);
     let size = (bytes.len() as u32).to_le_bytes();
     bytes[64..68].copy_from_slice(&size);
-    let checksum = kernel_crc32([&bytes[..]]).to_le_bytes();
+    let checksum = kernel_crc32(&bytes[..]).to_le_bytes();
     bytes[84..88].copy_from_slice(&checksum);
     bytes
 }
@@ -377,7 +377,7 @@ fn odd_record() -> Vec<u8> {
     for (offset, value) in sizes {
         odd[offset..offset + 4].copy_from_slice(&value.to_le_bytes());
     }
-    let checksum = kernel_crc32([&odd[..]]).to_le_bytes();
+    let checksum = kernel_crc32(&odd[..]).to_le_bytes();
     odd[84..88].copy_from_slice(&checksum);
     odd
 }
@@ -724,7 +724,7 @@ fn a_file_that_stands_for_no_sealed_segment_is_refused() {
         header.checksum = header.computed_checksum();
         native.checksum = native.computed_checksum();
         seal.native_header = native.encode();
-        seal.checksum = kernel_crc32([&seal.encode()[..FileSeal::SIZE - 4]]);
+        seal.checksum = kernel_crc32(&seal.encode()[..FileSeal::SIZE - 4]);
         file[..JournalHeader::SIZE].copy_from_slice(&header.encode());
         file[seal_at..].copy_from_slice(&seal.encode());
         Layout::parse(&file).map(|_| ())
@@ -758,8 +758,8 @@ fn a_file_that_stands_for_no_sealed_segment_is_refused() {
     let header = JournalHeader { checksum: header.computed_checksum(), ..header };
     let mut seal = FileSeal::decode(file[file.len() - FileSeal::SIZE..].first_chunk().unwrap());
     seal.native_header = JournalHeader::new(0, 1, 52, FLAG_SEALED).encode();
-    (seal.block_count, seal.native_end, seal.index_checksum) = (0, 52, kernel_crc32([&[][..]]));
-    seal.checksum = kernel_crc32([&seal.encode()[..FileSeal::SIZE - 4]]);
+    (seal.block_count, seal.native_end, seal.index_checksum) = (0, 52, kernel_crc32(&[][..]));
+    seal.checksum = kernel_crc32(&seal.encode()[..FileSeal::SIZE - 4]);
     let found = Layout::parse(&[&header.encode()[..], &seal.encode()].concat());
     assert!(matches!(found, Err(DecodeError::Contradiction { what: "block_count" })), "{found:?}");
 }

@@ -88,7 +88,7 @@ impl ConsumerMark {
 
     fn computed_checksum(&self) -> u32 {
         let bytes = self.encode();
-        kernel_crc32(bytes.split_last_chunk::<4>().map(|(covered, _)| covered))
+        kernel_crc32(&bytes[..Self::SIZE - 4])
     }
 
     /// Reads a whole file.

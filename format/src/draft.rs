@@ -87,7 +87,7 @@ impl Measure {
 /// If `record` is shorter than a record's header.
 #[inline]
 pub fn seal_checksum(record: &mut [u8]) {
-    let checksum = kernel_crc32([&*record]);
+    let checksum = kernel_crc32(record);
     store(checksum, record, CHECKSUM_OFFSET);
 }
 

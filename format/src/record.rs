@@ -4,7 +4,7 @@ use core::fmt;
 
 use thiserror::Error;
 
-use crate::checksum::kernel_crc32;
+use crate::checksum::kernel_crc32_without;
 use crate::context::{Context, ContextError};
 use crate::digest::{self, Digest};
 use crate::event_header::{CHECKSUM_OFFSET, CausalityLink, EVENT_VERSION, EventHeader};
@@ -58,11 +58,6 @@ pub enum RecordError {
         computed: u32,
     },
 }
-
-/// Bytes of a record up to the end of the 16 that the checksum stands in.
-const CHECKSUM_HEAD_SIZE: usize = (CHECKSUM_OFFSET + 4).next_multiple_of(16);
-/// The checksum's place in these 16, read as a little-endian number.
-const CHECKSUM_MASK: u128 = (u32::MAX as u128) << (CHECKSUM_OFFSET % 16 * 8);
 
 /// One record whose frame holds: its sizes are within the limits, add up, and lie in the buffer.
 ///
@@ -143,14 +138,7 @@ impl<'a> Record<'a> {
     /// [`RecordError::Checksum`] with the stored and the computed value.
     #[inline]
     pub fn verify_checksum(&self) -> Result<(), RecordError> {
-        // The head is copied to leave the stored checksum out. It ends, and is written, at 16 bytes: the checksum
-        // loads as many at a time, and a load that needs bytes of two stores waits for both.
-        let mut head = [0; CHECKSUM_HEAD_SIZE];
-        head.copy_from_slice(&self.header[..CHECKSUM_HEAD_SIZE]);
-        if let Some(words) = head.last_chunk_mut::<16>() {
-            *words = (u128::from_le_bytes(*words) & !CHECKSUM_MASK).to_le_bytes();
-        }
-        let computed = kernel_crc32([&head[..], &self.bytes[CHECKSUM_HEAD_SIZE..]]);
+        let computed = kernel_crc32_without::<CHECKSUM_OFFSET>(self.bytes);
         let found = self.checksum();
         if found != computed {
             return Err(RecordError::Checksum { found, computed });

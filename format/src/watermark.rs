@@ -93,7 +93,7 @@ impl Watermark {
     /// The kernel's CRC-32 of everything but the checksum.
     pub fn computed_checksum(&self) -> u32 {
         let bytes = self.encode();
-        kernel_crc32(bytes.split_last_chunk::<4>().map(|(covered, _)| covered))
+        kernel_crc32(&bytes[..Self::SIZE - 4])
     }
 
     /// Reads the slot that `bytes` begin with. `None` for one that was never written: all zero.

@@ -24,11 +24,11 @@ fn repaired(data: &[u8]) -> Vec<u8> {
     let mut header = Header {
         magic: semj_index::sidecar::MAGIC,
         version: semj_index::sidecar::VERSION,
-        filter_checksum: kernel_crc32([filter]),
-        body_checksum: kernel_crc32([body]),
+        filter_checksum: kernel_crc32(filter),
+        body_checksum: kernel_crc32(body),
         ..header
     };
-    header.checksum = kernel_crc32([&header.encode()[..Header::SIZE - 4]]);
+    header.checksum = kernel_crc32(&header.encode()[..Header::SIZE - 4]);
     bytes[..Header::SIZE].copy_from_slice(&header.encode());
     bytes
 }

@@ -45,11 +45,11 @@ fn repaired_file(data: &[u8]) -> Option<Vec<u8>> {
     let mut seal = FileSeal::decode(bytes[seal_at..].first_chunk()?);
     let index_at = usize::try_from(header.index_offset).ok()?;
     let index = bytes.get(index_at..seal_at)?;
-    seal.index_checksum = kernel_crc32([index]);
+    seal.index_checksum = kernel_crc32(index);
     seal.block_count = (index.len() / IndexEntry::SIZE) as u64;
     seal.file_digest = digest::plain(&bytes[..seal_at + 260]);
     seal.checksum = 0;
-    seal.checksum = kernel_crc32([&seal.encode()[..FileSeal::SIZE - 4]]);
+    seal.checksum = kernel_crc32(&seal.encode()[..FileSeal::SIZE - 4]);
     bytes[seal_at..].copy_from_slice(&seal.encode());
     Some(bytes)
 }

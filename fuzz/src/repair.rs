@@ -70,7 +70,7 @@ pub fn record_checksum(record: &mut [u8]) {
     let Some(header) = record.first_chunk::<{ EventHeader::SIZE }>() else { return };
     let zeroed = EventHeader { checksum: 0, ..EventHeader::decode(header) };
     record[..EventHeader::SIZE].copy_from_slice(&zeroed.encode());
-    let checksum = semj_format::checksum::kernel_crc32([&*record]);
+    let checksum = semj_format::checksum::kernel_crc32(&*record);
     record[..EventHeader::SIZE].copy_from_slice(&EventHeader { checksum, ..zeroed }.encode());
 }
 

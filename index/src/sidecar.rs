@@ -4,7 +4,7 @@
 //! sidecar = header || filter of the segment || blocks || runs || places || filters of the blocks
 //! ```
 
-use semj_format::checksum::kernel_crc32;
+use semj_format::checksum::{kernel_crc32, kernel_crc32_behind};
 use semj_format::{Record, SegmentOpen, on_disk};
 use thiserror::Error;
 
@@ -292,7 +292,7 @@ impl Header {
 
     fn computed_checksum(&self) -> u32 {
         let bytes = self.encode();
-        kernel_crc32(bytes.split_last_chunk::<4>().map(|(covered, _)| covered))
+        kernel_crc32(&bytes[..Self::SIZE - 4])
     }
 
     /// Reads the header that `bytes` begin with and the segment's filter behind it. They are enough to say whether
@@ -321,7 +321,7 @@ impl Header {
         }
         let head_size = header.head_size();
         let filter = bytes.get(Self::SIZE..head_size).ok_or(size(head_size as u64))?;
-        let computed = kernel_crc32([filter]);
+        let computed = kernel_crc32(filter);
         if header.filter_checksum != computed {
             return Err(SidecarError::Checksum { part: "filter", found: header.filter_checksum, computed });
         }
@@ -509,7 +509,7 @@ impl<'a> Sidecar<'a> {
             return Err(SidecarError::Size { found: bytes.len(), expected });
         }
         let body = bytes.get(Header::SIZE + filter.len() * UNIT_SIZE..).unwrap_or_default();
-        let computed = kernel_crc32([body]);
+        let computed = kernel_crc32(body);
         if header.body_checksum != computed {
             return Err(SidecarError::Checksum { part: "body", found: header.body_checksum, computed });
         }
@@ -642,8 +642,8 @@ impl OwnedSidecar {
             places.places.as_flattened(),
             blocks.filters.as_flattened(),
         ];
-        header.filter_checksum = kernel_crc32([filter]);
-        header.body_checksum = kernel_crc32(body);
+        header.filter_checksum = kernel_crc32(filter);
+        header.body_checksum = body.iter().fold(0, |crc, part| kernel_crc32_behind(crc, part));
         header.checksum = header.computed_checksum();
         let mut bytes = Vec::with_capacity(usize::try_from(header.sidecar_size()).unwrap_or(0));
         bytes.extend_from_slice(&header.encode());

@@ -414,7 +414,7 @@ fn made_stale(bytes: &[u8], random: &mut Random) -> Vec<u8> {
         1 => header.epoch -= 1,
         _ => header.end_bytes[random.below(32) as usize] ^= 1,
     }
-    header.checksum = kernel_crc32([&header.encode()[..Header::SIZE - 4]]);
+    header.checksum = kernel_crc32(&header.encode()[..Header::SIZE - 4]);
     [&header.encode()[..], &bytes[Header::SIZE..]].concat()
 }
 
@@ -497,8 +497,8 @@ fn a_sidecar_that_lies_with_a_right_checksum_leads_nobody_astray() {
             let size = u32::from_le_bytes(*bytes[at + 4..].first_chunk().unwrap()) - 1;
             bytes[at + 4..at + 8].copy_from_slice(&size.to_le_bytes());
         }
-        header.body_checksum = kernel_crc32([&bytes[blocks..]]);
-        header.checksum = kernel_crc32([&header.encode()[..Header::SIZE - 4]]);
+        header.body_checksum = kernel_crc32(&bytes[blocks..]);
+        header.checksum = kernel_crc32(&header.encode()[..Header::SIZE - 4]);
         bytes[..Header::SIZE].copy_from_slice(&header.encode());
         fs::write(&path, bytes).unwrap();
     }

@@ -402,7 +402,7 @@ fn a_newer_layout_is_refused_in_every_mode() {
     let mut commit = semj_tests::control_record::<semj_format::Commit>(&[0; 160]);
     commit[12] = 1;
     commit[84..88].fill(0);
-    let checksum = semj_format::checksum::kernel_crc32([&commit[..]]);
+    let checksum = semj_format::checksum::kernel_crc32(&commit[..]);
     commit[84..88].copy_from_slice(&checksum.to_le_bytes());
     segment.bytes.extend(commit);
     fs::write(dir.path().join("0000000001-00000000000000000001.semj"), &segment.bytes).unwrap();
