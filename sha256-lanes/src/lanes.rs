@@ -25,8 +25,16 @@ impl Processor {
     }
 }
 
-/// From so many messages on, a step of the 16 wide lanes takes less time than as many blocks in the narrow ones.
-const WIDE_MIN: usize = 10;
+/// From so many messages on, a step of 16 wide lanes takes less time than as many blocks in the narrow ones.
+const WIDE_MIN: usize = 11;
+/// Groups of wide lanes.
+const GROUPS: usize = 2;
+
+/// Whether a step of two groups pays, of which the one has so many messages and the other no more than that: it takes half as
+/// long again as one group's.
+const fn both_pay(more: usize, fewer: usize) -> bool {
+    fewer >= more.div_ceil(2) && more + fewer > wide::LANES
+}
 
 /// A message that is to be hashed, or the rest of one.
 #[derive(Clone, Copy, Debug)]
@@ -58,6 +66,65 @@ pub(crate) fn digest_many(processor: Processor, prefix: u8, messages: &[&[u8]], 
     }
 }
 
+/// Sixteen wide lanes and what they are at.
+#[derive(Debug)]
+struct Group<'m> {
+    lanes: wide::Lanes<'m>,
+    /// Which of the messages each lane has.
+    numbers: [usize; wide::LANES],
+    busy: u16,
+}
+
+impl<'m> Group<'m> {
+    const fn new(wide: wide::Processor, prefix: u8) -> Self {
+        Self { lanes: wide::Lanes::new(wide, prefix), numbers: [0; wide::LANES], busy: 0 }
+    }
+
+    const fn busy_count(&self) -> usize {
+        self.busy.count_ones() as usize
+    }
+
+    /// Gives idle lanes messages. What is too long for them is hashed at once.
+    #[inline]
+    fn fill(
+        &mut self,
+        prefix: u8,
+        messages: &[&'m [u8]],
+        waiting: &mut impl Iterator<Item = (usize, &'m [u8])>,
+        digests: &mut [[u8; 32]],
+    ) {
+        while self.busy != u16::MAX {
+            let Some((number, message)) = waiting.next() else {
+                break;
+            };
+            if message.len() > wide::MESSAGE_SIZE_MAX {
+                digests[number] = crate::digest(prefix, message);
+                continue;
+            }
+            let lane = self.busy.trailing_ones() as usize;
+            self.busy |= 1 << lane;
+            let next = messages.get(number + GROUPS * wide::LANES).copied().unwrap_or(message);
+            self.lanes.begin(lane, message, next);
+            self.numbers[lane] = number;
+        }
+    }
+
+    /// Takes the digests of those lanes whose message is through.
+    #[inline]
+    fn take(&mut self, done: u16, digests: &mut [[u8; 32]]) {
+        let mut done = done & self.busy;
+        self.busy &= !done;
+        while done != 0 {
+            let lane = done.trailing_zeros() as usize;
+            done &= done - 1;
+            let (bytes, _) = digests[self.numbers[lane]].as_chunks_mut();
+            for (bytes, word) in bytes.iter_mut().zip(self.lanes.state(lane)) {
+                *bytes = word.to_be_bytes();
+            }
+        }
+    }
+}
+
 /// Hashes in the wide lanes while enough of them are busy.
 fn wide_lanes(
     wide: wide::Processor,
@@ -66,49 +133,37 @@ fn wide_lanes(
     messages: &[&[u8]],
     digests: &mut [[u8; 32]],
 ) {
-    let mut waiting = messages.iter().enumerate();
-    let mut lanes = wide::Lanes::new(wide, prefix);
-    let mut numbers = [0; wide::LANES];
-    let mut busy = 0u16;
-    let mut free = u16::MAX;
+    let mut waiting = messages.iter().copied().enumerate();
+    let mut groups = [Group::new(wide, prefix), Group::new(wide, prefix)];
     loop {
-        while free != 0 {
-            let Some((number, message)) = waiting.next() else {
-                break;
-            };
-            if message.len() > wide::MESSAGE_SIZE_MAX {
-                digests[number] = crate::digest(prefix, message);
-                continue;
-            }
-            let lane = free.trailing_zeros() as usize;
-            free &= free - 1;
-            busy |= 1 << lane;
-            lanes.begin(lane, message, messages.get(number + wide::LANES).copied().unwrap_or_default());
-            numbers[lane] = number;
+        for group in &mut groups {
+            group.fill(prefix, messages, &mut waiting, digests);
         }
-        if (busy.count_ones() as usize) < WIDE_MIN {
+        let [mut more, mut fewer] = groups.each_mut();
+        if more.busy_count() < fewer.busy_count() {
+            core::mem::swap(&mut more, &mut fewer);
+        }
+        if both_pay(more.busy_count(), fewer.busy_count()) {
+            let done = wide::Lanes::step([&mut more.lanes, &mut fewer.lanes]);
+            more.take(done[0], digests);
+            fewer.take(done[1], digests);
+        } else if more.busy_count() >= WIDE_MIN {
+            let [done] = wide::Lanes::step([&mut more.lanes]);
+            more.take(done, digests);
+        } else {
             break;
         }
-        let mut done = lanes.step() & busy;
-        busy &= !done;
-        free |= done;
-        while done != 0 {
-            let lane = done.trailing_zeros() as usize;
-            done &= done - 1;
-            let (bytes, _) = digests[numbers[lane]].as_chunks_mut();
-            for (bytes, word) in bytes.iter_mut().zip(lanes.state(lane)) {
-                *bytes = word.to_be_bytes();
-            }
-        }
     }
-    let tasks = (0..wide::LANES).filter(|lane| busy >> lane & 1 == 1).map(|lane| {
-        let number = numbers[lane];
-        Task {
-            message: messages[number],
-            number,
-            state: ni::State::new(lanes.state(lane)),
-            blocks_done: lanes.blocks_done(lane),
-        }
+    let tasks = groups.iter().flat_map(|group| {
+        (0..wide::LANES).filter(|lane| group.busy >> lane & 1 == 1).map(|lane| {
+            let number = group.numbers[lane];
+            Task {
+                message: messages[number],
+                number,
+                state: ni::State::new(group.lanes.state(lane)),
+                blocks_done: group.lanes.blocks_done(lane),
+            }
+        })
     });
     narrow_lanes(ni, prefix, tasks, digests);
 }
@@ -188,36 +243,39 @@ fn go_on<const N: usize>(ni: ni::Processor, lanes: &mut [Lane<'_>; ni::LANES]) {
 /// As [`crate::digest_pairs`].
 pub(crate) fn digest_pairs(processor: Processor, prefix: u8, digests: &mut [[u8; 32]]) -> usize {
     let count = digests.len() / 2;
-    let mut at = 0;
+    let mut at = match processor.wide {
+        Some(wide) if count >= WIDE_MIN => wide_pairs(wide, prefix, digests, count),
+        _ => 0,
+    };
     while at < count {
-        at += match (count - at, processor.wide) {
-            (left @ WIDE_MIN.., Some(wide)) => wide_pairs(wide, prefix, digests, at, left.min(wide::LANES)),
-            (1, _) => narrow_pairs::<1>(processor.ni, prefix, digests, at),
-            (2, _) => narrow_pairs::<2>(processor.ni, prefix, digests, at),
-            (3, _) => narrow_pairs::<3>(processor.ni, prefix, digests, at),
+        at += match count - at {
+            1 => narrow_pairs::<1>(processor.ni, prefix, digests, at),
+            2 => narrow_pairs::<2>(processor.ni, prefix, digests, at),
+            3 => narrow_pairs::<3>(processor.ni, prefix, digests, at),
             _ => narrow_pairs::<{ ni::LANES }>(processor.ni, prefix, digests, at),
         };
     }
     count
 }
 
-/// Hashes `count` pairs from number `at` on.
-fn wide_pairs(wide: wide::Processor, prefix: u8, digests: &mut [[u8; 32]], at: usize, count: usize) -> usize {
-    let (pairs, _) = digests.as_flattened().as_chunks::<BLOCK_SIZE>();
+/// Hashes pairs while they are enough for the wide lanes. Gives the number of those that are hashed.
+fn wide_pairs(wide: wide::Processor, prefix: u8, digests: &mut [[u8; 32]], count: usize) -> usize {
     let mut lanes = wide::Lanes::new(wide, prefix);
-    for (lane, pair) in pairs[at..at + count].iter().enumerate() {
-        lanes.begin(lane, pair, &[]);
+    let mut more_lanes = wide::Lanes::new(wide, prefix);
+    let mut at = 0;
+    while count - at >= WIDE_MIN {
+        let left = count - at;
+        let few = left.min(wide::LANES);
+        let many = left.min(GROUPS * wide::LANES);
+        at += if both_pay(few, many - few) {
+            wide::Lanes::hash_pairs([&mut lanes, &mut more_lanes], digests, at, many);
+            many
+        } else {
+            wide::Lanes::hash_pairs([&mut lanes], digests, at, few);
+            few
+        };
     }
-    // Prefix, pair and padding are two blocks.
-    lanes.step();
-    lanes.step();
-    let words = lanes.words();
-    for (lane, digest) in digests[at..at + count].iter_mut().enumerate() {
-        for (bytes, word) in digest.as_chunks_mut().0.iter_mut().zip(&words) {
-            *bytes = word[lane].to_be_bytes();
-        }
-    }
-    count
+    at
 }
 
 /// Hashes N pairs from number `at` on.

@@ -7,7 +7,7 @@
 //! | it has | lanes |
 //! | --- | --- |
 //! | the SHA instructions of x86-64 | 4, each with an instruction stream of its own |
-//! | AVX-512 too | 16, in the words of its registers; 4 where fewer than 10 messages are left |
+//! | AVX-512 too | 32, in the words of two sets of registers; 16 or 4 where fewer messages are left |
 //! | neither, or it is none of x86-64 | 1: `sha2` |
 //!
 //! Every hash begins with a byte of the caller's, the prefix, which says what is hashed; the messages themselves
@@ -17,7 +17,7 @@
 //! | --- | --- |
 //! | `lanes` | which lane works on which message |
 //! | `ni` | the compression function for up to four lanes, with the SHA instructions |
-//! | `wide` | the compression function for sixteen lanes, with AVX-512 |
+//! | `wide` | the compression function for groups of sixteen lanes, with AVX-512 |
 //! | `padding` | a message as a row of blocks, of which only the first and the last ones are copied |
 //! | [`one_by_one`] | the same with `sha2`, on any processor |
 //!
