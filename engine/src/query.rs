@@ -167,7 +167,11 @@ impl<'r, 'q> Matches<'r, 'q> {
                     continue;
                 }
                 self.explain.bytes.count(run.extent.size() as u64, None);
-                current.walk = Some(current.segment.walk(run.extent.start, run.extent.end));
+                let walk = current.segment.walk(run.extent.start, run.extent.end);
+                current.walk = Some(match current.runs.front() {
+                    Some(next) => walk.followed_by(next.extent),
+                    None => walk,
+                });
                 continue;
             }
             if !current.next_runs(self.query, &mut self.explain)? {

@@ -429,6 +429,9 @@ pub struct Lead<'a> {
     pub path: &'a [u8],
     /// [`Context::inode_number`].
     pub inode_number: u64,
+    /// Whether it is known that [`Context::parse`] gives a context: always of the fixed form, and of the compact form where
+    /// none but the first fields are set.
+    pub is_readable: bool,
 }
 
 impl<'a> Lead<'a> {
@@ -445,6 +448,7 @@ impl<'a> Lead<'a> {
                 transaction_id: load(fixed, 0),
                 path: until_nul(&fixed[24..24 + 4096]),
                 inode_number: load(fixed, 4120),
+                is_readable: true,
             });
         }
         if bytes.is_empty() {
@@ -464,6 +468,8 @@ impl<'a> Lead<'a> {
         if bits & 1 << 4 != 0 {
             lead.inode_number = reader.integer::<8, u64>()?;
         }
+        let plain_size = PLAIN_SIZES.get(bits as usize).map(|size| size + lead.path.len());
+        lead.is_readable = plain_size == Some(bytes.len());
         Ok(lead)
     }
 }
@@ -642,12 +648,15 @@ mod tests {
             let context = any.context();
             let mut fixed = [0xEE; FIXED_SIZE];
             context.to_fixed(&mut fixed).unwrap();
-            let expected = Lead {
+            let expected = |is_readable| Ok(Lead {
                 transaction_id: context.transaction_id,
                 path: context.path,
                 inode_number: context.inode_number,
-            };
-            Lead::parse(&encoded(&context)) == Ok(expected) && Lead::parse(&fixed) == Ok(expected)
+                is_readable,
+            });
+            let encoded = encoded(&context);
+            Lead::parse(&encoded) == expected(context.is_plain() || encoded.len() == FIXED_SIZE)
+                && Lead::parse(&fixed) == expected(true)
         }
 
         fn where_a_context_can_be_read_its_lead_can(bytes: Vec<u8>) -> bool {
@@ -657,7 +666,19 @@ mod tests {
                         == (lead.transaction_id, lead.path, lead.inode_number)
                 }
                 (Ok(Some(_)), Err(_)) => false,
-                _ => true,
+                (Err(_) | Ok(None), Ok(lead)) => !lead.is_readable,
+                (_, Err(_)) => true,
+            }
+        }
+
+        fn a_lead_knows_which_plain_contexts_can_be_read(presence: u8, rest: Vec<u8>) -> bool {
+            // A short path's length, so that some end where they should.
+            let mut bytes = vec![presence % (1 << PLAIN_FIELDS), 0, 0, 0];
+            bytes.extend(rest.iter().map(|byte| byte % 2));
+            match (Context::parse(&bytes), Lead::parse(&bytes)) {
+                (Ok(Some(_)), Ok(lead)) => lead.is_readable,
+                (_, Ok(lead)) => !lead.is_readable,
+                (parsed, Err(_)) => parsed.is_err(),
             }
         }
 

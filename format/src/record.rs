@@ -285,6 +285,12 @@ impl<'a> Records<'a> {
     pub const fn offset(&self) -> usize {
         self.at
     }
+
+    /// What is not walked over yet.
+    #[inline]
+    pub fn rest(&self) -> &'a [u8] {
+        self.buffer.get(self.at..).unwrap_or_default()
+    }
 }
 
 impl<'a> Iterator for Records<'a> {

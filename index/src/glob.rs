@@ -41,6 +41,8 @@ pub struct Glob {
     text: String,
     components: Vec<Component>,
     is_anchored: bool,
+    /// The path that it matches, where it is one and no more: with one slash before each component.
+    literal: Option<Vec<u8>>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -84,13 +86,27 @@ impl Glob {
             components.push(Component::AnyDepth);
             components.push(Component::Wild(vec![Token::AnyRun]));
         }
-        Ok(Self { text: pattern.to_owned(), components, is_anchored })
+        let mut literal = is_anchored.then(Vec::new);
+        for component in &components {
+            literal = literal.zip(component.literal()).map(|(mut path, name)| {
+                path.push(b'/');
+                path.extend_from_slice(name);
+                path
+            });
+        }
+        let literal = literal.filter(|path| !path.is_empty());
+        Ok(Self { text: pattern.to_owned(), components, is_anchored, literal })
     }
 
     /// Whether the pattern matches a path, or a directory that it lies in.
     pub fn matches(&self, path: &[u8]) -> bool {
         if path.is_empty() {
             return false;
+        }
+        if let Some(literal) = &self.literal
+            && let Some(is_match) = is_at_or_below(path, literal)
+        {
+            return is_match;
         }
         let mut pattern = self.components.as_slice();
         let mut rest = components(path);
@@ -125,22 +141,25 @@ impl Glob {
     pub(crate) fn keys(&self) -> Vec<Key> {
         let mut keys = Vec::new();
         let mut prefix = Vec::new();
+        let mut prefix_end = None;
         let mut is_prefix = self.is_anchored;
         for component in &self.components {
-            let Component::Literal(name) = component else {
+            let Some(name) = component.literal() else {
                 is_prefix = false;
                 continue;
             };
+            let key = Key::text(Kind::Component, name);
             if is_prefix {
                 prefix.push(b'/');
                 prefix.extend_from_slice(name);
+                prefix_end = Some(key);
             } else {
-                keys.push(Key::text(Kind::Component, name));
+                keys.push(key);
             }
         }
-        if !prefix.is_empty() {
-            keys.insert(0, Key::text(Kind::Prefix, &prefix));
-        }
+        // The component that the prefix ends with follows from the prefix. But a filter that takes the one for something that
+        // it has does not often do so with the other too.
+        keys.splice(0..0, prefix_end.into_iter().flat_map(|end| [Key::text(Kind::Prefix, &prefix), end]));
         keys
     }
 }
@@ -224,12 +243,28 @@ impl Component {
         }
     }
 
+    fn literal(&self) -> Option<&[u8]> {
+        if let Self::Literal(name) = self { Some(name) } else { None }
+    }
+
     fn matches(&self, name: &[u8]) -> bool {
         match self {
             Self::Literal(literal) => literal == name,
             Self::Wild(tokens) => match_tokens(tokens, name),
             Self::AnyDepth => true,
         }
+    }
+}
+
+/// Whether a path is `dir`, which is written with one slash before each component, or below it. `None` where they part at
+/// a slash that is one too many or too few: then it takes the components to tell.
+#[inline]
+fn is_at_or_below(path: &[u8], dir: &[u8]) -> Option<bool> {
+    let same = path.iter().zip(dir).take_while(|(one, other)| one == other).count();
+    match (path.get(same), dir.get(same)) {
+        (None | Some(b'/'), None) => Some(true),
+        (Some(b'/'), Some(_)) | (_, Some(b'/')) => None,
+        _ => Some(false),
     }
 }
 

@@ -460,8 +460,8 @@ impl Plan<'_> {
         has_no_cause.then_some(Criterion::Cause)
     }
 
-    /// Whether a record is one that is asked for. Its context is decoded only if everything else is right, which
-    /// `contexts` counts.
+    /// Whether a record is one that is asked for. Its context is decoded, which `contexts` counts, only if
+    /// everything else is right and what it begins with leaves the answer open.
     #[inline]
     pub fn matches(&self, record: &Record<'_>, contexts: &mut u64) -> bool {
         let query = self.query;
@@ -505,8 +505,12 @@ impl Plan<'_> {
             return true;
         }
         // Most are told apart by what a context begins with.
-        if !matches!(Lead::parse(record.context_bytes()), Ok(lead) if query.matches_lead(&lead)) {
+        let Ok(lead) = Lead::parse(record.context_bytes()) else { return false };
+        if !query.matches_lead(&lead) {
             return false;
+        }
+        if lead.is_readable && query.agent.is_none() {
+            return true;
         }
         *contexts += 1;
         // One that can't be read has nothing that could be asked for.

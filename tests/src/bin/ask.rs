@@ -74,7 +74,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     let mut args = std::env::args().skip(1);
     let dir = args.next().ok_or("usage: ask DIR [INODE PATH-PATTERN]")?;
     let inode = args.next().map_or(Ok(6841), |text| text.parse())?;
-    let pattern = args.next().unwrap_or_else(|| "/project/site/lib2to3".to_owned());
+    let pattern = args.next().unwrap_or_else(|| "/project/src".to_owned());
 
     let started = Instant::now();
     let reports = rebuild_sidecars(&dir)?;
@@ -107,7 +107,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     let times = (1_000_000_000i64, 86_401_000_000_000);
     let noon = times.0 + (times.1 - times.0) / 2;
     let busy = noon + 600_000_000_000;
-    let path = || Ok::<_, semj::GlobError>(Query::new().path_glob(Glob::new(&pattern)?));
+    let path = |pattern: &str| Ok::<_, semj::GlobError>(Query::new().path_glob(Glob::new(pattern)?));
     for (name, query) in [
         ("a common type", Query::new().types([EventType::FILESYSTEM_WRITE])),
         ("a minute of a day", Query::new().ktime(busy..busy + 60_000_000_000)),
@@ -116,9 +116,10 @@ fn main() -> Result<(), Box<dyn Error>> {
         ("a type that never occurs", Query::new().types([EventType::AGENT_DECISION])),
         ("an inode", Query::new().inode(inode)),
         ("an inode that never occurs", Query::new().inode(123_456_789)),
-        ("a path and what is below", path()?),
-        ("deletes below that", path()?.types([EventType::FILESYSTEM_DELETE])),
-        ("a file by its name", Query::new().path_glob(Glob::new("**/.libf.a.tmp")?)),
+        ("a path and what is below", path(&pattern)?),
+        ("a larger directory", path("/project/site/lib2to3")?),
+        ("deletes below that", path("/project/site/lib2to3")?.types([EventType::FILESYSTEM_DELETE])),
+        ("a file by its name", path("**/.libf.a.tmp")?),
         ("a thousand ids", Query::new().ids(last_id / 2..last_id / 2 + 1000)),
         ("the last 20", Query::new().limit(20).reverse()),
         ("the last 20 renames", Query::new().types([EventType::FILESYSTEM_RENAME]).limit(20).reverse()),
