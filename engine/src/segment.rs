@@ -426,8 +426,8 @@ impl<'s> Walk<'s> {
     /// The same walk, which has memory come to the cache for the one after it too, where that begins.
     pub(crate) fn followed_by(self, extent: Extent) -> Self {
         let segment = self.segment;
-        if segment.is_compressed() {
-            // What is not asked for is not decoded.
+        // What is in another piece would have to be decoded, or fetched from far away, before it is looked at.
+        if segment.map.piece_end(extent.start) != segment.map.piece_end(self.from) {
             return self;
         }
         let end = extent.end.min(extent.start.saturating_add(FETCHED_AHEAD));
