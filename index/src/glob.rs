@@ -40,9 +40,10 @@ pub enum GlobError {
 pub struct Glob {
     text: String,
     components: Vec<Component>,
-    is_anchored: bool,
-    /// The path that it matches, where it is one and no more: with one slash before each component.
-    literal: Option<Vec<u8>>,
+    /// What a path that it matches begins with: the components up to the first that is a pattern, each behind one slash.
+    prefix: Vec<u8>,
+    /// Whether that is all of it.
+    is_literal: bool,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -70,9 +71,8 @@ impl Glob {
         if pattern.is_empty() {
             return Err(GlobError::Empty);
         }
-        let is_anchored = pattern.starts_with('/');
         let mut components = Vec::new();
-        if !is_anchored {
+        if !pattern.starts_with('/') {
             components.push(Component::AnyDepth);
         }
         let mut parser = Parser { bytes: pattern.as_bytes(), at: 0 };
@@ -86,16 +86,14 @@ impl Glob {
             components.push(Component::AnyDepth);
             components.push(Component::Wild(vec![Token::AnyRun]));
         }
-        let mut literal = is_anchored.then(Vec::new);
-        for component in &components {
-            literal = literal.zip(component.literal()).map(|(mut path, name)| {
-                path.push(b'/');
-                path.extend_from_slice(name);
-                path
-            });
+        let mut prefix = Vec::new();
+        for name in components.iter().map_while(Component::literal) {
+            prefix.push(b'/');
+            prefix.extend_from_slice(name);
         }
-        let literal = literal.filter(|path| !path.is_empty());
-        Ok(Self { text: pattern.to_owned(), components, is_anchored, literal })
+        let is_literal =
+            !prefix.is_empty() && components.iter().all(|component| component.literal().is_some());
+        Ok(Self { text: pattern.to_owned(), components, prefix, is_literal })
     }
 
     /// Whether the pattern matches a path, or a directory that it lies in.
@@ -103,8 +101,8 @@ impl Glob {
         if path.is_empty() {
             return false;
         }
-        if let Some(literal) = &self.literal
-            && let Some(is_match) = is_at_or_below(path, literal)
+        if self.is_literal
+            && let Some(is_match) = is_at_or_below(path, &self.prefix)
         {
             return is_match;
         }
@@ -139,28 +137,11 @@ impl Glob {
 
     /// Keys that every path has which the pattern matches.
     pub(crate) fn keys(&self) -> Vec<Key> {
-        let mut keys = Vec::new();
-        let mut prefix = Vec::new();
-        let mut prefix_end = None;
-        let mut is_prefix = self.is_anchored;
-        for component in &self.components {
-            let Some(name) = component.literal() else {
-                is_prefix = false;
-                continue;
-            };
-            let key = Key::text(Kind::Component, name);
-            if is_prefix {
-                prefix.push(b'/');
-                prefix.extend_from_slice(name);
-                prefix_end = Some(key);
-            } else {
-                keys.push(key);
-            }
-        }
-        // The component that the prefix ends with follows from the prefix. But a filter that takes the one for something that
-        // it has does not often do so with the other too.
-        keys.splice(0..0, prefix_end.into_iter().flat_map(|end| [Key::text(Kind::Prefix, &prefix), end]));
-        keys
+        // That a path has the components of the prefix follows from the prefix. But a filter that takes the one for something
+        // that it has does not often do so with the others too. What is asked first is what fewest paths have.
+        let prefix = (!self.prefix.is_empty()).then(|| Key::text(Kind::Prefix, &self.prefix));
+        let names = self.components.iter().rev().filter_map(Component::literal);
+        prefix.into_iter().chain(names.map(|name| Key::text(Kind::Component, name))).collect()
     }
 }
 

@@ -11,6 +11,7 @@ use core::arch::asm;
 use core::arch::x86_64::*;
 
 use crate::constants::{INITIAL_STATE, ROUND_CONSTANTS};
+use crate::padding::{self, Block};
 
 cpufeatures::new!(features, "avx512f", "avx512bw");
 
@@ -18,7 +19,7 @@ cpufeatures::new!(features, "avx512f", "avx512bw");
 pub(crate) const LANES: usize = 16;
 /// Bytes of the largest message: its length in bits, the prefix included, fills 32 bits.
 pub(crate) const MESSAGE_SIZE_MAX: usize = (u32::MAX / 8 - 1) as usize;
-const BLOCK_SIZE: i64 = 64;
+const BLOCK_SIZE: i64 = padding::BLOCK_SIZE as i64;
 /// Bytes of a block that the message's end may take where the block is the last one.
 const LAST_SIZE_MAX: i64 = 55;
 
@@ -51,7 +52,7 @@ pub(crate) struct Lanes<'m> {
     /// Word by word, the blocks of all lanes, and in their place what becomes of them from round to round.
     schedule: [[u32; LANES]; 16],
     /// Blocks that are not as they stand in the message.
-    staged: [[u8; LANES * 4]; LANES],
+    staged: [Block; LANES],
     /// Lanes whose next block is the first one.
     fresh: u16,
     prefix: u8,
@@ -67,7 +68,7 @@ impl<'m> Lanes<'m> {
             next: [&[]; LANES],
             left: [0; LANES],
             schedule: [[0; LANES]; 16],
-            staged: [[0; LANES * 4]; LANES],
+            staged: [[0; padding::BLOCK_SIZE]; LANES],
             fresh: 0,
             prefix,
         }
@@ -194,7 +195,7 @@ fn hash_pairs<const GROUPS: usize>(
     at: usize,
     count: usize,
 ) {
-    let (pairs, _) = digests.as_flattened().as_chunks::<64>();
+    let (pairs, _) = digests.as_flattened().as_chunks::<{ padding::BLOCK_SIZE }>();
     let pairs = &pairs[at..at + count];
     let mut ends = [_mm512_setzero_si512(); GROUPS];
     for (group, (lanes, end)) in groups.iter_mut().zip(&mut ends).enumerate() {
@@ -217,7 +218,7 @@ fn hash_pairs<const GROUPS: usize>(
         let last = _mm512_or_si512(_mm512_slli_epi32::<24>(end), _mm512_set1_epi32(0x80 << 16));
         lanes.schedule = [[0; LANES]; 16];
         store(&mut lanes.schedule[0], last);
-        lanes.schedule[15] = [(1 + 64) * 8; LANES];
+        lanes.schedule[15] = [(1 + padding::BLOCK_SIZE as u32) * 8; LANES];
     }
     rounds(&mut groups);
     for (group, lanes) in groups.iter().enumerate() {
@@ -227,7 +228,7 @@ fn hash_pairs<const GROUPS: usize>(
         }
         let digests = digests[at..at + count].iter_mut().skip(group * LANES);
         for (digest, row) in digests.zip(transpose(columns)) {
-            let mut bytes = [0u8; 64];
+            let mut bytes: Block = [0; padding::BLOCK_SIZE];
             store(&mut bytes, row);
             digest.copy_from_slice(&bytes[..32]);
         }
@@ -251,10 +252,10 @@ fn step<const GROUPS: usize>(mut groups: [&mut Lanes<'_>; GROUPS]) -> [u16; GROU
     done
 }
 
-/// The state that a lane's block is put into, word by word.
+/// A word of the states that the lanes' blocks are put into.
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw")]
-fn state(lanes: &Lanes<'_>, i: usize) -> __m512i {
+fn before(lanes: &Lanes<'_>, i: usize) -> __m512i {
     let initial = _mm512_set1_epi32(INITIAL_STATE[i].cast_signed());
     _mm512_mask_mov_epi32(load(&lanes.words[i]), lanes.fresh, initial)
 }
@@ -269,7 +270,7 @@ fn rounds<const GROUPS: usize>(groups: &mut [&mut Lanes<'_>; GROUPS]) {
     let mut states = [[_mm512_setzero_si512(); 8]; GROUPS];
     for (state, lanes) in states.iter_mut().zip(&*groups) {
         for (i, word) in state.iter_mut().enumerate() {
-            *word = self::state(lanes, i);
+            *word = before(lanes, i);
         }
     }
     // 0x96, 0xca and 0xe8 are the truth tables of three bits' sum, of choice and of majority.
@@ -281,7 +282,8 @@ fn rounds<const GROUPS: usize>(groups: &mut [&mut Lanes<'_>; GROUPS]) {
                     (variable + 16 - $n) % 8
                 }
                 let (mut d, mut h) = (state[at(3)], state[at(7)]);
-                // SAFETY: registers are changed that are named as such.
+                // SAFETY: the function has the features that the instructions need, and only registers that are named
+                // as outputs are changed.
                 unsafe {
                     asm!(
                         "vpaddd {h}, {h}, {w}",
@@ -381,7 +383,7 @@ fn rounds<const GROUPS: usize>(groups: &mut [&mut Lanes<'_>; GROUPS]) {
     }
     for (after, lanes) in states.iter().zip(groups) {
         for (i, after) in after.iter().enumerate() {
-            let sum = _mm512_add_epi32(self::state(lanes, i), *after);
+            let sum = _mm512_add_epi32(before(lanes, i), *after);
             store(&mut lanes.words[i], sum);
         }
         lanes.fresh = 0;
