@@ -25,7 +25,7 @@ use crate::error::Error;
 use crate::helping::Helping;
 use crate::metrics::PoolClass;
 use crate::options::Backpressure;
-use ring::{Claim, Next, Refused, Ring};
+use ring::{Claim, Fill, Next, Refused, Ring};
 use slab::{EXTERNAL, Slab, SlotHeader};
 
 /// Bytes of a commit group, from which on no further record is put into it, at most.
@@ -482,7 +482,7 @@ impl Front {
             Priority::LOW => capacity / 4 * 3,
             _ => return Ok(()),
         };
-        if self.ring.tail() - self.ring.drained() < limit { Ok(()) } else { Err(self.drop_event(header)) }
+        if self.pending() < limit { Ok(()) } else { Err(self.drop_event(header)) }
     }
 
     fn admit_all(&self, urgent: &EventHeader, events: &[Emitted<'_>]) -> Result<(), Error> {
@@ -617,7 +617,7 @@ impl Front {
 
     /// Places that were claimed and are not drained.
     pub(crate) fn pending(&self) -> u64 {
-        self.ring.tail().saturating_sub(self.ring.drained())
+        self.ring.fill().pending
     }
 
     /// Emissions that found no room at once.
@@ -651,8 +651,7 @@ impl Front {
     pub(crate) fn next_work(&self) -> Work {
         let mut state = self.state.lock();
         loop {
-            let tail = self.ring.tail();
-            let pending = tail - self.ring.drained();
+            let Fill { tail, pending } = self.ring.fill();
             let now = Instant::now();
             if pending > 0 {
                 state.last_work = now;

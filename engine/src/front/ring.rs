@@ -118,6 +118,15 @@ struct Claims {
     seen_drained: AtomicU64,
 }
 
+/// How full the ring is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Fill {
+    /// The next place to be claimed.
+    pub(crate) tail: u64,
+    /// Places below it that were claimed and not drained, never fewer than there are.
+    pub(crate) pending: u64,
+}
+
 /// Places that were claimed and have to be published.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Claim {
@@ -193,6 +202,15 @@ impl Ring {
     /// The first place that is not drained.
     pub(crate) fn drained(&self) -> u64 {
         self.drained.0.load(Ordering::Acquire)
+    }
+
+    /// How full the ring is.
+    pub(crate) fn fill(&self) -> Fill {
+        // In this order, because `tail` is never behind what was drained before it was read. Read first, it can be: others
+        // go on to claim and drain meanwhile.
+        let drained = self.drained();
+        let tail = self.tail();
+        Fill { tail, pending: tail - drained }
     }
 
     /// The id that the next claim gets.
@@ -495,6 +513,21 @@ mod tests {
             model.drain(at, 2, &mut drained);
             assert_eq!(drained.len(), 1 + usize::from(emitted.is_some()));
             assert!(drained.iter().enumerate().all(|(i, at)| *at == (i as u64, Some(100 + i as u64))));
+        });
+    }
+
+    #[test]
+    fn who_asks_how_full_the_ring_is_never_finds_more_drained_than_claimed() {
+        loom::model(|| {
+            let model = Model::new(2, 0);
+            let asking = {
+                let model = Arc::clone(&model);
+                thread::spawn(move || model.ring.fill())
+            };
+            assert_eq!(model.emit(), Some(100));
+            assert_eq!(model.drain(0, 1, &mut Vec::new()), 1);
+            let Fill { tail, pending } = asking.join().unwrap();
+            assert!(pending <= tail && tail <= 1, "{pending} of {tail}");
         });
     }
 
