@@ -403,16 +403,14 @@ impl Taker<'_> {
         medium.sync_dir(self.target).map_err(Error::io("sync", self.target))
     }
 
-    /// Has a file share what another has, if it can and may.
+    /// Has a file share what another has, if it can and may. One whose name is gone, because it was retired meanwhile, is
+    /// still there as long as it is mapped, to be copied.
     fn share(&self, source: &Path, unfinished: &Path) -> Result<Option<Shared>, Error> {
         use SnapshotMethod::{Auto, Copy, Link, Reflink};
-        let is_for_all = |error: &io::Error| error.kind() == io::ErrorKind::NotFound;
         if matches!(self.method, Auto | Reflink) {
             match self.medium.clone_file(source, unfinished) {
                 Ok(()) => return Ok(Some(Shared::Cloned)),
-                Err(error) if self.method == Reflink || is_for_all(&error) => {
-                    return Err(Error::io("clone", source)(error));
-                }
+                Err(error) if self.method == Reflink => return Err(Error::io("clone", source)(error)),
                 // What it may have left is in a link's way.
                 Err(_) => drop(self.medium.remove(unfinished)),
             }
@@ -420,9 +418,7 @@ impl Taker<'_> {
         if matches!(self.method, Auto | Link) {
             match self.medium.link(source, unfinished) {
                 Ok(()) => return Ok(Some(Shared::Linked)),
-                Err(error) if self.method == Link || is_for_all(&error) => {
-                    return Err(Error::io("link", source)(error));
-                }
+                Err(error) if self.method == Link => return Err(Error::io("link", source)(error)),
                 Err(error) => tracing::debug!(%error, source = %source.display(), "not linked, but copied"),
             }
         }
