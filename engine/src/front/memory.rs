@@ -13,7 +13,7 @@ pub(crate) struct Memory {
     #[cfg(not(miri))]
     _map: memmap2::MmapMut,
     #[cfg(miri)]
-    _bytes: Box<[u128]>,
+    _bytes: Vec<u128>,
 }
 
 impl Memory {
@@ -34,10 +34,10 @@ impl Memory {
         Ok(Self { start, size, _map: map })
     }
 
-    /// The same from the allocator, for Miri, which knows no maps.
+    /// The same from the allocator, for Miri, which knows no maps. A `Vec`: to move a `Box` would end what was borrowed from it.
     #[cfg(miri)]
     pub(crate) fn new(size: usize) -> std::io::Result<Self> {
-        let mut bytes = vec![0u128; (size + HUGE_PAGE_SIZE) / size_of::<u128>()].into_boxed_slice();
+        let mut bytes = vec![0u128; (size + HUGE_PAGE_SIZE) / size_of::<u128>()];
         let base = bytes.as_mut_ptr().cast::<u8>();
         let start = base.wrapping_add(base.align_offset(4096));
         let start = NonNull::new(start).ok_or(std::io::ErrorKind::OutOfMemory)?;
