@@ -3,7 +3,6 @@
 //! It owns the active segment and the chain, and never waits for the disk: a full segment gets its seal, and the next
 //! one is begun, in memory. What of that has to reach the disk, and in which order, it hands out as a [`Flush`].
 
-use std::ops::Range;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -13,12 +12,13 @@ use crate::batch::Batch;
 use crate::error::Error;
 use crate::flush::{Flush, Retired};
 use crate::front::{Front, GROUP_SIZE};
-use crate::medium::{File, Medium};
+use crate::medium::Medium;
 use crate::metrics::Recorder;
 use crate::options::{GroupOrder, Rotation};
 use crate::retention::{self, Ended, Needs, Plan, Rest, Retention};
 use crate::segment::Segments;
 use crate::watermark::Mark;
+use crate::writeback::{self, Writeback};
 use crate::writer::{Chain, NewSegment, Previous, SegmentWriter, Spare};
 
 const PAGE_SIZE: u64 = 4096;
@@ -274,16 +274,18 @@ impl Appender {
         self.flushed_upto = mark.commit_sequence;
         self.flushed_end = mark.end;
         let (file, path) = self.writer.file();
-        Ok(Some(Flush { retired: std::mem::take(&mut self.retired), active: (file, path.to_owned()), mark }))
+        let active = (Arc::clone(file), path.to_owned());
+        Ok(Some(Flush { retired: std::mem::take(&mut self.retired), active, mark }))
     }
 
-    /// The part of the active segment that the disk was not told to begin to write.
-    pub(crate) fn unstarted(&mut self) -> (Arc<dyn File>, Range<u64>) {
+    /// Has the disk begin with what it was not told of yet, if that is enough.
+    pub(crate) fn start_writeback(&mut self, writeback: &Writeback) {
         // The page that is still written to is left to the next time.
         let end = self.writer.end() / PAGE_SIZE * PAGE_SIZE;
-        let start = self.started_end.max(self.flushed_end / PAGE_SIZE * PAGE_SIZE).min(end);
-        self.started_end = end;
-        (self.writer.file().0, start..end)
+        let start = self.started_end.max(self.flushed_end / PAGE_SIZE * PAGE_SIZE);
+        if end >= start + writeback::STEP && writeback.offer(self.writer.file().0, start..end) {
+            self.started_end = end;
+        }
     }
 
     /// A flush has reached the disk.

@@ -1,9 +1,9 @@
 //! The committer: has events appended and made durable, in the order and at the times that callers and options ask for.
 //!
-//! Two threads work for it. The *appending* thread moves events from the front end into the active segment and never
-//! waits for the disk, as long as there is room. The *syncing* thread makes durable what nobody waits for, prepares
-//! files for segments to come, and writes the watermark. Who waits for durability does the appending and the sync on its
-//! own thread ([`crate::group_commit`]). With [`crate::CommitOn::CallersThread`] there are no threads, and everything
+//! Three threads work for it. The *appending* thread moves events from the front end into the active segment and never
+//! waits for the disk, as long as there is room. The *writeback* thread has the disk begin with what was appended
+//! ([`crate::writeback`]). The *syncing* thread makes durable what nobody waits for, prepares files for segments to come,
+//! and writes the watermark. Who waits for durability does the appending and the sync on its own thread ([`crate::group_commit`]). With [`crate::CommitOn::CallersThread`] there are no threads, and everything
 //! happens in the calls.
 //!
 //! A failure of any file operation ends all writing: nothing is acknowledged after that, because after a failed sync
@@ -28,12 +28,11 @@ use crate::options::{SyncPolicy, SyncStrategy};
 use crate::retention::Retention;
 use crate::segment::{Segment, Segments};
 use crate::watermark::{Mark, WatermarkWriter};
+use crate::writeback::Writeback;
 use crate::writer::Spare;
 
 /// After so many bytes the watermark is written, whatever the time: what is behind it has to be proven by an open.
 const MARK_BYTES: u64 = 8 << 20;
-/// After so many bytes the disk is told to begin to write them, so that a flush finds little left to do.
-const START_BYTES: u64 = 4 << 20;
 /// With [`SyncStrategy::Adaptive`], a flush begins so many times its usual duration after the last one at the earliest.
 const FLUSH_PAUSE: u32 = 20;
 /// And so long after at the earliest.
@@ -47,6 +46,7 @@ pub(crate) struct Committer {
     pub(crate) front: Front,
     pub(crate) group_commit: GroupCommit,
     pub(crate) recorder: Recorder,
+    writeback: Writeback,
     timing: Timing,
     appender: Mutex<Appender>,
     watermark: Mutex<WatermarkWriter>,
@@ -83,14 +83,10 @@ struct Syncing {
     unsynced_bytes: u64,
     /// Bytes appended up to the last flush.
     flushed_bytes: u64,
-    /// Bytes appended up to the last time that the disk was told to begin to write.
-    started_bytes: u64,
     flush_time: Duration,
     /// Something urgent, or a full segment, waits for a flush.
     is_urgent: bool,
     wants_spare: bool,
-    /// There is enough to tell the disk to begin to write.
-    wants_start: bool,
     closing: bool,
     /// Until when the thread sleeps; `None` while it is awake.
     sleeps_until: Option<Option<Instant>>,
@@ -123,6 +119,7 @@ impl Committer {
             front,
             group_commit: GroupCommit::new(durable.last_event_id),
             recorder: Recorder::new(segment_count, durable, appender.begins_behind()),
+            writeback: Writeback::new(),
             timing,
             appender: Mutex::new(appender),
             watermark: Mutex::new(watermark),
@@ -133,11 +130,9 @@ impl Committer {
                 unsynced_since: None,
                 unsynced_bytes: 0,
                 flushed_bytes: 0,
-                started_bytes: 0,
                 flush_time: Duration::ZERO,
                 is_urgent: false,
                 wants_spare: false,
-                wants_start: false,
                 closing: false,
                 sleeps_until: None,
             }),
@@ -151,6 +146,11 @@ impl Committer {
     pub(crate) fn fail(&self, error: Error) {
         self.front.fail(error);
         self.group_commit.fail();
+        self.end_background();
+    }
+
+    fn end_background(&self) {
+        self.writeback.close();
         self.syncing.lock().closing = true;
         self.wakes_syncing.notify_all();
     }
@@ -172,6 +172,9 @@ impl Committer {
         loop {
             let mut appender = self.appender.lock();
             let appended = self.write(&mut appender, |a| a.append(&self.front, upto, &self.recorder))?;
+            if self.timing.has_threads && self.syncs_events() {
+                appender.start_writeback(&self.writeback);
+            }
             let (wants_spare, has_retired) = (appender.wants_spare(), appender.has_retired());
             // Between two groups it is the turn of those who wait for durability.
             MutexGuard::unlock_fair(appender);
@@ -216,7 +219,6 @@ impl Committer {
             syncing.unsynced_since.get_or_insert_with(Instant::now);
         }
         syncing.unsynced_bytes = sums.bytes - syncing.flushed_bytes;
-        syncing.wants_start = self.syncs_events() && sums.bytes - syncing.started_bytes >= START_BYTES;
         syncing.wants_spare = wants_spare;
         syncing.is_urgent |= is_urgent || has_retired;
         self.wake_syncing(&syncing);
@@ -229,7 +231,7 @@ impl Committer {
             (at, None) => at.is_some(),
             (None, _) => false,
         };
-        if is_early || syncing.wants_spare || syncing.wants_start {
+        if is_early || syncing.wants_spare {
             self.wakes_syncing.notify_one();
         }
     }
@@ -298,7 +300,9 @@ impl Committer {
                     let members = self.group_commit.close_group(self.timing.has_threads);
                     // Somebody who waits for what was emitted has joined.
                     let cover = if members > 1 { Cover::Emitted } else { cover };
+                    let held = matches!(cover, Cover::Emitted).then(|| self.writeback.hold());
                     let durable_id = self.flush(cover);
+                    drop(held);
                     let served = self.group_commit.finish(self.or_fail(durable_id)?);
                     self.recorder.flush_waiters.record(u64::from(served));
                     // Who waits for a sync does not wait for this one, if there is a thread for it.
@@ -441,16 +445,6 @@ impl Committer {
                 syncing = self.syncing.lock();
                 continue;
             }
-            if std::mem::take(&mut syncing.wants_start) {
-                syncing.started_bytes = self.recorder.sums().bytes;
-                drop(syncing);
-                let (file, range) = self.appender.lock().unstarted();
-                if !range.is_empty() {
-                    file.start_write(range);
-                }
-                syncing = self.syncing.lock();
-                continue;
-            }
             let now = Instant::now();
             let sync_at = self.sync_at(&syncing);
             if sync_at.is_some_and(|at| at <= now) || self.group_commit.has_wakers() {
@@ -483,6 +477,12 @@ impl Committer {
         }
     }
 
+    /// For the writeback thread.
+    pub(crate) fn run_writeback(&self) {
+        let _guard = Guard { committer: self };
+        self.writeback.run(&*self.medium);
+    }
+
     /// Has the syncing thread serve those who do not sleep but have registered.
     #[cfg(feature = "async")]
     pub(crate) fn serve_wakers(&self) {
@@ -493,8 +493,7 @@ impl Committer {
     /// Lets the threads end.
     pub(crate) fn end_threads(&self) {
         self.front.close();
-        self.syncing.lock().closing = true;
-        self.wakes_syncing.notify_all();
+        self.end_background();
     }
 
     /// Makes a file for the next segment, so that the appender need not.

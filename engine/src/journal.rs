@@ -189,8 +189,9 @@ impl Journal {
             journal.committer.rotate(None, notes)?;
         }
         if has_threads {
-            // If the second one can't be started, dropping the journal ends the first.
+            // If one can't be started, dropping the journal ends those before it.
             journal.start("semj-appending", Committer::run_appending)?;
+            journal.start("semj-writeback", Committer::run_writeback)?;
             journal.start("semj-syncing", Committer::run_syncing)?;
             journal.segments.start_indexing(Arc::clone(&journal.medium), dir.to_owned())?;
             let keeper = Keeper::start(Arc::clone(&journal.committer), options.request_interval)?;

@@ -78,6 +78,7 @@ mod thinning;
 mod ticket;
 mod unpack;
 mod watermark;
+mod writeback;
 mod writer;
 
 pub use compaction::{

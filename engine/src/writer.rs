@@ -365,8 +365,8 @@ impl SegmentWriter {
     }
 
     /// The file, for a sync, with its path.
-    pub(crate) fn file(&self) -> (Arc<dyn File>, &Path) {
-        (Arc::clone(&self.file), &self.path)
+    pub(crate) fn file(&self) -> (&Arc<dyn File>, &Path) {
+        (&self.file, &self.path)
     }
 
     /// Writes the seal. Gives what remains to be done on the disk, and what the next segment has to say of this one.

@@ -87,7 +87,22 @@ impl Measure {
 /// If `record` is shorter than a record's header.
 #[inline]
 pub fn seal_checksum(record: &mut [u8]) {
-    let checksum = kernel_crc32(record);
+    set_checksum(checksum_of_unsealed(record), record);
+}
+
+/// The checksum of a record that [`Draft::encode_unsealed_into`] has written, for [`set_checksum`] on a copy of it.
+#[inline]
+pub fn checksum_of_unsealed(record: &[u8]) -> u32 {
+    kernel_crc32(record)
+}
+
+/// Sets the checksum of a record.
+///
+/// # Panics
+///
+/// If `record` is shorter than a record's header.
+#[inline]
+pub fn set_checksum(checksum: u32, record: &mut [u8]) {
     store(checksum, record, CHECKSUM_OFFSET);
 }
 
