@@ -1,9 +1,9 @@
 //! The committer: has events appended and made durable, in the order and at the times that callers and options ask for.
 //!
 //! Three threads work for it. The *appending* thread moves events from the front end into the active segment and never
-//! waits for the disk, as long as there is room. The *writeback* thread has the disk begin with what was appended
-//! ([`crate::writeback`]). The *syncing* thread makes durable what nobody waits for, prepares files for segments to come,
-//! and writes the watermark. Who waits for durability does the appending and the sync on its own thread ([`crate::group_commit`]). With [`crate::CommitOn::CallersThread`] there are no threads, and everything
+//! waits for the disk, as long as there is room. The *writeback* thread has the disk begin with what was appended, and makes
+//! files for segments to come ([`crate::writeback`]). The *syncing* thread makes durable what nobody waits for, and writes
+//! the watermark. Who waits for durability does the appending and the sync on its own thread ([`crate::group_commit`]). With [`crate::CommitOn::CallersThread`] there are no threads, and everything
 //! happens in the calls.
 //!
 //! A failure of any file operation ends all writing: nothing is acknowledged after that, because after a failed sync
@@ -86,7 +86,6 @@ struct Syncing {
     flush_time: Duration,
     /// Something urgent, or a full segment, waits for a flush.
     is_urgent: bool,
-    wants_spare: bool,
     closing: bool,
     /// Until when the thread sleeps; `None` while it is awake.
     sleeps_until: Option<Option<Instant>>,
@@ -132,7 +131,6 @@ impl Committer {
                 flushed_bytes: 0,
                 flush_time: Duration::ZERO,
                 is_urgent: false,
-                wants_spare: false,
                 closing: false,
                 sleeps_until: None,
             }),
@@ -178,7 +176,10 @@ impl Committer {
             let (wants_spare, has_retired) = (appender.wants_spare(), appender.has_retired());
             // Between two groups it is the turn of those who wait for durability.
             MutexGuard::unlock_fair(appender);
-            self.note_appended(wants_spare, has_retired, false);
+            if wants_spare && self.timing.has_threads {
+                self.writeback.want_spare();
+            }
+            self.note_appended(has_retired);
             if appended != Appended::Group {
                 return Ok(appended);
             }
@@ -209,7 +210,7 @@ impl Committer {
     }
 
     /// Tells the syncing thread what there is, if it has to know.
-    fn note_appended(&self, wants_spare: bool, has_retired: bool, is_urgent: bool) {
+    fn note_appended(&self, is_urgent: bool) {
         if !self.timing.has_threads {
             return;
         }
@@ -219,8 +220,7 @@ impl Committer {
             syncing.unsynced_since.get_or_insert_with(Instant::now);
         }
         syncing.unsynced_bytes = sums.bytes - syncing.flushed_bytes;
-        syncing.wants_spare = wants_spare;
-        syncing.is_urgent |= is_urgent || has_retired;
+        syncing.is_urgent |= is_urgent;
         self.wake_syncing(&syncing);
     }
 
@@ -231,7 +231,7 @@ impl Committer {
             (at, None) => at.is_some(),
             (None, _) => false,
         };
-        if is_early || syncing.wants_spare {
+        if is_early {
             self.wakes_syncing.notify_one();
         }
     }
@@ -428,7 +428,7 @@ impl Committer {
                 _ => return,
             }
             if work == Work::CommitUrgent {
-                self.note_appended(false, false, true);
+                self.note_appended(true);
             }
         }
     }
@@ -439,12 +439,6 @@ impl Committer {
         let _guard = Guard { committer: self };
         let mut syncing = self.syncing.lock();
         while !syncing.closing {
-            if std::mem::take(&mut syncing.wants_spare) {
-                drop(syncing);
-                self.prepare_spare();
-                syncing = self.syncing.lock();
-                continue;
-            }
             let now = Instant::now();
             let sync_at = self.sync_at(&syncing);
             if sync_at.is_some_and(|at| at <= now) || self.group_commit.has_wakers() {
@@ -479,8 +473,9 @@ impl Committer {
 
     /// For the writeback thread.
     pub(crate) fn run_writeback(&self) {
+        self.medium.take_short_turns();
         let _guard = Guard { committer: self };
-        self.writeback.run(&*self.medium);
+        self.writeback.run(|| self.make_spare());
     }
 
     /// Has the syncing thread serve those who do not sleep but have registered.
@@ -497,7 +492,7 @@ impl Committer {
     }
 
     /// Makes a file for the next segment, so that the appender need not.
-    fn prepare_spare(&self) {
+    fn make_spare(&self) {
         let next = {
             let appender = self.appender.lock();
             if !appender.wants_spare() {

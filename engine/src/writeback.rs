@@ -1,8 +1,9 @@
-//! Writeback: the disk begins with what was appended before anybody syncs it, so that a flush finds little left to do.
+//! Writeback: the disk begins with what was appended before anybody syncs it, so that a flush finds little left to do; and
+//! files for segments to come are made.
 //!
-//! A thread of its own tells it to. The call can wait for a place in the disk's queue, which the appending thread must not;
-//! and the syncing thread mostly waits for a flush. Were the next bytes begun when that is over, and the thread has got a
-//! processor again, the disk would have nothing to do until then.
+//! A thread of its own does both. Its calls wait for the disk, which the appending thread must not; and the syncing thread
+//! mostly waits for a flush. Were the next bytes begun when that is over, and the thread has got a processor again, the disk
+//! would have nothing to do until then.
 
 use std::collections::VecDeque;
 use std::ops::Range;
@@ -11,7 +12,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use parking_lot::{Condvar, Mutex};
 
-use crate::medium::{File, Medium};
+use crate::medium::File;
 
 /// So many bytes are begun at a time.
 pub(crate) const STEP: u64 = 4 << 20;
@@ -21,21 +22,39 @@ const STEPS_MAX: usize = 4;
 /// See the module.
 #[derive(Debug)]
 pub(crate) struct Writeback {
-    steps: Mutex<Steps>,
+    waiting: Mutex<Waiting>,
     wakes: Condvar,
     is_held: AtomicBool,
+    wants_spare: AtomicBool,
 }
 
 #[derive(Debug)]
-struct Steps {
-    waiting: VecDeque<(Arc<dyn File>, Range<u64>)>,
+struct Waiting {
+    steps: VecDeque<Step>,
     closing: bool,
+}
+
+#[derive(Debug)]
+struct Step {
+    file: Arc<dyn File>,
+    range: Range<u64>,
+}
+
+/// What the thread has to do.
+enum Task {
+    Begin(Step),
+    MakeSpare,
 }
 
 impl Writeback {
     pub(crate) fn new() -> Self {
-        let steps = Steps { waiting: VecDeque::with_capacity(STEPS_MAX), closing: false };
-        Self { steps: Mutex::new(steps), wakes: Condvar::new(), is_held: AtomicBool::new(false) }
+        let waiting = Waiting { steps: VecDeque::with_capacity(STEPS_MAX), closing: false };
+        Self {
+            waiting: Mutex::new(waiting),
+            wakes: Condvar::new(),
+            is_held: AtomicBool::new(false),
+            wants_spare: AtomicBool::new(false),
+        }
     }
 
     /// Has the thread begin with a range of a file. False if it is to be asked later.
@@ -43,13 +62,21 @@ impl Writeback {
         if self.is_held.load(Ordering::Relaxed) {
             return false;
         }
-        let mut steps = self.steps.lock();
-        if steps.closing || steps.waiting.len() == STEPS_MAX {
+        let mut waiting = self.waiting.lock();
+        if waiting.closing || waiting.steps.len() == STEPS_MAX {
             return false;
         }
-        steps.waiting.push_back((Arc::clone(file), range));
+        waiting.steps.push_back(Step { file: Arc::clone(file), range });
         self.wakes.notify_one();
         true
+    }
+
+    /// Has the thread make a file for the next segment. Asking once more while it does is harmless.
+    pub(crate) fn want_spare(&self) {
+        if !self.wants_spare.swap(true, Ordering::Relaxed) {
+            let _waiting = self.waiting.lock();
+            self.wakes.notify_one();
+        }
     }
 
     /// Nothing more is taken while somebody waits for a flush, which would wait for what is begun meanwhile too.
@@ -58,27 +85,36 @@ impl Writeback {
         Held { writeback: self }
     }
 
-    /// For the thread.
-    pub(crate) fn run(&self, medium: &dyn Medium) {
-        medium.take_short_turns();
-        let mut steps = self.steps.lock();
-        while !steps.closing {
-            match steps.waiting.pop_front() {
-                Some((file, range)) => {
-                    drop(steps);
-                    file.start_write(range);
-                    drop(file);
-                    steps = self.steps.lock();
-                }
-                None => self.wakes.wait(&mut steps),
+    /// For the thread; `make_spare` makes a file, if one is still wanted.
+    pub(crate) fn run(&self, make_spare: impl Fn()) {
+        while let Some(task) = self.next() {
+            match task {
+                Task::Begin(Step { file, range }) => file.start_write(range),
+                Task::MakeSpare => make_spare(),
             }
         }
-        steps.waiting.clear();
+    }
+
+    fn next(&self) -> Option<Task> {
+        let mut waiting = self.waiting.lock();
+        loop {
+            if waiting.closing {
+                waiting.steps.clear();
+                return None;
+            }
+            if self.wants_spare.swap(false, Ordering::Relaxed) {
+                return Some(Task::MakeSpare);
+            }
+            if let Some(step) = waiting.steps.pop_front() {
+                return Some(Task::Begin(step));
+            }
+            self.wakes.wait(&mut waiting);
+        }
     }
 
     /// Lets the thread end. What it has not begun is left to the next flush.
     pub(crate) fn close(&self) {
-        self.steps.lock().closing = true;
+        self.waiting.lock().closing = true;
         self.wakes.notify_all();
     }
 }
