@@ -3,6 +3,7 @@
 //! It owns the active segment and the chain, and never waits for the disk: a full segment gets its seal, and the next
 //! one is begun, in memory. What of that has to reach the disk, and in which order, it hands out as a [`Flush`].
 
+use std::ops::RangeInclusive;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -23,8 +24,10 @@ use crate::writer::{Chain, NewSegment, Previous, SegmentWriter, Spare};
 
 const PAGE_SIZE: u64 = 4096;
 
-/// Segments that may be full and not yet sealed on the disk. Then appending waits for the disk.
-const UNSEALED_MAX: usize = 4;
+/// Bytes of segments that may be full and not yet sealed on the disk. Then appending waits for the disk.
+const UNSEALED_BYTES_MAX: u64 = 256 << 20;
+/// And how many segments of any size, each of which is an open file.
+const UNSEALED_MAX: RangeInclusive<u64> = 4..=16;
 
 /// Bytes of memory for a group and the records that the journal adds to it.
 const BATCH_CAPACITY: usize = GROUP_SIZE + (4 << 10);
@@ -153,7 +156,7 @@ impl Appender {
         upto: u64,
         recorder: &Recorder,
     ) -> Result<Appended, Error> {
-        if self.unsealed >= UNSEALED_MAX && !self.writer.has_room(GROUP_SIZE) {
+        if self.unsealed >= self.unsealed_max() && !self.writer.has_room(GROUP_SIZE) {
             return Ok(Appended::Stalled);
         }
         let monotonic_ns = self.medium.monotonic_ns();
@@ -174,6 +177,13 @@ impl Appender {
         }
         self.batch.clear(BATCH_CAPACITY);
         Ok(if is_complete { Appended::All } else { Appended::Group })
+    }
+
+    const fn unsealed_max(&self) -> usize {
+        let (min, max) = (*UNSEALED_MAX.start(), *UNSEALED_MAX.end());
+        let fitting = UNSEALED_BYTES_MAX / self.segment_size;
+        // No more than `max`, which is small.
+        (if fitting < min { min } else if fitting > max { max } else { fitting }) as usize
     }
 
     /// Whether the active segment is older than it may become.

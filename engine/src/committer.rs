@@ -29,7 +29,7 @@ use crate::retention::Retention;
 use crate::segment::{Segment, Segments};
 use crate::watermark::{Mark, WatermarkWriter};
 use crate::writeback::Writeback;
-use crate::writer::Spare;
+use crate::writer::{Sealing, Spare};
 
 /// After so many bytes the watermark is written, whatever the time: what is behind it has to be proven by an open.
 const MARK_BYTES: u64 = 8 << 20;
@@ -331,6 +331,9 @@ impl Committer {
             if let Some(flush) = flush {
                 self.recorder.synced(flush.run(&*self.medium, &self.dir)?);
                 self.appender.lock().flushed(&flush);
+                for sealing in flush.sealings() {
+                    self.release(sealing)?;
+                }
                 if let Some(upto) = flush.gone_upto() {
                     self.remove(upto)?;
                 }
@@ -354,6 +357,12 @@ impl Committer {
         };
         drop(removals);
         left.map_or(Ok(()), |gone| keeper::remove(self, &gone))
+    }
+
+    /// Gives back the space behind a segment that is sealed on the disk, which can take as long as writing to it.
+    fn release(&self, sealing: &Sealing) -> Result<(), Error> {
+        let is_taken = self.timing.has_threads && self.writeback.offer_release(sealing);
+        if is_taken { Ok(()) } else { sealing.release() }
     }
 
     /// From here on whoever receives this removes the files of retired segments.
@@ -475,7 +484,7 @@ impl Committer {
     pub(crate) fn run_writeback(&self) {
         self.medium.take_short_turns();
         let _guard = Guard { committer: self };
-        self.writeback.run(|| self.make_spare());
+        self.writeback.run(|| self.make_spare(), |sealing| self.or_fail(sealing.release()));
     }
 
     /// Has the syncing thread serve those who do not sleep but have registered.

@@ -34,6 +34,11 @@ impl Flush {
         self.retired.iter().filter_map(|retired| retired.gone_upto).max()
     }
 
+    /// The segments that are sealed when it is done.
+    pub(crate) fn sealings(&self) -> impl Iterator<Item = &Sealing> {
+        self.retired.iter().map(|retired| &retired.sealing)
+    }
+
     /// Does it. Gives how many syncs of segment data it took.
     ///
     /// The order is what recovery relies on: a segment is durable up to its seal before its header says so, and that

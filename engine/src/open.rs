@@ -21,7 +21,7 @@ use crate::segment::Segment;
 use crate::sidecar;
 use crate::unpack;
 use crate::watermark::{self, WatermarkWriter};
-use crate::writer::{Chain, NewSegment, Previous, SegmentWriter, finish_header};
+use crate::writer::{Chain, NewSegment, Previous, SegmentWriter, finish_header, release_behind};
 
 /// How often a reader looks again at a journal whose files or headers change under it.
 const LIVE_RETRIES: usize = 2;
@@ -553,6 +553,7 @@ fn finish_old_headers(medium: &dyn Medium, dir: &Path, report: &Report) -> Resul
         let path = dir.join(&segment.name);
         let file = medium.open(&path, true).map_err(Error::io("open", &path))?;
         finish_header(&*file, &path, &header)?;
+        release_behind(&*file, &path, &header)?;
     }
     Ok(())
 }

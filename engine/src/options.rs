@@ -107,8 +107,8 @@ pub struct Options {
     /// written this long after a sync at the latest, and at close. Default: 1 s; each writing is a sync of
     /// its own. On the callers' thread it is written at the first call that is due.
     pub watermark_interval: Duration,
-    /// Events that may wait between emission and commit, whose memory is had when the journal is opened: about 850
-    /// bytes each, with what larger events need. A power of two from 64 to 524,288; default 16,384. Emissions wait
+    /// Events that may wait between emission and commit, whose memory is had when the journal is opened: about 770
+    /// bytes each, with what larger events need. A power of two from 64 to 524,288; default 32,768. Emissions wait
     /// when it is full.
     pub buffer_events: usize,
     /// How long the others wait at most for an emitter that was stopped in the middle of an emission, or died
@@ -158,7 +158,7 @@ impl Default for Options {
             group_order: GroupOrder::default(),
             backpressure: Backpressure::default(),
             watermark_interval: Duration::from_secs(1),
-            buffer_events: 16 << 10,
+            buffer_events: 32 << 10,
             claim_timeout: Duration::from_secs(1),
             commit_on: CommitOn::OwnThread,
             commit_interval: Duration::from_millis(5),

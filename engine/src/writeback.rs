@@ -1,9 +1,10 @@
-//! Writeback: the disk begins with what was appended before anybody syncs it, so that a flush finds little left to do; and
-//! files for segments to come are made.
+//! Writeback: the disk begins with what was appended before anybody syncs it, so that a flush finds little left to do. And
+//! what else waits for the disk but not for a flush: files are made for segments to come, and the space behind those that
+//! were sealed is given back.
 //!
-//! A thread of its own does both. Its calls wait for the disk, which the appending thread must not; and the syncing thread
-//! mostly waits for a flush. Were the next bytes begun when that is over, and the thread has got a processor again, the disk
-//! would have nothing to do until then.
+//! A thread of its own does it. The appending thread must not wait for the disk, and the syncing thread mostly waits for a
+//! flush. Were the next bytes begun when that is over, and the thread has got a processor again, the disk would have
+//! nothing to do until then.
 
 use std::collections::VecDeque;
 use std::ops::Range;
@@ -12,7 +13,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use parking_lot::{Condvar, Mutex};
 
+use crate::error::Error;
 use crate::medium::File;
+use crate::writer::Sealing;
 
 /// So many bytes are begun at a time.
 pub(crate) const STEP: u64 = 4 << 20;
@@ -31,6 +34,8 @@ pub(crate) struct Writeback {
 #[derive(Debug)]
 struct Waiting {
     steps: VecDeque<Step>,
+    /// No more than there may be segments that are full and not sealed.
+    releases: Vec<Sealing>,
     closing: bool,
 }
 
@@ -44,11 +49,13 @@ struct Step {
 enum Task {
     Begin(Step),
     MakeSpare,
+    Release(Sealing),
 }
 
 impl Writeback {
     pub(crate) fn new() -> Self {
-        let waiting = Waiting { steps: VecDeque::with_capacity(STEPS_MAX), closing: false };
+        let steps = VecDeque::with_capacity(STEPS_MAX);
+        let waiting = Waiting { steps, releases: Vec::new(), closing: false };
         Self {
             waiting: Mutex::new(waiting),
             wakes: Condvar::new(),
@@ -79,18 +86,34 @@ impl Writeback {
         }
     }
 
+    /// Has the thread give back the space behind a sealed segment. False if it has ended.
+    pub(crate) fn offer_release(&self, sealing: &Sealing) -> bool {
+        let mut waiting = self.waiting.lock();
+        if !waiting.closing {
+            waiting.releases.push(sealing.clone());
+            self.wakes.notify_one();
+        }
+        !waiting.closing
+    }
+
     /// Nothing more is taken while somebody waits for a flush, which would wait for what is begun meanwhile too.
     pub(crate) fn hold(&self) -> Held<'_> {
         self.is_held.store(true, Ordering::Relaxed);
         Held { writeback: self }
     }
 
-    /// For the thread; `make_spare` makes a file, if one is still wanted.
-    pub(crate) fn run(&self, make_spare: impl Fn()) {
+    /// For the thread; `make_spare` makes a file, if one is still wanted. Ends at an error of `release`, which its caller
+    /// has told of.
+    pub(crate) fn run(&self, make_spare: impl Fn(), release: impl Fn(&Sealing) -> Result<(), Error>) {
         while let Some(task) = self.next() {
             match task {
                 Task::Begin(Step { file, range }) => file.start_write(range),
                 Task::MakeSpare => make_spare(),
+                Task::Release(sealing) => {
+                    if release(&sealing).is_err() {
+                        return;
+                    }
+                }
             }
         }
     }
@@ -98,15 +121,19 @@ impl Writeback {
     fn next(&self) -> Option<Task> {
         let mut waiting = self.waiting.lock();
         loop {
+            // Space that is not given back now stays reserved.
             if waiting.closing {
                 waiting.steps.clear();
-                return None;
+                return waiting.releases.pop().map(Task::Release);
             }
             if self.wants_spare.swap(false, Ordering::Relaxed) {
                 return Some(Task::MakeSpare);
             }
             if let Some(step) = waiting.steps.pop_front() {
                 return Some(Task::Begin(step));
+            }
+            if let Some(sealing) = waiting.releases.pop() {
+                return Some(Task::Release(sealing));
             }
             self.wakes.wait(&mut waiting);
         }

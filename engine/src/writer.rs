@@ -142,7 +142,7 @@ impl Naming {
 }
 
 /// A segment with its seal written, whose final header waits for all of it to be durable.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Sealing {
     file: Arc<dyn File>,
     path: PathBuf,
@@ -154,6 +154,11 @@ impl Sealing {
     pub(crate) fn finish(&self) -> Result<(), Error> {
         self.file.sync_data().map_err(Error::io("sync", &self.path))?;
         finish_header(&*self.file, &self.path, &self.header)
+    }
+
+    /// Gives the space behind the segment back. Nothing waits for that.
+    pub(crate) fn release(&self) -> Result<(), Error> {
+        release_behind(&*self.file, &self.path, &self.header)
     }
 }
 
@@ -418,9 +423,13 @@ impl SegmentWriter {
     }
 }
 
-/// Writes a header whose figures are final, and gives the space behind them back.
+/// Writes a header whose figures are final, durably.
 pub(crate) fn finish_header(file: &dyn File, path: &Path, header: &JournalHeader) -> Result<(), Error> {
     file.write_at(0, &header.encode()).map_err(Error::io("write", path))?;
-    file.sync_data().map_err(Error::io("sync", path))?;
+    file.sync_data().map_err(Error::io("sync", path))
+}
+
+/// Gives the space behind a segment with such a header back.
+pub(crate) fn release_behind(file: &dyn File, path: &Path, header: &JournalHeader) -> Result<(), Error> {
     file.release_from(header.journal_size).map_err(Error::io("release space of", path))
 }

@@ -186,10 +186,17 @@ fn a_segment_that_becomes_full_reaches_the_disk_while_the_next_one_is_filled() {
     }
     let segments = journal.stats().segments;
     assert!(segments > 5);
-    // All but the last few have their names and their final headers without anybody having asked for it.
+    // All but the last few have their names and their final headers at once, and then all, without anybody having asked
+    // for it.
     let names = || std::fs::read_dir(dir.path()).unwrap().filter_map(Result::ok);
-    let named = names().filter(|entry| entry.path().extension().is_some_and(|e| e == "semj")).count();
-    assert!(named as u64 + 5 > segments, "{named} of {segments}");
+    let named = || names().filter(|entry| entry.path().extension().is_some_and(|e| e == "semj")).count() as u64;
+    let soon = named();
+    assert!(soon + 17 > segments, "{soon} of {segments}");
+    let started = Instant::now();
+    while named() < journal.stats().segments {
+        assert!(started.elapsed() < Duration::from_secs(10), "{} of {segments}", named());
+        std::thread::sleep(Duration::from_millis(1));
+    }
     journal.close().unwrap();
     assert!(!names().any(|entry| entry.path().extension().is_some_and(|e| e == "tmp")));
     let report = semj::examine_journal(dir.path(), semj::OpenMode::Strict).unwrap();

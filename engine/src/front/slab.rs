@@ -29,7 +29,7 @@ const RECORD_AT: usize = HEADER_AT + size_of::<SlotHeader>();
 /// Small slots beside those of the ring, for places whose slot a stopped producer holds.
 const SPARE_COUNT: usize = 64;
 /// Slots of the larger classes for each place of the ring, as a divisor. What a class lacks the next one gives.
-const PLACES_PER_SLOT: [usize; 5] = [1, 16, 64, 256, 1024];
+const PLACES_PER_SLOT: [usize; 5] = [1, 32, 128, 512, 2048];
 
 const _: () = assert!(RECORD_SIZE_MAX + RECORD_AT <= CLASS_SIZES[4]);
 
