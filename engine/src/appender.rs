@@ -3,7 +3,6 @@
 //! It owns the active segment and the chain, and never waits for the disk: a full segment gets its seal, and the next
 //! one is begun, in memory. What of that has to reach the disk, and in which order, it hands out as a [`Flush`].
 
-use std::ops::RangeInclusive;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -26,8 +25,8 @@ const PAGE_SIZE: u64 = 4096;
 
 /// Bytes of segments that may be full and not yet sealed on the disk. Then appending waits for the disk.
 const UNSEALED_BYTES_MAX: u64 = 256 << 20;
-/// And how many segments of any size, each of which is an open file.
-const UNSEALED_MAX: RangeInclusive<u64> = 4..=16;
+/// So many of any size may. Small ones no more than the latter: each is an open file.
+const UNSEALED_MAX: (u64, u64) = (4, 16);
 
 /// Bytes of memory for a group and the records that the journal adds to it.
 const BATCH_CAPACITY: usize = GROUP_SIZE + (4 << 10);
@@ -179,11 +178,9 @@ impl Appender {
         Ok(if is_complete { Appended::All } else { Appended::Group })
     }
 
-    const fn unsealed_max(&self) -> usize {
-        let (min, max) = (*UNSEALED_MAX.start(), *UNSEALED_MAX.end());
-        let fitting = UNSEALED_BYTES_MAX / self.segment_size;
-        // No more than `max`, which is small.
-        (if fitting < min { min } else if fitting > max { max } else { fitting }) as usize
+    fn unsealed_max(&self) -> usize {
+        let (low, high) = UNSEALED_MAX;
+        (UNSEALED_BYTES_MAX / self.segment_size).clamp(low, high) as usize
     }
 
     /// Whether the active segment is older than it may become.

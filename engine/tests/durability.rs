@@ -189,7 +189,8 @@ fn a_segment_that_becomes_full_reaches_the_disk_while_the_next_one_is_filled() {
     // All but the last few have their names and their final headers at once, and then all, without anybody having asked
     // for it.
     let names = || std::fs::read_dir(dir.path()).unwrap().filter_map(Result::ok);
-    let named = || names().filter(|entry| entry.path().extension().is_some_and(|e| e == "semj")).count() as u64;
+    let named =
+        || names().filter(|entry| entry.path().extension().is_some_and(|e| e == "semj")).count() as u64;
     let soon = named();
     assert!(soon + 17 > segments, "{soon} of {segments}");
     let started = Instant::now();
