@@ -324,6 +324,8 @@ impl Committer {
                 Cover::Appended => Appended::All,
             };
             let mut appender = self.appender.lock();
+            // What becomes urgent from here on is not in this flush.
+            self.syncing.lock().is_urgent = false;
             let flush = self.write(&mut appender, Appender::flush)?;
             let mark = appender.mark();
             let bytes = self.recorder.sums().bytes;
@@ -377,7 +379,6 @@ impl Committer {
         syncing.durable = *mark;
         syncing.flushed_bytes = bytes;
         syncing.flush_time = (syncing.flush_time * 7 + time) / 8;
-        syncing.is_urgent = false;
         // What came meanwhile came after the flush began.
         let is_clean = self.recorder.sums().appended.commit_sequence <= mark.commit_sequence;
         syncing.unsynced_since = (!is_clean).then_some(started);
