@@ -14,7 +14,6 @@ use crate::prefetch;
 const RECORD_SIZE_MIN: usize = EventHeader::SIZE;
 /// How far ahead of what is copied a batch's memory is fetched, in bytes.
 const FETCHED_AHEAD: usize = 2 << 10;
-const CACHE_LINE: usize = 64;
 /// Types that one Gap lists at most.
 const GAP_TYPES_MAX: usize = 1024;
 
@@ -92,9 +91,7 @@ impl Batch {
     fn fetch_ahead(&self, size: usize) {
         let at = self.bytes.len() + FETCHED_AHEAD;
         if at + size <= self.bytes.capacity() {
-            for line in (at..at + size).step_by(CACHE_LINE) {
-                prefetch::for_write(self.bytes.as_ptr().wrapping_add(line));
-            }
+            prefetch::for_write(self.bytes.as_ptr().wrapping_add(at), size);
         }
     }
 

@@ -1,8 +1,21 @@
 //! Asks the processor for lines of memory before they are needed. Hints: nothing depends on whether they are heeded.
 
-/// Has a line come to this processor's cache, for reading.
+const CACHE_LINE: usize = 64;
+
+/// Has the lines of so many bytes come to this processor's cache, for reading.
 #[inline]
-pub(crate) fn for_read(line: *const u8) {
+pub(crate) fn for_read(start: *const u8, size: usize) {
+    (0..size).step_by(CACHE_LINE).for_each(|at| line_for_read(start.wrapping_add(at)));
+}
+
+/// The same for writing: others have to give them up.
+#[inline]
+pub(crate) fn for_write(start: *const u8, size: usize) {
+    (0..size).step_by(CACHE_LINE).for_each(|at| line_for_write(start.wrapping_add(at)));
+}
+
+#[inline]
+fn line_for_read(line: *const u8) {
     // Under Miri there is nothing to fetch.
     #[cfg(all(target_arch = "x86_64", not(miri)))]
     // SAFETY: a prefetch is a hint that faults for no address.
@@ -13,9 +26,8 @@ pub(crate) fn for_read(line: *const u8) {
     let _ = line;
 }
 
-/// Has a line come to this processor's cache, for writing: others have to give it up.
 #[inline]
-pub(crate) fn for_write(line: *const u8) {
+fn line_for_write(line: *const u8) {
     // Under Miri there is nothing to fetch.
     #[cfg(all(target_arch = "x86_64", not(miri)))]
     // SAFETY: a prefetch is a hint that faults for no address; processors without the instruction skip it.

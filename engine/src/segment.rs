@@ -21,8 +21,6 @@ use crate::sidecar::Indexer;
 
 /// Bytes of an event that is not known yet, about.
 const FETCHED_PER_EVENT: usize = 256;
-/// Bytes of a line of the processor's cache.
-const CACHE_LINE: usize = 64;
 
 /// Bytes that are looked at without asking an index which of them need not be.
 const FEW_BYTES: usize = 1 << 20;
@@ -347,7 +345,7 @@ impl Segment {
     fn fetch_ahead(&self, from: usize, events: u64, end: usize) {
         let size = (events.min(EVENTS_PER_PLACE as u64) as usize + 1) * FETCHED_PER_EVENT;
         let ahead = self.map.bytes(from..from.saturating_add(size).min(end));
-        ahead.iter().step_by(CACHE_LINE).for_each(|line| prefetch::for_read(line));
+        prefetch::for_read(ahead.as_ptr(), ahead.len());
     }
 
     /// Goes from frame to frame to an event, and checks that one. `None` if it does not come there.
@@ -443,8 +441,8 @@ impl<'s> Walk<'s> {
             None => rest.get(FETCHED_AHEAD..),
             Some(behind) => self.next.get(behind..),
         };
-        let lines = ahead.unwrap_or_default().iter().take(size).step_by(CACHE_LINE);
-        lines.for_each(|line| prefetch::for_read(line));
+        let ahead = ahead.unwrap_or_default();
+        prefetch::for_read(ahead.as_ptr(), ahead.len().min(size));
     }
 }
 

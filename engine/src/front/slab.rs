@@ -196,9 +196,7 @@ impl Slab {
     pub(crate) fn prefetch(&self, slot: u32) {
         if slot < self.classes[1].first {
             let (at, size) = self.locate(slot);
-            for line in (0..size).step_by(64) {
-                prefetch::for_write(at.as_ptr().wrapping_add(line));
-            }
+            prefetch::for_write(at.as_ptr(), size);
         }
     }
 
@@ -206,9 +204,7 @@ impl Slab {
     #[inline]
     pub(crate) fn prefetch_start(&self, slot: u32) {
         let (at, size) = self.locate(slot);
-        for line in (0..size.min(PREFETCH_SIZE_MAX)).step_by(64) {
-            prefetch::for_write(at.as_ptr().wrapping_add(line));
-        }
+        prefetch::for_write(at.as_ptr(), size.min(PREFETCH_SIZE_MAX));
     }
 
     /// What is in a slot.
@@ -239,9 +235,7 @@ impl Slab {
     #[inline]
     pub(crate) fn prefetch_record(&self, slot: u32) {
         let (at, size) = self.locate(slot);
-        for line in (0..size.min(CLASS_SIZES[0])).step_by(64) {
-            prefetch::for_read(at.as_ptr().wrapping_add(line));
-        }
+        prefetch::for_read(at.as_ptr(), size.min(CLASS_SIZES[0]));
     }
 
     /// Has the kernel back all of the memory now, so that no emission meets a page fault.
