@@ -21,16 +21,18 @@ impl Memory {
     #[cfg(not(miri))]
     pub(crate) fn new(size: usize) -> std::io::Result<Self> {
         // Emissions go through all of the memory in turn: with huge pages the processor has fewer of them to find. They
-        // begin at multiples of their size, so there is one more to choose the beginning from.
-        let size = size.next_multiple_of(HUGE_PAGE_SIZE);
+        // begin at multiples of their size, so there is one more to choose the beginning from. What does not fill one comes
+        // in small ones.
         let mut map = memmap2::MmapOptions::new().len(size + HUGE_PAGE_SIZE).map_anon()?;
+        let base = map.as_mut_ptr();
+        let offset = base.align_offset(HUGE_PAGE_SIZE);
         #[cfg(target_os = "linux")]
-        if let Err(error) = map.advise(memmap2::Advice::HugePage) {
+        if let Err(error) =
+            map.advise_range(memmap2::Advice::HugePage, offset, size / HUGE_PAGE_SIZE * HUGE_PAGE_SIZE)
+        {
             tracing::debug!(%error, "no huge pages for the buffer");
         }
-        let base = map.as_mut_ptr();
-        let start = base.wrapping_add(base.align_offset(HUGE_PAGE_SIZE));
-        let start = NonNull::new(start).ok_or(std::io::ErrorKind::OutOfMemory)?;
+        let start = NonNull::new(base.wrapping_add(offset)).ok_or(std::io::ErrorKind::OutOfMemory)?;
         Ok(Self { start, size, _map: map })
     }
 
