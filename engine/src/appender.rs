@@ -25,8 +25,10 @@ const PAGE_SIZE: u64 = 4096;
 
 /// Bytes of segments that may be full and not yet sealed on the disk. Then appending waits for the disk.
 const UNSEALED_BYTES_MAX: u64 = 256 << 20;
-/// So many of any size may. Small ones no more than the latter: each is an open file.
-const UNSEALED_MAX: (u64, u64) = (4, 16);
+/// So many segments may be, however large they are.
+const UNSEALED_LARGE_MAX: u64 = 4;
+/// And no more than so many, however small: each is an open file.
+const UNSEALED_SMALL_MAX: u64 = 16;
 
 /// Bytes of memory for a group and the records that the journal adds to it.
 const BATCH_CAPACITY: usize = GROUP_SIZE + (4 << 10);
@@ -179,8 +181,8 @@ impl Appender {
     }
 
     fn unsealed_max(&self) -> usize {
-        let (low, high) = UNSEALED_MAX;
-        (UNSEALED_BYTES_MAX / self.segment_size).clamp(low, high) as usize
+        let fitting = UNSEALED_BYTES_MAX / self.segment_size;
+        fitting.clamp(UNSEALED_LARGE_MAX, UNSEALED_SMALL_MAX) as usize
     }
 
     /// Whether the active segment is older than it may become.

@@ -1,10 +1,11 @@
 //! The committer: has events appended and made durable, in the order and at the times that callers and options ask for.
 //!
 //! Three threads work for it. The *appending* thread moves events from the front end into the active segment and never
-//! waits for the disk, as long as there is room. The *writeback* thread has the disk begin with what was appended, and makes
-//! files for segments to come ([`crate::writeback`]). The *syncing* thread makes durable what nobody waits for, and writes
-//! the watermark. Who waits for durability does the appending and the sync on its own thread ([`crate::group_commit`]). With [`crate::CommitOn::CallersThread`] there are no threads, and everything
-//! happens in the calls.
+//! waits for the disk, as long as there is room. The *writeback* thread has the disk begin with what was appended, makes
+//! files for segments to come, and gives back the space behind those that are sealed ([`crate::writeback`]). The *syncing*
+//! thread makes durable what nobody waits for, and writes the watermark. Who waits for durability does the appending and
+//! the sync on its own thread ([`crate::group_commit`]). With [`crate::CommitOn::CallersThread`] there are no threads, and
+//! everything happens in the calls.
 //!
 //! A failure of any file operation ends all writing: nothing is acknowledged after that, because after a failed sync
 //! nothing is known of the bytes it was to make durable.
@@ -176,10 +177,12 @@ impl Committer {
             let (wants_spare, has_retired) = (appender.wants_spare(), appender.has_retired());
             // Between two groups it is the turn of those who wait for durability.
             MutexGuard::unlock_fair(appender);
-            if wants_spare && self.timing.has_threads {
-                self.writeback.want_spare();
+            if self.timing.has_threads {
+                if wants_spare {
+                    self.writeback.want_spare();
+                }
+                self.note_appended(has_retired);
             }
-            self.note_appended(has_retired);
             if appended != Appended::Group {
                 return Ok(appended);
             }
@@ -211,9 +214,6 @@ impl Committer {
 
     /// Tells the syncing thread what there is, if it has to know.
     fn note_appended(&self, is_urgent: bool) {
-        if !self.timing.has_threads {
-            return;
-        }
         let mut syncing = self.syncing.lock();
         let sums = self.recorder.sums();
         if sums.appended.commit_sequence > syncing.durable.commit_sequence {

@@ -21,6 +21,8 @@ use crate::writer::Sealing;
 pub(crate) const STEP: u64 = 4 << 20;
 /// Steps that may wait for the thread. What comes beyond them waits with the appender, and makes the next step larger.
 const STEPS_MAX: usize = 4;
+/// Sealed segments whose space the thread has still to give back, at most. Beyond them whoever seals one does it.
+const RELEASES_MAX: usize = 16;
 
 /// See the module.
 #[derive(Debug)]
@@ -28,14 +30,13 @@ pub(crate) struct Writeback {
     waiting: Mutex<Waiting>,
     wakes: Condvar,
     is_held: AtomicBool,
-    wants_spare: AtomicBool,
 }
 
 #[derive(Debug)]
 struct Waiting {
     steps: VecDeque<Step>,
-    /// No more than there may be segments that are full and not sealed.
     releases: Vec<Sealing>,
+    wants_spare: bool,
     closing: bool,
 }
 
@@ -55,13 +56,8 @@ enum Task {
 impl Writeback {
     pub(crate) fn new() -> Self {
         let steps = VecDeque::with_capacity(STEPS_MAX);
-        let waiting = Waiting { steps, releases: Vec::new(), closing: false };
-        Self {
-            waiting: Mutex::new(waiting),
-            wakes: Condvar::new(),
-            is_held: AtomicBool::new(false),
-            wants_spare: AtomicBool::new(false),
-        }
+        let waiting = Waiting { steps, releases: Vec::new(), wants_spare: false, closing: false };
+        Self { waiting: Mutex::new(waiting), wakes: Condvar::new(), is_held: AtomicBool::new(false) }
     }
 
     /// Has the thread begin with a range of a file. False if it is to be asked later.
@@ -80,20 +76,19 @@ impl Writeback {
 
     /// Has the thread make a file for the next segment. Asking once more while it does is harmless.
     pub(crate) fn want_spare(&self) {
-        if !self.wants_spare.swap(true, Ordering::Relaxed) {
-            let _waiting = self.waiting.lock();
-            self.wakes.notify_one();
-        }
+        self.waiting.lock().wants_spare = true;
+        self.wakes.notify_one();
     }
 
-    /// Has the thread give back the space behind a sealed segment. False if it has ended.
+    /// Has the thread give back the space behind a sealed segment. False if it has ended or enough to do.
     pub(crate) fn offer_release(&self, sealing: &Sealing) -> bool {
         let mut waiting = self.waiting.lock();
-        if !waiting.closing {
-            waiting.releases.push(sealing.clone());
-            self.wakes.notify_one();
+        if waiting.closing || waiting.releases.len() == RELEASES_MAX {
+            return false;
         }
-        !waiting.closing
+        waiting.releases.push(sealing.clone());
+        self.wakes.notify_one();
+        true
     }
 
     /// Nothing more is taken while somebody waits for a flush, which would wait for what is begun meanwhile too.
@@ -126,7 +121,7 @@ impl Writeback {
                 waiting.steps.clear();
                 return waiting.releases.pop().map(Task::Release);
             }
-            if self.wants_spare.swap(false, Ordering::Relaxed) {
+            if std::mem::take(&mut waiting.wants_spare) {
                 return Some(Task::MakeSpare);
             }
             if let Some(step) = waiting.steps.pop_front() {

@@ -186,8 +186,8 @@ fn a_segment_that_becomes_full_reaches_the_disk_while_the_next_one_is_filled() {
     }
     let segments = journal.stats().segments;
     assert!(segments > 5);
-    // All but the last few have their names and their final headers at once, and then all, without anybody having asked
-    // for it.
+    // Without anybody having asked for it all have their names and their final headers at once, but for the 16 small ones
+    // that may wait for their seals, and then these too.
     let names = || std::fs::read_dir(dir.path()).unwrap().filter_map(Result::ok);
     let named =
         || names().filter(|entry| entry.path().extension().is_some_and(|e| e == "semj")).count() as u64;
