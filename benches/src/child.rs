@@ -48,10 +48,11 @@ pub fn medians<T: DeserializeOwned>(command_lines: &[Vec<String>], runs: usize) 
 }
 
 /// Bytes that a measurement fills at most with files in memory, in a few seconds.
-const WARM_BYTES: usize = 3 << 30;
+pub const WARM_BYTES: usize = 3 << 30;
 
-/// Uses memory and gives it back. The free memory of a virtual machine may be its host's: what is used of it for the first
-/// time then costs a thousand times as much, and which measurement would pay for it is chance.
+/// Uses memory and gives it back. The free memory of a virtual machine may be its host's (virtio-balloon's free page
+/// reporting): what is used of it for the first time then costs ten times as much, and which measurement would pay for it
+/// is chance. What is free for some seconds goes back to the host, so one that lasts longer pays nevertheless.
 fn warm_memory() {
     let mut bytes = vec![0u8; WARM_BYTES];
     for page in bytes.chunks_mut(4096) {

@@ -15,6 +15,7 @@ use crate::front::{Front, GROUP_SIZE};
 use crate::medium::Medium;
 use crate::metrics::Recorder;
 use crate::options::{GroupOrder, Rotation};
+use crate::residency::WriteCost;
 use crate::retention::{self, Ended, Needs, Plan, Rest, Retention};
 use crate::segment::Segments;
 use crate::watermark::Mark;
@@ -69,6 +70,7 @@ pub(crate) struct Appender {
     began_ns: i64,
     is_fast: bool,
     keeping: Keeping,
+    write_cost: WriteCost,
     /// Something that was begun has not come to its end: nothing may be written behind it.
     is_broken: bool,
 }
@@ -124,6 +126,7 @@ impl Appender {
             began_ns: 0,
             is_fast: false,
             keeping: Keeping::default(),
+            write_cost: WriteCost::default(),
             is_broken: false,
         }
     }
@@ -172,7 +175,13 @@ impl Appender {
             if self.group_order == GroupOrder::Priority {
                 self.batch.order_by_priority();
             }
-            let bytes = self.writer.append(&mut self.batch, &mut self.chain, front, &*self.medium)?;
+            let bytes = self.writer.append(
+                &mut self.batch,
+                &mut self.chain,
+                front,
+                &*self.medium,
+                &mut self.write_cost,
+            )?;
             self.last_committed_id = self.batch.last_event_id().max(self.last_committed_id);
             recorder.committed(&self.batch, bytes, &self.mark());
         }
@@ -284,7 +293,8 @@ impl Appender {
         self.flushed_end = mark.end;
         let (file, path) = self.writer.file();
         let active = (Arc::clone(file), path.to_owned());
-        Ok(Some(Flush { retired: std::mem::take(&mut self.retired), active, mark }))
+        let memory = self.write_cost.memory(self.medium.monotonic_ns());
+        Ok(Some(Flush { retired: std::mem::take(&mut self.retired), active, mark, memory }))
     }
 
     /// Has the disk begin with what it was not told of yet, if that is enough.

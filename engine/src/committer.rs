@@ -2,7 +2,8 @@
 //!
 //! Three threads work for it. The *appending* thread moves events from the front end into the active segment and never
 //! waits for the disk, as long as there is room. The *writeback* thread has the disk begin with what was appended, makes
-//! files for segments to come, and gives back the space behind those that are sealed ([`crate::writeback`]). The *syncing*
+//! files for segments to come, gives back the space behind those that are sealed ([`crate::writeback`]), and has old ones
+//! leave the page cache where memory is dear ([`crate::residency`]). The *syncing*
 //! thread makes durable what nobody waits for, and writes the watermark. Who waits for durability does the appending and
 //! the sync on its own thread ([`crate::group_commit`]). With [`crate::CommitOn::CallersThread`] there are no threads, and
 //! everything happens in the calls.
@@ -26,6 +27,7 @@ use crate::keeper;
 use crate::medium::Medium;
 use crate::metrics::Recorder;
 use crate::options::{SyncPolicy, SyncStrategy};
+use crate::residency::{Memory, Residents};
 use crate::retention::Retention;
 use crate::segment::{Segment, Segments};
 use crate::watermark::{Mark, WatermarkWriter};
@@ -334,7 +336,7 @@ impl Committer {
                 self.recorder.synced(flush.run(&*self.medium, &self.dir)?);
                 self.appender.lock().flushed(&flush);
                 for sealing in flush.sealings() {
-                    self.release(sealing)?;
+                    self.release(sealing, flush.memory)?;
                 }
                 if let Some(upto) = flush.gone_upto() {
                     self.remove(upto)?;
@@ -362,8 +364,8 @@ impl Committer {
     }
 
     /// Gives back the space behind a segment that is sealed on the disk, which can take as long as writing to it.
-    fn release(&self, sealing: &Sealing) -> Result<(), Error> {
-        let is_taken = self.timing.has_threads && self.writeback.offer_release(sealing);
+    fn release(&self, sealing: &Sealing, memory: Memory) -> Result<(), Error> {
+        let is_taken = self.timing.has_threads && self.writeback.offer_release(sealing, memory);
         if is_taken { Ok(()) } else { sealing.release() }
     }
 
@@ -485,7 +487,13 @@ impl Committer {
     pub(crate) fn run_writeback(&self) {
         self.medium.take_short_turns();
         let _guard = Guard { committer: self };
-        self.writeback.run(|| self.make_spare(), |sealing| self.or_fail(sealing.release()));
+        let mut residents = Residents::default();
+        let release = |sealing: &Sealing, memory| {
+            self.or_fail(sealing.release())?;
+            residents.sealed(&*self.medium, sealing.segment(), memory);
+            Ok(())
+        };
+        self.writeback.run(|| self.make_spare(), release);
     }
 
     /// Has the syncing thread serve those who do not sleep but have registered.

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use crate::error::Error;
 use crate::medium::{File, Medium};
+use crate::residency::Memory;
 use crate::watermark::Mark;
 use crate::writer::{Naming, Sealing};
 
@@ -26,6 +27,8 @@ pub(crate) struct Flush {
     pub(crate) active: (Arc<dyn File>, PathBuf),
     /// The moment.
     pub(crate) mark: Mark,
+    /// What memory costs at that moment.
+    pub(crate) memory: Memory,
 }
 
 impl Flush {

@@ -67,6 +67,7 @@ mod prefetch;
 mod query;
 pub mod reader;
 mod request;
+mod residency;
 mod retention;
 mod segment;
 mod segment_index;

@@ -127,6 +127,11 @@ impl Segment {
         &self.path
     }
 
+    /// Has it leave this process's page table. What is read of it comes back.
+    pub(crate) fn unload(&self) {
+        self.map.unload();
+    }
+
     /// Bytes of its file.
     pub(crate) fn size(&self) -> usize {
         self.map.size()

@@ -15,6 +15,7 @@ use parking_lot::{Condvar, Mutex};
 
 use crate::error::Error;
 use crate::medium::File;
+use crate::residency::Memory;
 use crate::writer::Sealing;
 
 /// So many bytes are begun at a time.
@@ -35,7 +36,7 @@ pub(crate) struct Writeback {
 #[derive(Debug)]
 struct Waiting {
     steps: VecDeque<Step>,
-    releases: Vec<Sealing>,
+    releases: VecDeque<(Sealing, Memory)>,
     wants_spare: bool,
     closing: bool,
 }
@@ -50,13 +51,13 @@ struct Step {
 enum Task {
     Begin(Step),
     MakeSpare,
-    Release(Sealing),
+    Release(Sealing, Memory),
 }
 
 impl Writeback {
     pub(crate) fn new() -> Self {
         let steps = VecDeque::with_capacity(STEPS_MAX);
-        let waiting = Waiting { steps, releases: Vec::new(), wants_spare: false, closing: false };
+        let waiting = Waiting { steps, releases: VecDeque::new(), wants_spare: false, closing: false };
         Self { waiting: Mutex::new(waiting), wakes: Condvar::new(), is_held: AtomicBool::new(false) }
     }
 
@@ -81,12 +82,12 @@ impl Writeback {
     }
 
     /// Has the thread give back the space behind a sealed segment. False if it has ended or enough to do.
-    pub(crate) fn offer_release(&self, sealing: &Sealing) -> bool {
+    pub(crate) fn offer_release(&self, sealing: &Sealing, memory: Memory) -> bool {
         let mut waiting = self.waiting.lock();
         if waiting.closing || waiting.releases.len() == RELEASES_MAX {
             return false;
         }
-        waiting.releases.push(sealing.clone());
+        waiting.releases.push_back((sealing.clone(), memory));
         self.wakes.notify_one();
         true
     }
@@ -99,13 +100,17 @@ impl Writeback {
 
     /// For the thread; `make_spare` makes a file, if one is still wanted. Ends at an error of `release`, which its caller
     /// has told of.
-    pub(crate) fn run(&self, make_spare: impl Fn(), release: impl Fn(&Sealing) -> Result<(), Error>) {
+    pub(crate) fn run(
+        &self,
+        make_spare: impl Fn(),
+        mut release: impl FnMut(&Sealing, Memory) -> Result<(), Error>,
+    ) {
         while let Some(task) = self.next() {
             match task {
                 Task::Begin(Step { file, range }) => file.start_write(range),
                 Task::MakeSpare => make_spare(),
-                Task::Release(sealing) => {
-                    if release(&sealing).is_err() {
+                Task::Release(sealing, memory) => {
+                    if release(&sealing, memory).is_err() {
                         return;
                     }
                 }
@@ -119,7 +124,7 @@ impl Writeback {
             // Space that is not given back now stays reserved.
             if waiting.closing {
                 waiting.steps.clear();
-                return waiting.releases.pop().map(Task::Release);
+                return waiting.releases.pop_front().map(|(sealing, memory)| Task::Release(sealing, memory));
             }
             if std::mem::take(&mut waiting.wants_spare) {
                 return Some(Task::MakeSpare);
@@ -127,8 +132,8 @@ impl Writeback {
             if let Some(step) = waiting.steps.pop_front() {
                 return Some(Task::Begin(step));
             }
-            if let Some(sealing) = waiting.releases.pop() {
-                return Some(Task::Release(sealing));
+            if let Some((sealing, memory)) = waiting.releases.pop_front() {
+                return Some(Task::Release(sealing, memory));
             }
             self.wakes.wait(&mut waiting);
         }

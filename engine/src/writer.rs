@@ -19,6 +19,7 @@ use crate::front::Front;
 use crate::helping::hash_alone;
 use crate::medium::{File, Medium};
 use crate::options::Rotation;
+use crate::residency::WriteCost;
 use crate::retention::Figures;
 use crate::segment::Segment;
 use crate::watermark::Mark;
@@ -144,6 +145,7 @@ impl Naming {
 /// A segment with its seal written, whose final header waits for all of it to be durable.
 #[derive(Clone, Debug)]
 pub(crate) struct Sealing {
+    segment: Arc<Segment>,
     file: Arc<dyn File>,
     path: PathBuf,
     header: JournalHeader,
@@ -154,6 +156,11 @@ impl Sealing {
     pub(crate) fn finish(&self) -> Result<(), Error> {
         self.file.sync_data().map_err(Error::io("sync", &self.path))?;
         finish_header(&*self.file, &self.path, &self.header)
+    }
+
+    /// The segment, as readers see it.
+    pub(crate) fn segment(&self) -> &Arc<Segment> {
+        &self.segment
     }
 
     /// Gives the space behind the segment back. Nothing waits for that.
@@ -313,7 +320,8 @@ impl SegmentWriter {
         self.at + group_size + COMMIT_SIZE + SEAL_SIZE <= self.size
     }
 
-    /// Appends a group and publishes it: readers see it from here on. Gives the bytes written.
+    /// Appends a group and publishes it: readers see it from here on. Gives the bytes written, and takes note of what a
+    /// write of many took.
     ///
     /// The caller has asked [`Self::has_room`]. After an error the segment must not be written to again.
     pub(crate) fn append(
@@ -322,6 +330,7 @@ impl SegmentWriter {
         chain: &mut Chain,
         front: &Front,
         medium: &dyn Medium,
+        cost: &mut WriteCost,
     ) -> Result<u64, Error> {
         let start = self.at;
         let write = |at: usize, bytes: &[u8]| {
@@ -329,7 +338,10 @@ impl SegmentWriter {
         };
         let (tree, written) = batch.hash(front.helping(), |records| {
             front.call_helper();
-            write(0, records)
+            let began_ns = medium.monotonic_ns();
+            let written = write(0, records);
+            cost.note(records.len(), began_ns, medium.monotonic_ns());
+            written
         })?;
         // The Commit tells when it was made, which is as good as when it can be seen.
         let CommitLeaf { leaf, record_count } = chain.commit(batch, &tree, medium.monotonic_ns());
@@ -417,7 +429,12 @@ impl SegmentWriter {
             last_event_id: self.last_event_id,
         });
         tracing::debug!(segment = self.number(), events = self.event_count, digest = %seal.digest, "segment sealed");
-        let sealing = Sealing { file: Arc::clone(&self.file), path: self.path.clone(), header };
+        let sealing = Sealing {
+            segment: Arc::clone(&self.segment),
+            file: Arc::clone(&self.file),
+            path: self.path.clone(),
+            header,
+        };
         let end_offset = self.at as u64;
         Ok((sealing, Previous { segment_number: self.number(), end: PreviousEnd::Sealed, end_offset }))
     }

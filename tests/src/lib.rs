@@ -3,6 +3,7 @@
 
 pub mod crash;
 pub mod disk;
+pub mod quirk;
 pub mod random;
 pub mod simulation;
 

@@ -36,6 +36,8 @@ enum Part {
     Time,
     /// Copies, checksums, digests, system calls.
     Processor,
+    /// Pages that are used for the first time.
+    Memory,
     /// Small writes, each of which is brought to the disk.
     Sync,
     /// Large writes, all of which are brought to the disk at once.
@@ -77,6 +79,10 @@ const SYNCED: Duration = Duration::from_secs(1);
 const WRITTEN_SPACE: usize = 64 << 20;
 const BULK: usize = 256 << 20;
 const MIB: usize = 1 << 20;
+const PAGE_SIZE: usize = 4096;
+/// Memory that is taken, and how much of it between two looks at the clock.
+const TAKEN: usize = 6 << 30;
+const TAKEN_AT_ONCE: usize = 16 << 20;
 
 pub(crate) fn run(args: &Args) -> Result<()> {
     let parts = if args.only.is_empty() { Part::value_variants() } else { &args.only };
@@ -88,6 +94,7 @@ pub(crate) fn run(args: &Args) -> Result<()> {
             match part {
                 Part::Time => time(&mut limits)?,
                 Part::Processor => processor(&mut limits),
+                Part::Memory => memory(&mut limits),
                 Part::Sync => sync(args, &mut limits)?,
                 Part::Bulk => bulk(args, &mut limits)?,
             }
@@ -211,6 +218,25 @@ fn hashed_into_trees(limits: &mut Limits, source: &[u8]) {
         }
     });
     limits.add(RECORDS_HASHED, trees * records.len() as f64, Unit::PerSecond);
+}
+
+/// Takes pages, of which some may not have been used for long: those a host may have taken back. A benchmark's own preparation has
+/// just used [`semj_bench::child::WARM_BYTES`], so more than that are taken.
+fn memory(limits: &mut Limits) {
+    let mut bytes = vec![0u8; TAKEN];
+    let mut each_ns: Vec<f64> = bytes
+        .chunks_mut(TAKEN_AT_ONCE)
+        .map(|part| {
+            let began = Instant::now();
+            part.chunks_mut(PAGE_SIZE).filter_map(<[u8]>::first_mut).for_each(|byte| *black_box(byte) = 1);
+            began.elapsed().as_nanos() as f64 / (part.len() / PAGE_SIZE) as f64
+        })
+        .collect();
+    each_ns.sort_by(f64::total_cmp);
+    for (name, at) in [("a page of memory, half of them", 2), ("the same, the slowest tenth", 10)] {
+        let value = each_ns.get(each_ns.len() - each_ns.len() / at).copied().unwrap_or_default();
+        limits.add(name, value, Unit::Nanoseconds);
+    }
 }
 
 fn sync(args: &Args, limits: &mut Limits) -> Result<()> {

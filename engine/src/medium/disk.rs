@@ -266,6 +266,12 @@ impl File for DiskFile {
         let _ = range;
     }
 
+    fn evict(&self) {
+        // Whatever comes of it, the bytes stay what they are.
+        #[cfg(target_os = "linux")]
+        let _ = rustix::fs::fadvise(&self.file, 0, None, rustix::fs::Advice::DontNeed);
+    }
+
     fn sync_data(&self) -> io::Result<()> {
         self.file.sync_data()
     }
@@ -323,6 +329,15 @@ impl Map for DiskMap {
         // SAFETY: start <= end <= the map's length, so the range lies in the map, which lives as long as
         // `self`. A slice of the whole map would also cover bytes that are still being written.
         unsafe { std::slice::from_raw_parts(map.as_ptr().add(start), end - start) }
+    }
+
+    fn unload(&self) {
+        #[cfg(target_os = "linux")]
+        if let Some((_, map)) = &self.map {
+            // SAFETY: the map is a shared one of a file, and nobody writes through it. Whoever holds bytes of it finds the same
+            // ones there, read from the file anew. What stands in for bytes that the file has lost is zero and stays so.
+            drop(unsafe { map.unchecked_advise(memmap2::UncheckedAdvice::DontNeed) });
+        }
     }
 
     fn is_intact(&self) -> bool {

@@ -127,6 +127,8 @@ pub trait File: Debug + Send + Sync {
     /// Has the disk begin to write the bytes of a range, where it can be told to, and does not wait for it. Whether that
     /// succeeds, [`File::sync_data`] says.
     fn start_write(&self, _range: Range<u64>) {}
+    /// Has what is on the disk leave the cache, where there is one and nobody has it mapped: whoever reads it waits for the disk.
+    fn evict(&self) {}
     /// Makes the bytes durable, and what is needed to read them back.
     fn sync_data(&self) -> io::Result<()>;
     /// Makes bytes and all metadata durable.
@@ -169,6 +171,8 @@ pub trait Map: Debug + Send + Sync {
     fn packed_size(&self) -> Option<usize> {
         None
     }
+    /// Has the map's pages leave the process's page table, if there is one. They come back when they are read.
+    fn unload(&self) {}
     /// The same with nothing in memory, if that is another thing: what is borrowed from this one stays where it is.
     fn anew(&self) -> Option<Box<dyn Map>> {
         None
