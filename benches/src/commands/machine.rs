@@ -233,7 +233,7 @@ fn memory(limits: &mut Limits) {
         })
         .collect();
     each_ns.sort_by(f64::total_cmp);
-    for (name, at) in [("a page of memory, half of them", 2), ("the same, the slowest tenth", 10)] {
+    for (name, at) in [("a page of new memory, p50", 2), ("the same, p90", 10)] {
         let value = each_ns.get(each_ns.len() - each_ns.len() / at).copied().unwrap_or_default();
         limits.add(name, value, Unit::Nanoseconds);
     }
