@@ -1,0 +1,319 @@
+//! The committer's half: it waits for something to do, and moves what was published into a batch, in its order.
+
+use std::sync::atomic::{Ordering, fence};
+use std::time::{Duration, Instant};
+
+use super::emit::SLAB_BATCH_MAX;
+use super::ring::{Fill, Next};
+use super::slab::EXTERNAL;
+use super::{External, Front, Sleep, Work};
+use crate::batch::Batch;
+use crate::error::Error;
+
+/// How long the committer sleeps at least while events come in.
+const DOZE_MIN: Duration = Duration::from_micros(500);
+/// For how long after an event the committer wakes by the clock alone, so that no emission has to wake it.
+const LINGER: Duration = Duration::from_millis(50);
+/// How long the committer waits for a claimant between two looks.
+const CLAIM_WAIT: Duration = Duration::from_micros(50);
+/// The committer has records come to its processor's cache so many places ahead: producers have written them on others.
+const GATHER_AHEAD: u64 = 6;
+/// Places after which the committer tells producers that there is room.
+const DRAIN_STEP: u64 = 64;
+/// Places of a group after which it wakes producers that wait for them.
+const ROOM_STEP: u64 = 256;
+
+impl Front {
+    /// How long to doze next, if so many events have gathered this time.
+    fn next_doze(&self, doze: Duration, pending: u64) -> Duration {
+        let capacity = self.ring.capacity();
+        if pending > capacity / 16 * 3 {
+            (doze / 2).max(DOZE_MIN)
+        } else if pending < capacity / 16 {
+            (doze * 2).min(self.setup.commit_interval)
+        } else {
+            doze
+        }
+    }
+
+    /// For the committer's thread: waits until there is something to do.
+    pub(crate) fn next_work(&self) -> Work {
+        let mut state = self.state.lock();
+        loop {
+            let Fill { tail, pending } = self.ring.fill();
+            let now = Instant::now();
+            if pending > 0 {
+                state.last_work = now;
+                state.waiting_since.get_or_insert(now);
+            }
+            if state.closing || state.failure.is_some() {
+                return Work::Close;
+            }
+            let is_urgent = pending > 0 && self.is_urgent.swap(false, Ordering::SeqCst);
+            let commit_at = state.waiting_since.and_then(|since| since.checked_add(state.doze));
+            let is_enough =
+                pending >= self.ring.capacity() / 4 || self.room_waiters.load(Ordering::SeqCst) > 0;
+            if is_urgent || is_enough && pending > 0 || commit_at.is_some_and(|at| now >= at) {
+                state.waiting_since = None;
+                state.doze = self.next_doze(state.doze, pending);
+                return if is_urgent { Work::CommitUrgent } else { Work::Commit };
+            }
+            let lingers = now.duration_since(state.last_work) < LINGER;
+            let sleep = if pending > 0 || lingers { Sleep::Dozing } else { Sleep::Asleep };
+            self.sleep.store(sleep as u8, Ordering::SeqCst);
+            // An event that came before the producers could see this would wake nobody.
+            if self.is_urgent.load(Ordering::SeqCst) && pending > 0 {
+                // Looked at again above.
+            } else if sleep == Sleep::Dozing || self.ring.tail() == tail {
+                let linger = (sleep == Sleep::Dozing).then(|| now.checked_add(state.doze)).flatten();
+                match [commit_at, linger].into_iter().flatten().min() {
+                    Some(at) => drop(self.work.wait_until(&mut state, at)),
+                    None => self.work.wait(&mut state),
+                }
+            }
+            self.sleep.store(Sleep::Awake as u8, Ordering::SeqCst);
+        }
+    }
+
+    /// For the committer: moves records into the batch, in their order, until it has the size of a group or those below
+    /// the place `upto` are done. True if there are none left of these.
+    ///
+    /// Waits for claimants that have not published yet, each for `claim_timeout` at most: then its place is taken
+    /// away and becomes a gap.
+    pub(crate) fn gather(&self, batch: &mut Batch, upto: u64, monotonic_ns: i64) -> bool {
+        let mut blocked_since = None;
+        batch.follow(self.last_drained_id.load(Ordering::Relaxed), monotonic_ns);
+        let start = self.ring.drained();
+        let mut at = start;
+        let mut told = start;
+        let mut claimed = upto;
+        let is_complete = loop {
+            // What was published since then comes along, but nothing beyond is waited for.
+            let is_asked_for = at < upto;
+            if at >= claimed {
+                // Not looked at each time: producers would have to get the line back.
+                claimed = self.ring.tail();
+                if at >= claimed {
+                    break true;
+                }
+            }
+            self.fetch_ahead(at, claimed);
+            match self.take_in(batch, at) {
+                Taken::Places(count) => {
+                    blocked_since = None;
+                    at += count;
+                    if at % DRAIN_STEP < count {
+                        self.ring.set_drained(at);
+                        // Who waits goes on while the rest of the group is gathered.
+                        if told == start && at - start >= ROOM_STEP {
+                            told = at;
+                            self.tell_of_room();
+                        }
+                    }
+                }
+                Taken::NoRoom => break !is_asked_for,
+                Taken::Blocked if !is_asked_for => break true,
+                Taken::Blocked => {
+                    self.ring.set_drained(at);
+                    let since = *blocked_since.get_or_insert_with(Instant::now);
+                    if since.elapsed() >= self.setup.claim_timeout {
+                        at += self.revoke(batch, at);
+                        blocked_since = None;
+                    } else {
+                        std::thread::sleep(CLAIM_WAIT);
+                    }
+                }
+            }
+        };
+        self.last_drained_id.store(batch.finish(), Ordering::Relaxed);
+        self.ring.set_drained(at);
+        if at > told {
+            self.tell_of_room();
+        }
+        is_complete
+    }
+
+    /// Has the records behind a place, of those below `claimed`, come to this processor's cache.
+    #[inline]
+    fn fetch_ahead(&self, place: u64, claimed: u64) {
+        let next = place + GATHER_AHEAD;
+        if next < claimed {
+            self.slab.prefetch_record(self.ring.home(next));
+        }
+        // By now it is known where a larger record is.
+        let next = place + GATHER_AHEAD / 2;
+        if next < claimed
+            && let Next::Published(slot) = self.ring.peek(&self.slab, next)
+            && slot != self.ring.home(next)
+        {
+            self.slab.prefetch_record(slot);
+        }
+    }
+
+    /// For the committer: there is work in which a producer that waits for room can help. One of them is woken for it.
+    pub(crate) fn call_helper(&self) {
+        if self.room_waiters.load(Ordering::Relaxed) > 0 {
+            let _state = self.state.lock();
+            self.room.notify_one();
+        }
+    }
+
+    /// Wakes producers that wait for room.
+    fn tell_of_room(&self) {
+        // A producer counts itself as waiting before it looks at `drained` for the last time.
+        fence(Ordering::SeqCst);
+        if self.room_waiters.load(Ordering::SeqCst) > 0 {
+            let _state = self.state.lock();
+            self.room.notify_all();
+        }
+    }
+
+    /// For the committer: what was dropped gets its ids now, if nobody else came to give them.
+    pub(crate) fn settle(&self) -> Result<(), Error> {
+        if self.is_unusual.load(Ordering::Relaxed) { self.unusual() } else { Ok(()) }
+    }
+
+    /// Takes in what stands at a place, with all that belongs to it.
+    fn take_in(&self, batch: &mut Batch, place: u64) -> Taken {
+        let slot = match self.ring.peek(&self.slab, place) {
+            Next::Published(slot) => slot,
+            Next::Abandoned => {
+                batch.miss();
+                return Taken::Places(1);
+            }
+            Next::Pending => return Taken::Blocked,
+        };
+        // SAFETY: the committer owns a published slot until it moves `drained` on.
+        let (header, record) = unsafe { self.slab.read(slot) };
+        let fits = |batch: &Batch, size: usize| batch.is_empty() || batch.len() + size <= self.group_size;
+        if header.count == 1 {
+            if !fits(batch, record.len()) {
+                return Taken::NoRoom;
+            }
+            batch.push_unsealed(header.event_id, record);
+            self.free(place, slot);
+            return Taken::Places(1);
+        }
+        if header.count == EXTERNAL {
+            let mut externals = self.externals.lock();
+            let Some(at) = externals.iter().position(|(of, _)| *of == place) else {
+                debug_assert!(false, "an external batch is deposited before its place is published");
+                self.free(place, slot);
+                return Taken::Places(1);
+            };
+            if let External::Batch(records) = &externals[at].1
+                && !fits(batch, records.len())
+            {
+                return Taken::NoRoom;
+            }
+            let (_, external) = externals.swap_remove(at);
+            drop(externals);
+            match external {
+                External::Batch(records) => batch.append(&records),
+                External::Dropped(ids, types) => batch.drop_ids(ids, &types),
+            }
+            self.free(place, slot);
+            return Taken::Places(1);
+        }
+        if header.index > 0 {
+            // The first of them was revoked.
+            batch.miss();
+            self.free(place, slot);
+            return Taken::Places(1);
+        }
+        self.take_in_batch(batch, place, u64::from(header.count), fits)
+    }
+
+    /// Takes in the records that belong together from a place on, all or none of them.
+    fn take_in_batch(
+        &self,
+        batch: &mut Batch,
+        place: u64,
+        count: u64,
+        fits: impl Fn(&Batch, usize) -> bool,
+    ) -> Taken {
+        let mut slots = [0; SLAB_BATCH_MAX];
+        let mut size = 0;
+        for (place, slot) in (place..place + count).zip(&mut slots) {
+            match self.ring.peek(&self.slab, place) {
+                Next::Published(published) => {
+                    *slot = published;
+                    // SAFETY: the committer owns a published slot until it moves `drained` on.
+                    size += unsafe { self.slab.read(published) }.1.len();
+                }
+                Next::Abandoned => return Taken::Places(self.discard(batch, place, count)),
+                Next::Pending => return Taken::Blocked,
+            }
+        }
+        if !fits(batch, size) {
+            return Taken::NoRoom;
+        }
+        for (place, slot) in (place..place + count).zip(slots) {
+            // SAFETY: as above.
+            let (header, record) = unsafe { self.slab.read(slot) };
+            batch.push_unsealed(header.event_id, record);
+            self.free(place, slot);
+        }
+        Taken::Places(count)
+    }
+
+    /// Gives the slot of a record that was read to who needs it next. A home slot stays with its place.
+    fn free(&self, place: u64, slot: u32) {
+        if slot != self.ring.home(place) {
+            self.slab.give_back(slot);
+        }
+    }
+
+    /// Takes a place away from a claimant that is too slow, with all that belongs to it. Gives the places that became
+    /// gaps: none if it has published at last.
+    #[cold]
+    fn revoke(&self, batch: &mut Batch, place: u64) -> u64 {
+        let count = match self.ring.peek(&self.slab, place) {
+            // SAFETY: the committer owns a published slot until it moves `drained` on.
+            Next::Published(slot) => u64::from(unsafe { self.slab.read(slot) }.0.count),
+            _ => 1,
+        };
+        self.discard(batch, place, count)
+    }
+
+    /// Makes gaps of places, whatever stands there. Gives how many it came to.
+    #[cold]
+    fn discard(&self, batch: &mut Batch, first: u64, count: u64) -> u64 {
+        for place in first..first + count {
+            match self.ring.peek(&self.slab, place) {
+                Next::Published(slot) => self.free(place, slot),
+                Next::Abandoned => {}
+                Next::Pending => {
+                    // Larger slots are as good a home as small ones.
+                    let Some(spare) = self.slab.take(0).or_else(|| self.slab.take_for(1)) else {
+                        tracing::error!(
+                            place,
+                            "no spare slot is left: the journal waits for a stopped producer"
+                        );
+                        return place - first;
+                    };
+                    if !self.ring.revoke(&self.slab, place, spare) {
+                        self.slab.give_back(spare);
+                        return place - first;
+                    }
+                    tracing::warn!(
+                        place,
+                        "a producer did not come back in time: its event is recorded as a gap"
+                    );
+                }
+            }
+            batch.miss();
+        }
+        count
+    }
+}
+
+/// What the committer found at a place.
+enum Taken {
+    /// So many places are done with.
+    Places(u64),
+    /// The group is large enough without it.
+    NoRoom,
+    /// A claimant has not published yet.
+    Blocked,
+}

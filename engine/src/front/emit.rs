@@ -1,0 +1,300 @@
+//! The producers' half: an event claims its place, is encoded into its slot and published.
+
+use std::ops::Range;
+use std::sync::atomic::Ordering;
+
+use semj_format::{EventHeader, Priority};
+
+use super::ring::{Claim, Refused};
+use super::room::Wait;
+use super::slab::{EXTERNAL, Slab, SlotHeader};
+use super::{Emitted, External, Front, Patience, Sleep};
+use crate::batch::Batch;
+use crate::error::Error;
+use crate::options::Backpressure;
+
+/// Events of a batch that go through the slab. A larger batch is encoded in memory of its own.
+pub(super) const SLAB_BATCH_MAX: usize = 32;
+
+impl Front {
+    /// Takes in an event. An id of 0 stands for the next one. Gives the id.
+    #[inline]
+    pub(crate) fn push(&self, event: &Emitted<'_>, patience: Patience<'_>) -> Result<u64, Error> {
+        self.check()?;
+        let header = &event.draft.header;
+        if patience.backpressure == Backpressure::DropByPriority {
+            self.admit(header)?;
+        }
+        let class = Slab::class_of(event.measure.size());
+        let slot = if class == 0 { None } else { Some(self.take_slot(class, header, patience)?) };
+        let explicit = Some(header.event_id).filter(|id| *id != 0);
+        let mut homes = [0];
+        let (claim, home) = match self.ring.claim(&mut homes, explicit) {
+            Ok(claim) => (claim, homes[0]),
+            Err(refused) => {
+                let claim = self.claim_later(refused, header, patience);
+                claim.inspect_err(|_| {
+                    slot.inspect(|slot| self.slab.give_back(*slot));
+                })?
+            }
+        };
+        if self.fill(&claim, 0, home, slot, event) {
+            if let Some(next) = self.ring.guess_next(event.origin.cpu_id, claim.first_place) {
+                self.slab.prefetch(self.ring.home(next));
+            }
+            self.wake_if_needed(claim.first_place, header.event_priority);
+            Ok(claim.first_id)
+        } else {
+            Err(Error::Revoked { first: claim.first_id, last: claim.first_id })
+        }
+    }
+
+    /// Claims a place for one event when the first attempt was refused. With its home slot.
+    #[cold]
+    fn claim_later(
+        &self,
+        mut refused: Refused,
+        header: &EventHeader,
+        patience: Patience<'_>,
+    ) -> Result<(Claim, u32), Error> {
+        let explicit = Some(header.event_id).filter(|id| *id != 0);
+        let mut wait = Wait::new(patience);
+        loop {
+            match refused {
+                Refused::Full => wait.for_room(self, Some(header))?,
+                Refused::Id { .. } => match self.claim_ids(header.event_id, 1)? {
+                    Some(claimed) => return Ok(claimed),
+                    None => wait.for_room(self, Some(header))?,
+                },
+            }
+            self.check()?;
+            let mut homes = [0];
+            match self.ring.claim(&mut homes, explicit) {
+                Ok(claim) => return Ok((claim, homes[0])),
+                Err(again) => refused = again,
+            }
+        }
+    }
+
+    /// Takes in events, to be committed as one. None of them has an id. Gives the ids, from the first to behind the last.
+    pub(crate) fn push_batch(
+        &self,
+        events: &[Emitted<'_>],
+        patience: Patience<'_>,
+    ) -> Result<Range<u64>, Error> {
+        self.check()?;
+        let count = events.len() as u64;
+        let headers = events.iter().map(|event| &event.draft.header);
+        let Some(urgent) = headers.min_by_key(|header| header.event_priority) else {
+            let next = self.ring.next_id();
+            return Ok(next..next);
+        };
+        if patience.backpressure == Backpressure::DropByPriority {
+            // A batch is as urgent as the most urgent of its events: it is taken in or not as one.
+            self.admit_all(urgent, events)?;
+        }
+        let Some(slots) = self.take_slots(events) else {
+            return self.push_external(events, patience);
+        };
+        let mut wait = Wait::new(patience);
+        let mut homes = [0; SLAB_BATCH_MAX];
+        // There are slots for a batch of this size at most: see `take_slots`.
+        let homes = &mut homes[..events.len()];
+        let claim = loop {
+            if let Ok(claim) = self.ring.claim(homes, None) {
+                break claim;
+            }
+            if let Err(error) = wait.for_room(self, None).and_then(|()| self.check()) {
+                slots.iter().flatten().for_each(|slot| self.slab.give_back(*slot));
+                return Err(error);
+            }
+        };
+        let mut is_whole = true;
+        let homes = homes.iter().zip(slots);
+        for (index, (event, (home, slot))) in (0..).zip(events.iter().zip(homes)) {
+            is_whole &= self.fill(&claim, index, *home, slot, event);
+        }
+        self.wake_if_needed(claim.first_place + count - 1, urgent.event_priority);
+        let end = claim.first_id + count;
+        if is_whole {
+            Ok(claim.first_id..end)
+        } else {
+            Err(Error::Revoked { first: claim.first_id, last: end - 1 })
+        }
+    }
+
+    /// Slots for those records of a batch that need larger ones; `None` if the batch can't go through the slab.
+    fn take_slots(&self, events: &[Emitted<'_>]) -> Option<Vec<Option<u32>>> {
+        if events.len() > SLAB_BATCH_MAX.min(self.ring.capacity() as usize / 4) {
+            return None;
+        }
+        let mut slots = Vec::with_capacity(events.len());
+        for event in events {
+            let class = Slab::class_of(event.measure.size());
+            let slot = if class == 0 { None } else { self.slab.take_for(class) };
+            if class > 0 && slot.is_none() {
+                slots.into_iter().flatten().for_each(|slot| self.slab.give_back(slot));
+                return None;
+            }
+            slots.push(slot);
+        }
+        Some(slots)
+    }
+
+    /// A batch that is encoded in memory of its own and takes one place.
+    fn push_external(&self, events: &[Emitted<'_>], patience: Patience<'_>) -> Result<Range<u64>, Error> {
+        let count = events.len() as u64;
+        let mut wait = Wait::new(patience);
+        let (claim, home) = loop {
+            match self.claim_ids(0, count)? {
+                Some(claimed) => break claimed,
+                None => wait.for_room(self, None)?,
+            }
+            self.check()?;
+        };
+        let mut batch = Batch::with_capacity(events.iter().map(|event| event.measure.size()).sum());
+        let mut urgent = u32::MAX;
+        for (id, event) in (claim.first_id..).zip(events) {
+            let header = event.header(id);
+            urgent = urgent.min(header.event_priority);
+            batch.push(&header, event.draft, event.measure);
+        }
+        let ids = claim.first_id..claim.first_id + count;
+        if !self.publish_external(&claim, home, External::Batch(batch)) {
+            return Err(Error::Revoked { first: ids.start, last: ids.end - 1 });
+        }
+        self.wake_if_needed(claim.first_place, urgent);
+        Ok(ids)
+    }
+
+    /// Publishes what does not go through the slab. False if its place was revoked.
+    pub(super) fn publish_external(&self, claim: &Claim, home: u32, external: External) -> bool {
+        let place = claim.first_place;
+        self.externals.lock().push((place, external));
+        let marker = SlotHeader { event_id: 0, size: 0, index: 0, count: EXTERNAL };
+        // SAFETY: the home slot of a claimed place is the claimant's until it is published.
+        unsafe { self.slab.fill(home, marker, |_| {}) };
+        let is_published = self.ring.publish(&self.slab, place, home, home);
+        if !is_published {
+            self.slab.give_back(home);
+            self.externals.lock().retain(|(of, _)| *of != place);
+        }
+        is_published
+    }
+
+    /// Claims a place for `count` ids from `first` on, 0 for the next one. With its home slot. `None` where there is no
+    /// room.
+    #[cold]
+    pub(super) fn claim_ids(&self, first: u64, count: u64) -> Result<Option<(Claim, u32)>, Error> {
+        let _turn = self.id_lock.lock();
+        let mut locked = self.ring.lock();
+        let next = locked.next_id();
+        let first = if first == 0 { next } else { first };
+        if first < next {
+            return Err(Error::IdOrder { found: first, after: next - 1 });
+        }
+        // The last id is left, so that there is one after it.
+        let end = first.checked_add(count).filter(|end| *end < u64::MAX);
+        let end = end.ok_or(Error::Exhausted { what: "event ids" })?;
+        Ok(locked.claim(first, end))
+    }
+
+    /// Encodes a record into its slot and publishes it. False if its place was revoked.
+    #[inline(always)]
+    pub(super) fn fill(
+        &self,
+        claim: &Claim,
+        index: u64,
+        home: u32,
+        slot: Option<u32>,
+        event: &Emitted<'_>,
+    ) -> bool {
+        let place = claim.first_place + index;
+        let guard = Unpublished { front: self, place, home, slot };
+        let id = claim.first_id + index;
+        let slot_header = SlotHeader {
+            event_id: id,
+            size: event.measure.size() as u32,
+            index: index as u32,
+            count: claim.count as u32,
+        };
+        // SAFETY: the slot is this claimant's: the home slot of the place, or one that it has taken; it was taken by
+        // the record's size.
+        unsafe {
+            self.slab.fill(slot.unwrap_or(home), slot_header, |bytes| {
+                event.draft.encode_unsealed_with(&event.header(id), event.measure, bytes);
+            });
+        }
+        std::mem::forget(guard);
+        let is_published = self.ring.publish(&self.slab, place, home, slot.unwrap_or(home));
+        if !is_published {
+            self.slab.give_back(home);
+            slot.inspect(|slot| self.slab.give_back(*slot));
+        }
+        is_published
+    }
+
+    /// A slot of this class or a larger one.
+    #[inline(never)]
+    fn take_slot(&self, class: usize, header: &EventHeader, patience: Patience<'_>) -> Result<u32, Error> {
+        let mut wait = Wait::new(patience);
+        loop {
+            if let Some(slot) = self.slab.take_for(class) {
+                self.slab.prefetch_start(slot);
+                return Ok(slot);
+            }
+            wait.for_room(self, Some(header))?;
+            self.check()?;
+        }
+    }
+
+    /// Wakes the committer if it would not see the event soon enough by itself.
+    #[inline]
+    fn wake_if_needed(&self, place: u64, priority: u32) {
+        let is_urgent = priority <= Priority::HIGH.0 && self.setup.heeds_priority;
+        if is_urgent {
+            self.is_urgent.store(true, Ordering::SeqCst);
+        }
+        let sleep = self.sleep.load(Ordering::SeqCst);
+        // How full the ring is is looked at now and then only: where the committer is on that cache line, it costs as much
+        // as an emission.
+        if sleep == Sleep::Asleep as u8
+            || sleep == Sleep::Dozing as u8
+                && (is_urgent || (place + 1) & self.look_mask == 0 && self.is_filling(place + 1))
+        {
+            self.wake();
+        }
+    }
+
+    /// Whether a quarter of the ring is in use, up to this place.
+    #[cold]
+    fn is_filling(&self, place: u64) -> bool {
+        place.saturating_sub(self.ring.drained()) >= self.ring.capacity() / 4
+    }
+
+    #[cold]
+    fn wake(&self) {
+        if self.sleep.swap(Sleep::Awake as u8, Ordering::SeqCst) != Sleep::Awake as u8 {
+            // With the lock, because the committer has it until it really waits.
+            let _state = self.state.lock();
+            self.work.notify_one();
+        }
+    }
+}
+
+/// A claimed place whose claimant unwinds: it is given up, so that nobody waits for it.
+pub(super) struct Unpublished<'f> {
+    pub(super) front: &'f Front,
+    pub(super) place: u64,
+    pub(super) home: u32,
+    pub(super) slot: Option<u32>,
+}
+
+impl Drop for Unpublished<'_> {
+    fn drop(&mut self) {
+        if !self.front.ring.abandon(&self.front.slab, self.place, self.home) {
+            self.front.slab.give_back(self.home);
+        }
+        self.slot.inspect(|slot| self.front.slab.give_back(*slot));
+    }
+}

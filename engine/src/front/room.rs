@@ -1,0 +1,156 @@
+//! What a producer does where there is no room: it waits and helps meanwhile, gets an error, or its event is dropped and
+//! counted.
+
+use std::sync::atomic::{Ordering, fence};
+use std::time::{Duration, Instant};
+
+use semj_format::control::GapType;
+use semj_format::{EventHeader, Priority};
+
+use super::{Emitted, External, Front, Patience, Sleep};
+use crate::error::Error;
+use crate::options::Backpressure;
+
+/// How long a waiting producer sleeps until it looks again by itself.
+const ROOM_WAIT: Duration = Duration::from_millis(1);
+/// How long a waiting producer that can't help looks again and again before it sleeps.
+const ROOM_SPIN: Duration = Duration::from_micros(50);
+
+/// Waits for the committer to have drained something, as often as that is needed.
+pub(super) struct Wait<'a> {
+    patience: Patience<'a>,
+    since: Option<Instant>,
+}
+
+impl<'a> Wait<'a> {
+    pub(super) const fn new(patience: Patience<'a>) -> Self {
+        Self { patience, since: None }
+    }
+
+    /// Returns when it is worth another attempt. `header` is that of the event, where there is one alone.
+    #[cold]
+    pub(super) fn for_room(&mut self, front: &Front, header: Option<&EventHeader>) -> Result<(), Error> {
+        if self.since.is_none() {
+            front.waits.fetch_add(1, Ordering::Relaxed);
+        }
+        let now = Instant::now();
+        let since = *self.since.get_or_insert(now);
+        let limit = match (self.patience.backpressure, header) {
+            (Backpressure::Fail, _) => Some(Duration::ZERO),
+            (Backpressure::WaitFor(limit), _) => Some(limit),
+            (Backpressure::DropByPriority, Some(header)) if header.event_priority > Priority::HIGH.0 => {
+                return Err(front.drop_event(header));
+            }
+            (Backpressure::DropByPriority | Backpressure::Wait, _) => None,
+        };
+        if let Some(make_room) = self.patience.make_room {
+            if limit == Some(Duration::ZERO) {
+                return Err(front.full());
+            }
+            make_room();
+            return Ok(());
+        }
+        let left = match limit {
+            Some(limit) => match limit.checked_sub(now - since).filter(|left| !left.is_zero()) {
+                Some(left) => left,
+                None => return Err(front.full()),
+            },
+            None => ROOM_WAIT,
+        };
+        let drained = front.ring.drained();
+        // One of those who wait looks again and again, and the others leave it the processor. All help.
+        let spins = front.spinners.fetch_add(1, Ordering::Relaxed) == 0;
+        let spin = if spins { ROOM_SPIN.min(left) } else { Duration::ZERO };
+        let mut idle_since = now;
+        while front.ring.drained() == drained {
+            if front.helping.help() {
+                idle_since = Instant::now();
+            } else if idle_since.elapsed() < spin {
+                std::hint::spin_loop();
+            } else {
+                break;
+            }
+        }
+        front.spinners.fetch_sub(1, Ordering::Relaxed);
+        let mut state = front.state.lock();
+        front.room_waiters.fetch_add(1, Ordering::SeqCst);
+        // The committer looks at the waiters after it has moved `drained`.
+        fence(Ordering::SeqCst);
+        if front.ring.drained() == drained && state.failure.is_none() {
+            front.sleep.store(Sleep::Awake as u8, Ordering::SeqCst);
+            front.work.notify_one();
+            front.room.wait_for(&mut state, left.min(ROOM_WAIT));
+        }
+        front.room_waiters.fetch_sub(1, Ordering::SeqCst);
+        Ok(())
+    }
+}
+
+impl Front {
+    pub(super) fn full(&self) -> Error {
+        Error::Full { events: self.ring.capacity() }
+    }
+
+    /// Drops an event that is not urgent enough for how full the buffer is.
+    #[inline]
+    pub(super) fn admit(&self, header: &EventHeader) -> Result<(), Error> {
+        let capacity = self.ring.capacity();
+        let limit = match Priority(header.event_priority) {
+            Priority::BACKGROUND => capacity / 2,
+            Priority::LOW => capacity / 4 * 3,
+            _ => return Ok(()),
+        };
+        if self.pending() < limit { Ok(()) } else { Err(self.drop_event(header)) }
+    }
+
+    pub(super) fn admit_all(&self, urgent: &EventHeader, events: &[Emitted<'_>]) -> Result<(), Error> {
+        self.admit(urgent).inspect_err(|_| {
+            // One of them is counted already.
+            let others = events.iter().map(|event| event.draft.header.event_type);
+            let mut skipped = false;
+            for event_type in others {
+                if !skipped && event_type == urgent.event_type {
+                    skipped = true;
+                } else {
+                    self.count_drop(event_type);
+                }
+            }
+        })
+    }
+
+    /// Counts an event that is not taken in. It gets its id with the next place that is claimed.
+    #[cold]
+    fn drop_event(&self, header: &EventHeader) -> Error {
+        self.count_drop(header.event_type);
+        Error::Dropped { priority: Priority(header.event_priority) }
+    }
+
+    fn count_drop(&self, event_type: u32) {
+        self.dropped_events.fetch_add(1, Ordering::Relaxed);
+        let mut drops = self.drops.lock();
+        match drops.iter_mut().find(|of| of.event_type == event_type) {
+            Some(of) => of.event_count += 1,
+            None => drops.push(GapType { event_type, reserved: 0, event_count: 1 }),
+        }
+        self.is_unusual.store(true, Ordering::SeqCst);
+    }
+
+    /// Gives ids to the events that were dropped, if there is room for the note of it.
+    pub(super) fn settle_drops(&self) -> Result<(), Error> {
+        let mut drops = self.drops.lock();
+        let count = drops.iter().map(|of| of.event_count).sum();
+        if count > 0
+            && let Some((claim, home)) = self.claim_ids(0, count)?
+        {
+            let types = std::mem::take(&mut *drops);
+            drop(drops);
+            // Where the place is revoked the committer writes a gap too, one that does not know the types.
+            self.publish_external(
+                &claim,
+                home,
+                External::Dropped(claim.first_id..claim.first_id + count, types),
+            );
+        }
+        Ok(())
+    }
+}

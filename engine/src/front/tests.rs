@@ -1,0 +1,219 @@
+//! The front end as a whole: what one thread or many put in comes out in the order of the ids, and what does not is a gap.
+
+use semj_format::{EventHeader, Gap, control};
+
+use super::emit::Unpublished;
+use super::*;
+
+const PATIENCE: Patience<'static> = Patience { backpressure: Backpressure::Wait, make_room: None };
+
+fn front(places: usize) -> Front {
+    let setup = Setup {
+        places,
+        commit_interval: Duration::from_millis(1),
+        claim_timeout: Duration::from_millis(20),
+        group_size_max: 1 << 20,
+        heeds_priority: false,
+    };
+    Front::new(1, setup).unwrap()
+}
+
+fn draft(payload: &[u8]) -> Draft<'_> {
+    Draft { payload, ..Draft::new(EventHeader::new(0x0101)) }
+}
+
+fn emitted<'a>(draft: &'a Draft<'a>) -> Emitted<'a> {
+    Emitted { draft, origin: Origin::of(&draft.header), measure: draft.measure().unwrap() }
+}
+
+fn push(front: &Front, payload: &[u8]) -> Result<u64, Error> {
+    front.push(&emitted(&draft(payload)), PATIENCE)
+}
+
+/// What the committer gets: ids of events, and gaps as ranges of ids with the number of events in them.
+fn gather(front: &Front) -> (Vec<u64>, Vec<(u64, u64, u64)>) {
+    let (mut events, mut gaps) = (Vec::new(), Vec::new());
+    loop {
+        let mut batch = Batch::default();
+        let is_complete = front.gather(&mut batch, front.ring.tail(), 1);
+        for (_, record) in semj_format::Records::new(batch.bytes(), 0).map(|record| record.unwrap()) {
+            record.verify_checksum().unwrap();
+            match control::parse::<Gap>(&record) {
+                Ok(Some(gap)) => gaps.push((gap.first_event_id, gap.last_event_id, gap.event_count)),
+                _ => events.push(record.event_id()),
+            }
+        }
+        if is_complete {
+            return (events, gaps);
+        }
+    }
+}
+
+#[test]
+fn a_stopped_producer_delays_the_others_by_the_timeout_at_most_and_leaves_a_gap() {
+    let front = front(64);
+    assert_eq!(push(&front, b"1").unwrap(), 1);
+    let mut homes = [0];
+    let stopped = front.ring.claim(&mut homes, None).unwrap();
+    assert_eq!(push(&front, b"3").unwrap(), 3);
+    let started = Instant::now();
+    assert_eq!(gather(&front), (vec![1, 3], vec![(2, 2, 1)]));
+    assert!(started.elapsed() >= Duration::from_millis(20));
+
+    // The place goes round, and only then the producer comes back.
+    for n in 4..4 + 64 {
+        assert_eq!(push(&front, b"again").unwrap(), n);
+        assert_eq!(gather(&front), (vec![n], vec![]));
+    }
+    let is_taken = front.fill(&stopped, 0, homes[0], None, &emitted(&draft(b"late")));
+    assert!(!is_taken, "it is told that it is late");
+    assert_eq!(push(&front, b"next").unwrap(), 68);
+    assert_eq!(gather(&front), (vec![68], vec![]));
+}
+
+#[test]
+fn a_producer_that_unwinds_holds_nobody_up() {
+    let front = front(64);
+    let mut homes = [0];
+    let claim = front.ring.claim(&mut homes, None).unwrap();
+    drop(Unpublished { front: &front, place: claim.first_place, home: homes[0], slot: None });
+    push(&front, b"2").unwrap();
+    let started = Instant::now();
+    assert_eq!(gather(&front), (vec![2], vec![(1, 1, 1)]));
+    assert!(started.elapsed() < Duration::from_millis(20));
+}
+
+#[test]
+fn of_a_batch_whose_producer_stopped_nothing_is_taken() {
+    for published in 0..3 {
+        let front = front(64);
+        push(&front, b"1").unwrap();
+        let mut homes = [0; 3];
+        let claim = front.ring.claim(&mut homes, None).unwrap();
+        push(&front, b"5").unwrap();
+        let draft = draft(b"one of three");
+        let fill = |index: u64| front.fill(&claim, index, homes[index as usize], None, &emitted(&draft));
+        assert!(fill(published));
+        assert_eq!(gather(&front), (vec![1, 5], vec![(2, 4, 3)]), "member {published}");
+        for index in (0..3).filter(|index| *index != published) {
+            assert!(!fill(index));
+        }
+        for n in 6..300 {
+            assert_eq!(push(&front, b"on and on").unwrap(), n);
+            assert_eq!(gather(&front), (vec![n], vec![]));
+        }
+    }
+}
+
+#[test]
+fn records_of_every_size_and_batches_of_every_length_come_out_in_the_order_of_their_ids() {
+    let front = front(256);
+    let large = vec![7; 65_536];
+    let mut next = 1;
+    for round in 0..200usize {
+        let payload = &large[..round * 331 % 65_536];
+        assert_eq!(push(&front, payload).unwrap(), next);
+        let drafts: Vec<_> = (0..round % 50).map(|i| draft(&large[..i * 97])).collect();
+        let events: Vec<_> = drafts.iter().map(emitted).collect();
+        let count = events.len() as u64;
+        assert_eq!(front.push_batch(&events, PATIENCE).unwrap(), next + 1..next + 1 + count);
+        let (events, gaps) = gather(&front);
+        assert!(events.iter().copied().eq(next..=next + count) && gaps.is_empty(), "round {round}");
+        next += count + 1;
+    }
+}
+
+#[test]
+fn imported_ids_jump_and_never_go_back() {
+    let front = front(64);
+    let import = |id| {
+        let mut draft = draft(b"");
+        draft.header.event_id = id;
+        front.push(&emitted(&draft), PATIENCE)
+    };
+    assert_eq!(import(5).unwrap(), 5);
+    assert_eq!(push(&front, b"").unwrap(), 6);
+    assert_eq!(import(7).unwrap(), 7);
+    assert!(matches!(import(7), Err(Error::IdOrder { found: 7, after: 7 })));
+    assert!(matches!(import(u64::MAX), Err(Error::Exhausted { .. })));
+    assert_eq!(push(&front, b"").unwrap(), 8);
+    assert_eq!(gather(&front), (vec![5, 6, 7, 8], vec![]));
+}
+
+#[test]
+fn producers_on_many_threads_lose_nothing_when_the_ring_is_full_most_of_the_time() {
+    const EVENTS: u64 = 20_000;
+    let front = front(64);
+    let mut seen = Vec::new();
+    std::thread::scope(|scope| {
+        let producers: Vec<_> = (0..4u8)
+            .map(|producer| {
+                let front = &front;
+                scope.spawn(move || {
+                    (0..EVENTS).all(|n| push(front, &vec![producer; n as usize % 700]).is_ok())
+                })
+            })
+            .collect();
+        while seen.len() < 4 * EVENTS as usize {
+            let (events, gaps) = gather(&front);
+            assert!(gaps.is_empty());
+            seen.extend(events);
+        }
+        assert!(producers.into_iter().all(|producer| producer.join().unwrap()));
+    });
+    assert!(seen.iter().copied().eq(1..=4 * EVENTS));
+}
+
+#[test]
+fn producers_that_die_in_mid_claim_leave_gaps_and_nothing_else_is_lost() {
+    const EVENTS: usize = 3_000;
+    let setup = Setup { claim_timeout: Duration::from_micros(300), ..front(64).setup };
+    let front = Front::new(1, setup).unwrap();
+    let (mut events, mut missing) = (Vec::new(), 0);
+    std::thread::scope(|scope| {
+        let producers: Vec<_> = (0..4usize)
+            .map(|producer| {
+                let front = &front;
+                scope.spawn(move || {
+                    let (mut taken, mut died) = (0, 0);
+                    for n in 0..EVENTS {
+                        match (n + producer) % 197 {
+                            // It claims, writes half of its record, and is never seen again: so often at most
+                            // that there are spare slots for those that it keeps.
+                            0 if n > EVENTS / 2 => {
+                                let claim = front.ring.claim(&mut [0], None);
+                                died += usize::from(claim.is_ok());
+                            }
+                            // It is stopped, and comes back when its place may be another's.
+                            1 => {
+                                let mut homes = [0];
+                                let Ok(claim) = front.ring.claim(&mut homes, None) else { continue };
+                                std::thread::sleep(Duration::from_millis(1));
+                                let event = draft(b"late");
+                                let is_taken = front.fill(&claim, 0, homes[0], None, &emitted(&event));
+                                taken += usize::from(is_taken);
+                                died += usize::from(!is_taken);
+                            }
+                            _ => match push(front, &vec![producer as u8; n % 700]) {
+                                Ok(_) => taken += 1,
+                                Err(Error::Revoked { .. }) => died += 1,
+                                Err(error) => unreachable!("{error}"),
+                            },
+                        }
+                    }
+                    (taken, died)
+                })
+            })
+            .collect();
+        while !producers.iter().all(|producer| producer.is_finished()) || front.pending() > 0 {
+            let (taken, gaps) = gather(&front);
+            events.extend(taken);
+            missing += gaps.iter().map(|(_, _, count)| *count as usize).sum::<usize>();
+        }
+        let sums = producers.into_iter().map(|producer| producer.join().unwrap());
+        let (emitted, died) = sums.fold((0, 0), |sum, of| (sum.0 + of.0, sum.1 + of.1));
+        assert_eq!((events.len(), missing), (emitted, died));
+    });
+    assert!(events.is_sorted_by(|before, after| before < after));
+    assert!(missing > 0);
+}
