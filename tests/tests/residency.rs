@@ -38,8 +38,8 @@ impl Quirk for Pages {
 
 const SEGMENT_SIZE: u64 = 32 << 20;
 const PAYLOAD_SIZE: usize = 64_000;
-/// 400 MB: 256 MiB of sealed segments stay, and the others are four at least.
-const EVENTS: u64 = 6_250;
+/// 512 MB: 16 segments and more, of which 9 stay, which are not quite full.
+const EVENTS: u64 = 8_000;
 
 fn payload(id: u64) -> Vec<u8> {
     id.to_le_bytes().repeat(PAYLOAD_SIZE / 8)
