@@ -171,7 +171,7 @@ impl Committer {
         self.front.settle()?;
         let upto = self.front.tail();
         loop {
-            let mut appender = self.appender.lock();
+            let mut appender = self.lock_to_append();
             let appended = self.write(&mut appender, |a| a.append(&self.front, upto, &self.recorder))?;
             if self.timing.has_threads && self.syncs_events() {
                 appender.start_writeback(&self.writeback);
@@ -187,6 +187,17 @@ impl Committer {
             }
             if appended != Appended::Group {
                 return Ok(appended);
+            }
+        }
+    }
+
+    /// Waits for the appender, and helps meanwhile.
+    fn lock_to_append(&self) -> MutexGuard<'_, Appender> {
+        loop {
+            match self.appender.try_lock() {
+                Some(appender) => return appender,
+                None if self.front.helping().help() => {}
+                None => return self.appender.lock(),
             }
         }
     }
@@ -302,9 +313,7 @@ impl Committer {
                     let members = self.group_commit.close_group(self.timing.has_threads);
                     // Somebody who waits for what was emitted has joined.
                     let cover = if members > 1 { Cover::Emitted } else { cover };
-                    let held = matches!(cover, Cover::Emitted).then(|| self.writeback.hold());
                     let durable_id = self.flush(cover);
-                    drop(held);
                     let served = self.group_commit.finish(self.or_fail(durable_id)?);
                     self.recorder.flush_waiters.record(u64::from(served));
                     // Who waits for a sync does not wait for this one, if there is a thread for it.
@@ -325,6 +334,8 @@ impl Committer {
                 Cover::Emitted => self.append_emitted()?,
                 Cover::Appended => Appended::All,
             };
+            // What others append from here on is not waited for.
+            let _held = matches!(cover, Cover::Emitted).then(|| self.writeback.hold());
             let mut appender = self.appender.lock();
             // What becomes urgent from here on is not in this flush.
             self.syncing.lock().is_urgent = false;
