@@ -48,7 +48,7 @@ pub fn medians<T: DeserializeOwned>(command_lines: &[Vec<String>], runs: usize) 
 }
 
 /// Bytes that a measurement fills at most with files in memory, in a few seconds.
-pub const WARM_BYTES: usize = 3 << 30;
+pub const WARM_BYTES: usize = 1 << 30;
 
 /// Uses memory and gives it back. The free memory of a virtual machine may be its host's (virtio-balloon's free page
 /// reporting): what is used of it for the first time then costs ten times as much, and which measurement would pay for it
