@@ -147,15 +147,14 @@ impl Naming {
 pub(crate) struct Sealing {
     segment: Arc<Segment>,
     file: Arc<dyn File>,
-    path: PathBuf,
     header: JournalHeader,
 }
 
 impl Sealing {
     /// Makes the segment durable, then its final header.
     pub(crate) fn finish(&self) -> Result<(), Error> {
-        self.file.sync_data().map_err(Error::io("sync", &self.path))?;
-        finish_header(&*self.file, &self.path, &self.header)
+        self.file.sync_data().map_err(Error::io("sync", self.segment.path()))?;
+        finish_header(&*self.file, self.segment.path(), &self.header)
     }
 
     /// The segment, as readers see it.
@@ -165,7 +164,7 @@ impl Sealing {
 
     /// Gives the space behind the segment back. Nothing waits for that.
     pub(crate) fn release(&self) -> Result<(), Error> {
-        release_behind(&*self.file, &self.path, &self.header)
+        release_behind(&*self.file, self.segment.path(), &self.header)
     }
 }
 
@@ -174,7 +173,6 @@ impl Sealing {
 pub(crate) struct SegmentWriter {
     segment: Arc<Segment>,
     file: Arc<dyn File>,
-    path: PathBuf,
     size: usize,
     at: usize,
     /// Up to here the file's blocks were written, if only with zeros.
@@ -261,9 +259,8 @@ impl SegmentWriter {
         let file: Arc<dyn File> = Arc::from(file);
         let naming = Naming { file: Arc::clone(&file), unfinished, path: path.clone() };
         let writer = Self {
-            segment: Arc::new(Segment::active(opening, path.clone(), map, at)),
+            segment: Arc::new(Segment::active(opening, path, map, at)),
             file,
-            path,
             size: new.size as usize,
             at,
             written: at,
@@ -334,7 +331,7 @@ impl SegmentWriter {
     ) -> Result<u64, Error> {
         let start = self.at;
         let write = |at: usize, bytes: &[u8]| {
-            self.file.write_at((start + at) as u64, bytes).map_err(Error::io("write", &self.path))
+            self.file.write_at((start + at) as u64, bytes).map_err(Error::io("write", self.segment.path()))
         };
         let (tree, written) = batch.hash(front.helping(), |records| {
             front.call_helper();
@@ -374,7 +371,7 @@ impl SegmentWriter {
             if start < end {
                 self.file
                     .write_at(start as u64, &vec![0; end - start])
-                    .map_err(Error::io("write", &self.path))?;
+                    .map_err(Error::io("write", self.segment.path()))?;
                 self.written = end;
             }
         }
@@ -383,7 +380,7 @@ impl SegmentWriter {
 
     /// The file, for a sync, with its path.
     pub(crate) fn file(&self) -> (&Arc<dyn File>, &Path) {
-        (&self.file, &self.path)
+        (&self.file, self.segment.path())
     }
 
     /// Writes the seal. Gives what remains to be done on the disk, and what the next segment has to say of this one.
@@ -412,7 +409,7 @@ impl SegmentWriter {
         .seal_digest();
         let mut group = Batch::default();
         push_control::<SegmentSeal>(&mut group, &seal.encode(), monotonic_ns);
-        self.file.write_at(self.at as u64, group.bytes()).map_err(Error::io("write", &self.path))?;
+        self.file.write_at(self.at as u64, group.bytes()).map_err(Error::io("write", self.segment.path()))?;
         self.at += group.len();
         chain.digest = seal.digest;
 
@@ -429,12 +426,7 @@ impl SegmentWriter {
             last_event_id: self.last_event_id,
         });
         tracing::debug!(segment = self.number(), events = self.event_count, digest = %seal.digest, "segment sealed");
-        let sealing = Sealing {
-            segment: Arc::clone(&self.segment),
-            file: Arc::clone(&self.file),
-            path: self.path.clone(),
-            header,
-        };
+        let sealing = Sealing { segment: Arc::clone(&self.segment), file: Arc::clone(&self.file), header };
         let end_offset = self.at as u64;
         Ok((sealing, Previous { segment_number: self.number(), end: PreviousEnd::Sealed, end_offset }))
     }
