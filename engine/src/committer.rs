@@ -171,7 +171,7 @@ impl Committer {
         self.front.settle()?;
         let upto = self.front.tail();
         loop {
-            let mut appender = self.lock_to_append();
+            let mut appender = self.appender.lock();
             let appended = self.write(&mut appender, |a| a.append(&self.front, upto, &self.recorder))?;
             if self.timing.has_threads && self.syncs_events() {
                 appender.start_writeback(&self.writeback);
@@ -187,17 +187,6 @@ impl Committer {
             }
             if appended != Appended::Group {
                 return Ok(appended);
-            }
-        }
-    }
-
-    /// Waits for the appender, and helps meanwhile.
-    fn lock_to_append(&self) -> MutexGuard<'_, Appender> {
-        loop {
-            match self.appender.try_lock() {
-                Some(appender) => return appender,
-                None if self.front.helping().help() => {}
-                None => return self.appender.lock(),
             }
         }
     }

@@ -123,7 +123,12 @@ impl Helping {
         }
         *bytes = match Arc::try_unwrap(offer) {
             Ok(offer) => offer.bytes,
-            Err(offer) => offer.bytes.clone(),
+            Err(offer) => {
+                // As much room as before, for the next group.
+                let mut bytes = Vec::with_capacity(offer.bytes.capacity());
+                bytes.extend_from_slice(&offer.bytes);
+                bytes
+            }
         };
         (tree, done)
     }
