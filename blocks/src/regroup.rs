@@ -460,6 +460,16 @@ fn load(bytes: &[u8], at: usize, size: usize) -> u64 {
     }
 }
 
+/// The bits that are set, lowest first: a compact context has its fields in that order.
+#[inline]
+fn bits(mut presence: u32) -> impl Iterator<Item = usize> {
+    std::iter::from_fn(move || {
+        let bit = (presence != 0).then(|| presence.trailing_zeros() as usize)?;
+        presence &= presence - 1;
+        Some(bit)
+    })
+}
+
 /// Where the numbers of a text field go, and its bytes.
 const fn text_streams(bit: usize) -> (usize, usize) {
     if bit == PATH { (stream::PATH, stream::PATH_BYTES) } else { (stream::TEXT, stream::TEXT_BYTES) }

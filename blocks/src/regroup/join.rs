@@ -11,7 +11,7 @@ use semj_format::{Digest, EventType};
 use super::{
     ALL_CHANGES, ALL_DERIVED, ALL_OF_KIND, CONTEXT, Counts, DIGEST_DERIVED, FOLLOWING, Header, IS_COMMIT,
     Kind, NO_TEXT, NUMBERS, OF_KIND, ORIGIN, OTHER_TEXT, PARENT, PATH, PREVIOUS_DERIVED, ROOT_CAUSE,
-    ROOT_DERIVED, ROOT_GROUP_MAX, SHAPE_CHANGED, State, Texts, form, load, load4, load8, root, store4,
+    ROOT_DERIVED, ROOT_GROUP_MAX, SHAPE_CHANGED, State, Texts, bits, form, load, load4, load8, root, store4,
     store8, stream, text_streams,
 };
 use crate::error::DecodeError;
@@ -374,10 +374,7 @@ fn join_compact(
 ) -> Result<(), DecodeError> {
     out.put(&presence.to_le_bytes())?;
     let mut path = NO_TEXT;
-    let mut bits = presence;
-    while bits != 0 {
-        let bit = bits.trailing_zeros() as usize;
-        bits &= bits - 1;
+    for bit in bits(presence) {
         match CONTEXT.get(bit) {
             Some((_, size, false)) => join_integer(state, streams, bit, path, out.room(*size)?)?,
             _ => {

@@ -6,7 +6,7 @@ use semj_format::{EventType, Record};
 
 use super::{
     CONTEXT, Counts, DIGEST_DERIVED, FOLLOWING, Header, IS_COMMIT, Kind, NO_TEXT, NUMBERS, OF_KIND, ORIGIN,
-    PARENT, PATH, PREVIOUS_DERIVED, ROOT_CAUSE, ROOT_DERIVED, ROOT_GROUP_MAX, SHAPE_CHANGED, State,
+    PARENT, PATH, PREVIOUS_DERIVED, ROOT_CAUSE, ROOT_DERIVED, ROOT_GROUP_MAX, SHAPE_CHANGED, State, bits,
     commit_numbers, differs_of_kind, form, load, load4, load8, root, stream, text_streams,
 };
 use crate::error::EncodeError;
@@ -203,10 +203,7 @@ fn shape(context: &[u8]) -> (u64, u32) {
 fn compact_presence(context: &[u8]) -> Option<u32> {
     let presence = u32::from_le_bytes(*context.first_chunk()?);
     let mut at = 4;
-    let mut bits = presence;
-    while bits != 0 {
-        let bit = bits.trailing_zeros() as usize;
-        bits &= bits - 1;
+    for bit in bits(presence) {
         at += match CONTEXT.get(bit) {
             Some((_, size, false)) => *size,
             _ => 2 + usize::from(u16::from_le_bytes(*context.get(at..)?.first_chunk()?)),
@@ -225,10 +222,7 @@ fn split_compact(
 ) {
     let mut at = 4;
     let mut path = NO_TEXT;
-    let mut bits = presence;
-    while bits != 0 {
-        let bit = bits.trailing_zeros() as usize;
-        bits &= bits - 1;
+    for bit in bits(presence) {
         match CONTEXT.get(bit) {
             Some((_, size, false)) => {
                 split_integer(state, streams, bit, path, load(context, at, *size));
