@@ -168,7 +168,8 @@ impl Committer {
     }
 
     fn append_emitted(&self) -> Result<Appended, Error> {
-        self.front.settle()?;
+        // What was dropped gets its ids now, if nobody else came to give them.
+        self.front.check()?;
         let upto = self.front.tail();
         loop {
             let mut appender = self.appender.lock();

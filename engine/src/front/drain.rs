@@ -8,7 +8,6 @@ use super::ring::{Fill, Next};
 use super::slab::EXTERNAL;
 use super::{External, Front, Sleep, Work};
 use crate::batch::Batch;
-use crate::error::Error;
 
 /// How long the committer sleeps at least while events come in.
 const DOZE_MIN: Duration = Duration::from_micros(500);
@@ -166,11 +165,6 @@ impl Front {
             let _state = self.state.lock();
             self.room.notify_all();
         }
-    }
-
-    /// For the committer: what was dropped gets its ids now, if nobody else came to give them.
-    pub(crate) fn settle(&self) -> Result<(), Error> {
-        if self.is_unusual.load(Ordering::Relaxed) { self.unusual() } else { Ok(()) }
     }
 
     /// Takes in what stands at a place, with all that belongs to it.
