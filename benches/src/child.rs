@@ -47,8 +47,8 @@ pub fn medians<T: DeserializeOwned>(command_lines: &[Vec<String>], runs: usize) 
     rows.into_iter().map(|rows| Ok(serde_json::from_value(median::of(rows))?)).collect()
 }
 
-/// Bytes that a measurement fills at most with files in memory, in a few seconds.
-pub const WARM_BYTES: usize = 1 << 30;
+/// Bytes that are used: more than most measurements fill with files in memory, and what the others fill first.
+const WARM_BYTES: usize = 1 << 30;
 
 /// Uses memory and gives it back. The free memory of a virtual machine may be its host's (virtio-balloon's free page
 /// reporting): what is used of it for the first time then costs ten times as much, and which measurement would pay for it

@@ -220,8 +220,8 @@ fn hashed_into_trees(limits: &mut Limits, source: &[u8]) {
     limits.add(RECORDS_HASHED, trees * records.len() as f64, Unit::PerSecond);
 }
 
-/// Takes pages, of which some may not have been used for long: those a host may have taken back. A benchmark's own preparation has
-/// just used [`semj_bench::child::WARM_BYTES`], so more than that are taken.
+/// Takes pages, of which some may not have been used for long: those a host may have taken back. Where several measurements are
+/// made, some memory was used just before, so more than that is taken.
 fn memory(limits: &mut Limits) {
     let mut bytes = vec![0u8; TAKEN];
     let mut each_ns: Vec<f64> = bytes
