@@ -15,7 +15,7 @@ use crate::front::{Front, GROUP_SIZE};
 use crate::medium::Medium;
 use crate::metrics::Recorder;
 use crate::options::{GroupOrder, Rotation};
-use crate::residency::WriteCost;
+use crate::residency::{Memory, WriteCost};
 use crate::retention::{self, Ended, Needs, Plan, Rest, Retention};
 use crate::segment::Segments;
 use crate::watermark::Mark;
@@ -251,7 +251,8 @@ impl Appender {
         self.writer = writer;
         self.keeping.retired = retired;
         let gone_upto = retiring.map(|retired| retired.segment_number);
-        self.retired.push(Retired { sealing, next: Some(naming), gone_upto });
+        let memory = self.write_cost.memory(now);
+        self.retired.push(Retired { sealing, next: Some(naming), gone_upto, memory });
         self.unsealed += 1;
         (self.flushed_end, self.started_end) = (0, 0);
         self.segments.push(Arc::clone(self.writer.segment()));
@@ -262,11 +263,11 @@ impl Appender {
     /// Ends the active segment for good.
     pub(crate) fn close(&mut self, recorder: &Recorder) -> Result<(), Error> {
         let (sealing, Previous { .. }) = self.writer.seal(&mut self.chain, self.medium.monotonic_ns())?;
-        self.retired.push(Retired { sealing, next: None, gone_upto: None });
+        self.retired.push(Retired { sealing, next: None, gone_upto: None, memory: Memory::AtHand });
         if let Some(spare) = self.spare.take() {
             self.medium.remove(&spare.path).map_err(Error::io("remove", &spare.path))?;
         }
-        recorder.closed(&self.mark());
+        recorder.appended(&self.mark());
         Ok(())
     }
 
@@ -291,10 +292,8 @@ impl Appender {
         }
         self.flushed_upto = mark.commit_sequence;
         self.flushed_end = mark.end;
-        let (file, path) = self.writer.file();
-        let active = (Arc::clone(file), path.to_owned());
-        let memory = self.write_cost.memory(self.medium.monotonic_ns());
-        Ok(Some(Flush { retired: std::mem::take(&mut self.retired), active, mark, memory }))
+        let active = (Arc::clone(self.writer.segment()), Arc::clone(self.writer.file()));
+        Ok(Some(Flush { retired: std::mem::take(&mut self.retired), active, mark }))
     }
 
     /// Has the disk begin with what it was not told of yet, if that is enough.
@@ -302,7 +301,7 @@ impl Appender {
         // The page that is still written to is left to the next time.
         let end = self.writer.end() / PAGE_SIZE * PAGE_SIZE;
         let start = self.started_end.max(self.flushed_end / PAGE_SIZE * PAGE_SIZE);
-        if end >= start + writeback::STEP && writeback.offer(self.writer.file().0, start..end) {
+        if end >= start + writeback::STEP && writeback.offer(self.writer.file(), start..end) {
             self.started_end = end;
         }
     }

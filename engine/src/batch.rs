@@ -3,11 +3,10 @@
 use std::ops::Range;
 
 use semj_format::control::{self, Body as _, GapReason, GapType};
-use semj_format::digest::MerkleTree;
 use semj_format::draft::{checksum_of_unsealed, seal_checksum, set_checksum};
 use semj_format::{Draft, EventHeader, Gap, Measure, Record, Records};
 
-use crate::helping::{Helping, SHARED_SIZE_MIN, hash_alone};
+use crate::helping::{GroupRoot, Helping, SHARED_SIZE_MIN, hash_alone};
 use crate::prefetch;
 
 /// Bytes of the smallest record.
@@ -212,19 +211,19 @@ impl Batch {
         self.is_by_priority
     }
 
-    /// The tree over the records, and up to where `write` has written them. That is everything where the group is so
+    /// The root over the records, and up to where `write` has written them. That is everything where the group is so
     /// large that there is time for it, while others help to hash; else nothing, and the records go with their Commit.
     pub(crate) fn hash<E>(
         &mut self,
         helping: &Helping,
         write: impl FnOnce(&[u8]) -> Result<(), E>,
-    ) -> Result<(MerkleTree, usize), E> {
+    ) -> Result<(GroupRoot, usize), E> {
         if self.bytes.len() < SHARED_SIZE_MIN {
-            return Ok((hash_alone(&self.bytes), 0));
+            return Ok((hash_alone(&self.bytes, self.places.len()), 0));
         }
         let offsets = self.places.iter().map(|place| place.offset);
-        let (tree, written) = helping.hash_while(&mut self.bytes, offsets, write);
-        written.map(|()| (tree, self.bytes.len()))
+        let (root, written) = helping.hash_while(&mut self.bytes, offsets, write);
+        written.map(|()| (root, self.bytes.len()))
     }
 
     /// Where the records stand.

@@ -21,6 +21,7 @@ use semj_format::EventType;
 use crate::appender::{Appended, Appender};
 use crate::directory;
 use crate::error::Error;
+use crate::flush::Retired;
 use crate::front::{Front, Work};
 use crate::group_commit::{GroupCommit, Turn};
 use crate::keeper;
@@ -163,32 +164,41 @@ impl Committer {
     /// Appends what was emitted before the call, as far as that goes without the disk.
     pub(crate) fn append(&self) -> Result<Appended, Error> {
         let _guard = Guard { committer: self };
-        let appended = self.append_emitted();
-        self.or_fail(appended)
+        let (appender, appended) = self.or_fail(self.append_emitted())?;
+        self.let_go(appender);
+        Ok(appended)
     }
 
-    fn append_emitted(&self) -> Result<Appended, Error> {
+    /// Does the same, and keeps the appender with nothing told of the last group.
+    fn append_emitted(&self) -> Result<(MutexGuard<'_, Appender>, Appended), Error> {
         // What was dropped gets its ids now, if nobody else came to give them.
         self.front.check()?;
         let upto = self.front.tail();
         loop {
             let mut appender = self.appender.lock();
             let appended = self.write(&mut appender, |a| a.append(&self.front, upto, &self.recorder))?;
-            if self.timing.has_threads && self.syncs_events() {
-                appender.start_writeback(&self.writeback);
-            }
-            let (wants_spare, has_retired) = (appender.wants_spare(), appender.has_retired());
-            // Between two groups it is the turn of those who wait for durability.
-            MutexGuard::unlock_fair(appender);
             if self.timing.has_threads {
-                if wants_spare {
+                if self.syncs_events() {
+                    appender.start_writeback(&self.writeback);
+                }
+                if appender.wants_spare() {
                     self.writeback.want_spare();
                 }
-                self.note_appended(has_retired);
             }
             if appended != Appended::Group {
-                return Ok(appended);
+                return Ok((appender, appended));
             }
+            self.let_go(appender);
+        }
+    }
+
+    /// Has others come to the appender behind a group, and tells of it.
+    fn let_go(&self, appender: MutexGuard<'_, Appender>) {
+        let has_retired = appender.has_retired();
+        // Between two groups it is the turn of those who wait for durability.
+        MutexGuard::unlock_fair(appender);
+        if self.timing.has_threads {
+            self.note_appended(has_retired);
         }
     }
 
@@ -218,11 +228,10 @@ impl Committer {
     /// Tells the syncing thread what there is, if it has to know.
     fn note_appended(&self, is_urgent: bool) {
         let mut syncing = self.syncing.lock();
-        let sums = self.recorder.sums();
-        if sums.appended.commit_sequence > syncing.durable.commit_sequence {
+        if self.recorder.commit_sequence() > syncing.durable.commit_sequence {
             syncing.unsynced_since.get_or_insert_with(Instant::now);
         }
-        syncing.unsynced_bytes = sums.bytes - syncing.flushed_bytes;
+        syncing.unsynced_bytes = self.recorder.bytes() - syncing.flushed_bytes;
         syncing.is_urgent |= is_urgent;
         self.wake_syncing(&syncing);
     }
@@ -320,24 +329,23 @@ impl Committer {
     fn flush(&self, cover: Cover) -> Result<u64, Error> {
         loop {
             let started = Instant::now();
-            let appended = match cover {
+            let (mut appender, appended) = match cover {
                 Cover::Emitted => self.append_emitted()?,
-                Cover::Appended => Appended::All,
+                Cover::Appended => (self.appender.lock(), Appended::All),
             };
             // What others append from here on is not waited for.
             let _held = matches!(cover, Cover::Emitted).then(|| self.writeback.hold());
-            let mut appender = self.appender.lock();
             // What becomes urgent from here on is not in this flush.
             self.syncing.lock().is_urgent = false;
             let flush = self.write(&mut appender, Appender::flush)?;
             let mark = appender.mark();
-            let bytes = self.recorder.sums().bytes;
+            let bytes = self.recorder.bytes();
             drop(appender);
             if let Some(flush) = flush {
                 self.recorder.synced(flush.run(&*self.medium, &self.dir)?);
                 self.appender.lock().flushed(&flush);
-                for sealing in flush.sealings() {
-                    self.release(sealing, flush.memory)?;
+                for Retired { sealing, memory, .. } in &flush.retired {
+                    self.release(sealing, *memory)?;
                 }
                 if let Some(upto) = flush.gone_upto() {
                     self.remove(upto)?;
@@ -381,9 +389,10 @@ impl Committer {
         let mut syncing = self.syncing.lock();
         syncing.durable = *mark;
         syncing.flushed_bytes = bytes;
+        syncing.unsynced_bytes = self.recorder.bytes() - bytes;
         syncing.flush_time = (syncing.flush_time * 7 + time) / 8;
         // What came meanwhile came after the flush began.
-        let is_clean = self.recorder.sums().appended.commit_sequence <= mark.commit_sequence;
+        let is_clean = self.recorder.commit_sequence() <= mark.commit_sequence;
         syncing.unsynced_since = (!is_clean).then_some(started);
         self.wake_syncing(&syncing);
     }

@@ -1,11 +1,12 @@
 //! What has to reach the disk, in which order, so that everything that was appended is durable.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 
 use crate::error::Error;
 use crate::medium::{File, Medium};
 use crate::residency::Memory;
+use crate::segment::Segment;
 use crate::watermark::Mark;
 use crate::writer::{Naming, Sealing};
 
@@ -16,6 +17,8 @@ pub(crate) struct Retired {
     pub(crate) next: Option<Naming>,
     /// The last segment that the next one says is retired: it and those before it can go when that has its name.
     pub(crate) gone_upto: Option<u64>,
+    /// What memory cost when it was full.
+    pub(crate) memory: Memory,
 }
 
 /// Everything that was appended up to a moment and is not on the disk.
@@ -23,23 +26,16 @@ pub(crate) struct Retired {
 pub(crate) struct Flush {
     /// Segments that became full, oldest first.
     pub(crate) retired: Vec<Retired>,
-    /// The active segment's file and path.
-    pub(crate) active: (Arc<dyn File>, PathBuf),
+    /// The active segment, and its file.
+    pub(crate) active: (Arc<Segment>, Arc<dyn File>),
     /// The moment.
     pub(crate) mark: Mark,
-    /// What memory costs at that moment.
-    pub(crate) memory: Memory,
 }
 
 impl Flush {
     /// The last segment that can be removed when it is done.
     pub(crate) fn gone_upto(&self) -> Option<u64> {
         self.retired.iter().filter_map(|retired| retired.gone_upto).max()
-    }
-
-    /// The segments that are sealed when it is done.
-    pub(crate) fn sealings(&self) -> impl Iterator<Item = &Sealing> {
-        self.retired.iter().map(|retired| &retired.sealing)
     }
 
     /// Does it. Gives how many syncs of segment data it took.
@@ -58,8 +54,8 @@ impl Flush {
         }
         // The naming of the active segment has synced it, at a time when the moment was past.
         if self.retired.is_empty() {
-            let (file, path) = &self.active;
-            file.sync_data().map_err(Error::io("sync", path))?;
+            let (segment, file) = &self.active;
+            file.sync_data().map_err(Error::io("sync", segment.path()))?;
             syncs += 1;
         }
         Ok(syncs)

@@ -125,11 +125,14 @@ impl GroupCommit {
 
     /// For a leader: lets those come whom the last sync has served, then closes the group. Gives how many members it has.
     pub(crate) fn close_group(&self, gathers: bool) -> u32 {
-        let started = Instant::now();
+        let mut waits_since = None;
         loop {
             let mut groups = self.groups.lock();
             let here = groups.members[(groups.current % 2) as usize];
-            if !gathers || here >= groups.last_served || started.elapsed() >= GATHER_WAIT {
+            if !gathers
+                || here >= groups.last_served
+                || waits_since.get_or_insert_with(Instant::now).elapsed() >= GATHER_WAIT
+            {
                 groups.is_closed = true;
                 return here;
             }
@@ -152,9 +155,7 @@ impl GroupCommit {
         groups.is_led = false;
         groups.is_closed = false;
         groups.current += 1;
-        let mut wakers = std::mem::take(&mut groups.wakers);
-        let later = wakers.extract_if(.., |(id, _)| *id > durable_id).collect();
-        groups.wakers = later;
+        let wakers: Vec<_> = groups.wakers.extract_if(.., |(id, _)| *id <= durable_id).collect();
         self.served.store(group, Ordering::Release);
         let word = &self.words[(group % 2) as usize];
         let next = &self.words[((group + 1) % 2) as usize];

@@ -57,6 +57,8 @@ pub(crate) struct Recorder {
     segments: AtomicU64,
     syncs: AtomicU64,
     marked_id: AtomicU64,
+    /// The last commit that was appended.
+    commit_sequence: AtomicU64,
     /// What was appended last.
     appended: Mutex<Mark>,
     /// What the journal begins behind.
@@ -91,6 +93,7 @@ impl Recorder {
             segments: AtomicU64::new(segments),
             syncs: AtomicU64::new(0),
             marked_id: AtomicU64::new(appended.last_event_id),
+            commit_sequence: AtomicU64::new(appended.commit_sequence),
             appended: Mutex::new(appended),
             retired: Mutex::new(retired),
         }
@@ -103,7 +106,7 @@ impl Recorder {
         self.events.fetch_add(u64::from(batch.events()), Ordering::Relaxed);
         self.commits.fetch_add(1, Ordering::Relaxed);
         self.bytes.fetch_add(bytes, Ordering::Relaxed);
-        *self.appended.lock() = *mark;
+        self.appended(mark);
     }
 
     /// A segment was begun, which says what the journal begins behind.
@@ -111,7 +114,7 @@ impl Recorder {
         *self.retired.lock() = retired;
         self.commits.fetch_add(1, Ordering::Relaxed);
         self.segments.fetch_add(1, Ordering::Relaxed);
-        *self.appended.lock() = *mark;
+        self.appended(mark);
     }
 
     /// Segments were taken out.
@@ -119,9 +122,20 @@ impl Recorder {
         self.segments.fetch_sub(segments, Ordering::Relaxed);
     }
 
-    /// The journal was closed.
-    pub(crate) fn closed(&self, mark: &Mark) {
+    /// The journal goes up to here.
+    pub(crate) fn appended(&self, mark: &Mark) {
+        self.commit_sequence.store(mark.commit_sequence, Ordering::Relaxed);
         *self.appended.lock() = *mark;
+    }
+
+    /// The last commit that was appended.
+    pub(crate) fn commit_sequence(&self) -> u64 {
+        self.commit_sequence.load(Ordering::Relaxed)
+    }
+
+    /// Bytes that were appended.
+    pub(crate) fn bytes(&self) -> u64 {
+        self.bytes.load(Ordering::Relaxed)
     }
 
     /// Data was synced so many times.

@@ -320,6 +320,7 @@ pub(crate) fn open_for_writing(
             None => new_uuid(medium.random().map_err(Error::io("get random bytes for", dir))?),
         },
         epoch,
+        process_id: std::process::id(),
         commit_sequence: tip.map_or(0, |tip| tip.commit_sequence),
         digest: tip.map_or(Digest::ZERO, |tip| tip.digest),
         synced_upto: tip.map_or(0, |tip| tip.commit_sequence),

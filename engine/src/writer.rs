@@ -16,7 +16,7 @@ use crate::batch::Batch;
 use crate::directory;
 use crate::error::Error;
 use crate::front::Front;
-use crate::helping::hash_alone;
+use crate::helping::{GroupRoot, hash_alone};
 use crate::medium::{File, Medium};
 use crate::options::Rotation;
 use crate::residency::WriteCost;
@@ -30,6 +30,8 @@ pub(crate) const SEGMENT_SIZE_MIN: u64 = 256 << 10;
 pub(crate) const SEGMENT_SIZE_MAX: u64 = 4 << 30;
 const COMMIT_SIZE: usize = control::record_size::<Commit>();
 const SEAL_SIZE: usize = control::record_size::<SegmentSeal>();
+/// Commits that are hashed at a time: as many as there are lanes ([`semj_sha256`]).
+const COMMITS_GATHERED: usize = 32;
 /// Room that a new segment keeps for its first group: SegmentOpen, Recovered with some hundred ranges, Gap.
 const FIRST_GROUP_SIZE_MAX: usize = 72 << 10;
 /// Bytes that are written ahead with zeros at once.
@@ -48,6 +50,8 @@ pub(crate) const fn group_size_max(segment_size: u64) -> usize {
 pub(crate) struct Chain {
     pub(crate) journal_uuid: [u8; 16],
     pub(crate) epoch: u64,
+    /// The process that writes. Asking the kernel for each commit is a system call.
+    pub(crate) process_id: u32,
     /// The last commit's sequence number.
     pub(crate) commit_sequence: u64,
     /// The last commit's or seal's digest.
@@ -57,11 +61,11 @@ pub(crate) struct Chain {
 }
 
 impl Chain {
-    /// Closes a group, over whose records there is this tree: appends its Commit to it and moves the chain on.
-    fn commit(&mut self, batch: &mut Batch, tree: &MerkleTree, monotonic_ns: i64) -> CommitLeaf {
+    /// Closes a group, whose records have this root: appends its Commit to it and moves the chain on. Gives where that
+    /// begins.
+    fn commit(&mut self, batch: &mut Batch, of: GroupRoot, monotonic_ns: i64) -> usize {
         self.commit_sequence += 1;
-        let record_count = tree.count();
-        let root = tree.root();
+        let GroupRoot { root, record_count } = of;
         let commit = Commit {
             commit_sequence: self.commit_sequence,
             epoch: self.epoch,
@@ -81,19 +85,49 @@ impl Chain {
         .seal_digest();
         self.digest = commit.digest;
         let start = batch.len();
-        push_control::<Commit>(batch, &commit.encode(), monotonic_ns);
-        CommitLeaf { leaf: semj_format::digest::leaf(&batch.bytes()[start..]), record_count }
+        self.push(batch, Commit::EVENT_TYPE, &commit.encode(), monotonic_ns);
+        start
+    }
+
+    /// Appends a control record with this body to a batch.
+    fn push(&self, batch: &mut Batch, event_type: EventType, body: &[u8], monotonic_ns: i64) {
+        batch.push_own(&control::draft(event_type, body, monotonic_ns, self.process_id));
     }
 }
 
-struct CommitLeaf {
-    leaf: Digest,
-    record_count: u64,
+/// The tree over a segment's commits, which its seal needs. They are hashed some at a time, which takes less than one
+/// after the other.
+#[derive(Debug)]
+struct CommitTree {
+    tree: MerkleTree,
+    /// Commits that are not in the tree yet.
+    gathered: Vec<u8>,
 }
 
-/// Appends a control record with this body to a batch.
-pub(crate) fn push_control<B: Body>(batch: &mut Batch, body: &[u8], monotonic_ns: i64) {
-    batch.push_own(&control::draft(B::EVENT_TYPE, body, monotonic_ns, std::process::id()));
+impl CommitTree {
+    fn new() -> Self {
+        Self { tree: MerkleTree::new(), gathered: Vec::with_capacity(COMMITS_GATHERED * COMMIT_SIZE) }
+    }
+
+    /// Adds a Commit's record.
+    fn push(&mut self, commit: &[u8]) {
+        debug_assert_eq!(commit.len(), COMMIT_SIZE);
+        self.gathered.extend_from_slice(commit);
+        if self.gathered.len() == COMMITS_GATHERED * COMMIT_SIZE {
+            self.hash_gathered();
+        }
+    }
+
+    fn hash_gathered(&mut self) {
+        let commits: Vec<_> = self.gathered.chunks_exact(COMMIT_SIZE).collect();
+        self.tree.extend(&commits);
+        self.gathered.clear();
+    }
+
+    fn root(&mut self) -> Digest {
+        self.hash_gathered();
+        self.tree.root()
+    }
 }
 
 /// How the segment before a new one ended.
@@ -182,7 +216,7 @@ pub(crate) struct SegmentWriter {
     event_count: u64,
     first_event_id: u64,
     last_event_id: u64,
-    commit_leaves: MerkleTree,
+    commits: CommitTree,
 }
 
 impl SegmentWriter {
@@ -228,15 +262,13 @@ impl SegmentWriter {
             writer,
         };
         let mut group = Batch::default();
-        push_control::<SegmentOpen>(&mut group, &opening.encode(), anchor.monotonic_ns);
+        chain.push(&mut group, SegmentOpen::EVENT_TYPE, &opening.encode(), anchor.monotonic_ns);
         for (event_type, body) in notes {
-            let draft = control::draft(*event_type, body, anchor.monotonic_ns, std::process::id());
-            group.push_own(&draft);
+            chain.push(&mut group, *event_type, body, anchor.monotonic_ns);
         }
-        let CommitLeaf { leaf, record_count } = {
-            let tree = hash_alone(group.bytes());
-            chain.commit(&mut group, &tree, anchor.monotonic_ns)
-        };
+        let root = hash_alone(group.bytes(), group.places().len());
+        let commit_at = chain.commit(&mut group, root, anchor.monotonic_ns);
+        let record_count = root.record_count;
         let at = JournalHeader::SIZE + group.len();
         let header = JournalHeader::new(record_count + 1, new.next_event_id, at as u64, 0);
 
@@ -254,8 +286,8 @@ impl SegmentWriter {
         let map = file.map().map_err(Error::io("map", &unfinished))?;
         tracing::debug!(segment = %name, epoch = chain.epoch, "segment begun");
 
-        let mut commit_leaves = MerkleTree::new();
-        commit_leaves.push(leaf);
+        let mut commits = CommitTree::new();
+        commits.push(group.bytes().get(commit_at..).unwrap_or_default());
         let file: Arc<dyn File> = Arc::from(file);
         let naming = Naming { file: Arc::clone(&file), unfinished, path: path.clone() };
         let writer = Self {
@@ -269,7 +301,7 @@ impl SegmentWriter {
             event_count: 0,
             first_event_id: 0,
             last_event_id: 0,
-            commit_leaves,
+            commits,
         };
         Ok((writer, naming))
     }
@@ -333,7 +365,7 @@ impl SegmentWriter {
         let write = |at: usize, bytes: &[u8]| {
             self.file.write_at((start + at) as u64, bytes).map_err(Error::io("write", self.segment.path()))
         };
-        let (tree, written) = batch.hash(front.helping(), |records| {
+        let (root, written) = batch.hash(front.helping(), |records| {
             front.call_helper();
             let began_ns = medium.monotonic_ns();
             let written = write(0, records);
@@ -341,13 +373,13 @@ impl SegmentWriter {
             written
         })?;
         // The Commit tells when it was made, which is as good as when it can be seen.
-        let CommitLeaf { leaf, record_count } = chain.commit(batch, &tree, medium.monotonic_ns());
+        let commit_at = chain.commit(batch, root, medium.monotonic_ns());
         write(written, batch.bytes().get(written..).unwrap_or_default())?;
         self.at += batch.len();
         self.written = self.written.max(self.at);
-        self.commit_leaves.push(leaf);
+        self.commits.push(batch.bytes().get(commit_at..).unwrap_or_default());
         self.commit_count += 1;
-        self.record_count += record_count + 1;
+        self.record_count += root.record_count + 1;
         self.event_count += u64::from(batch.events());
         if self.first_event_id == 0 {
             self.first_event_id = batch.first_event_id();
@@ -378,9 +410,9 @@ impl SegmentWriter {
         Ok(())
     }
 
-    /// The file, for a sync, with its path.
-    pub(crate) fn file(&self) -> (&Arc<dyn File>, &Path) {
-        (&self.file, self.segment.path())
+    /// The file, for a sync.
+    pub(crate) fn file(&self) -> &Arc<dyn File> {
+        &self.file
     }
 
     /// Writes the seal. Gives what remains to be done on the disk, and what the next segment has to say of this one.
@@ -402,13 +434,13 @@ impl SegmentWriter {
             last_event_id: self.last_event_id,
             byte_count: (self.at - JournalHeader::SIZE) as u64,
             synced_upto: chain.synced_upto,
-            root: self.commit_leaves.root(),
+            root: self.commits.root(),
             previous_digest: chain.digest,
             digest: Digest::ZERO,
         }
         .seal_digest();
         let mut group = Batch::default();
-        push_control::<SegmentSeal>(&mut group, &seal.encode(), monotonic_ns);
+        chain.push(&mut group, SegmentSeal::EVENT_TYPE, &seal.encode(), monotonic_ns);
         self.file.write_at(self.at as u64, group.bytes()).map_err(Error::io("write", self.segment.path()))?;
         self.at += group.len();
         chain.digest = seal.digest;

@@ -70,7 +70,10 @@ impl Front {
                     None => self.work.wait(&mut state),
                 }
             }
-            self.sleep.store(Sleep::Awake as u8, Ordering::SeqCst);
+            if self.sleep.swap(Sleep::Awake as u8, Ordering::SeqCst) == Sleep::Awake as u8 {
+                // An event has woken it. Who emitted it may have committed it too, and not be the last to do so.
+                state.last_work = Instant::now();
+            }
         }
     }
 

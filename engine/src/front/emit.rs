@@ -273,7 +273,7 @@ impl Front {
     }
 
     #[cold]
-    fn wake(&self) {
+    pub(super) fn wake(&self) {
         if self.sleep.swap(Sleep::Awake as u8, Ordering::SeqCst) != Sleep::Awake as u8 {
             // With the lock, because the committer has it until it really waits.
             let _state = self.state.lock();

@@ -84,6 +84,37 @@ fn a_producer_that_unwinds_holds_nobody_up() {
 }
 
 #[test]
+fn who_commits_its_own_events_does_not_wake_the_committer_for_each() {
+    /// Lets the committer end, whatever comes.
+    struct Closing<'f>(&'f Front);
+    impl Drop for Closing<'_> {
+        fn drop(&mut self) {
+            self.0.close();
+        }
+    }
+
+    let front = front(64);
+    let wait_for = |is_wanted: fn(u8) -> bool| loop {
+        let sleep = front.sleep.load(Ordering::SeqCst);
+        if is_wanted(sleep) {
+            return sleep;
+        }
+        std::thread::yield_now();
+    };
+    std::thread::scope(|scope| {
+        scope.spawn(|| while front.next_work() != Work::Close {});
+        let _closing = Closing(&front);
+        for _ in 0..3 {
+            wait_for(|sleep| sleep == Sleep::Asleep as u8);
+            // As by an event that is committed by the time that it comes to look.
+            front.wake();
+            let sleep = wait_for(|sleep| sleep != Sleep::Awake as u8);
+            assert_eq!(sleep, Sleep::Dozing as u8, "the next event may come at once");
+        }
+    });
+}
+
+#[test]
 fn of_a_batch_whose_producer_stopped_nothing_is_taken() {
     for published in 0..3 {
         let front = front(64);
