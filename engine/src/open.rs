@@ -8,7 +8,7 @@ use semj_format::control::{Compacted, CompactedKind, DamagedRange, GapReason, Pr
 use semj_format::journal_header::{FLAG_CUT, FLAG_SEALED};
 use semj_format::{Digest, EventType, Gap, JournalHeader, Recovered, WatermarkFile};
 use semj_recovery::{
-    Effort, OpenMode, Packed, Proof, Report, SegmentInput, SegmentReport, Tip, examine_unretired,
+    Backing, Effort, OpenMode, Packed, Proof, Report, SegmentInput, SegmentReport, Tip, examine_unretired,
     examine_with,
 };
 
@@ -155,7 +155,9 @@ fn examine_files(
             let file_size = map.size();
             let data = usize::try_from(*end).map_or(file_size, |end| end.min(file_size));
             let packed = packed.as_ref().map(|packed| packed as &dyn Packed);
-            SegmentInput { name, number: Some(*number), bytes: map.bytes(0..data), file_size, header, packed }
+            let bytes = map.bytes(0..data);
+            let backing = Some(map as &dyn Backing);
+            SegmentInput { name, number: Some(*number), bytes, file_size, header, packed, backing }
         })
         .collect();
     let examine = if is_unretired { examine_unretired } else { examine_with };
@@ -167,6 +169,14 @@ fn examine_files(
     }
     maps.drain(..report.leftovers.len());
     Ok(Found { maps, report })
+}
+
+/// Who examines a segment is done with most of it. The pages that it has mapped go now, on several threads, and not one
+/// segment after the other when the maps do.
+impl Backing for Box<dyn Map> {
+    fn seen(&self) {
+        self.unload();
+    }
 }
 
 /// A segment's header, which is the one part that is written twice: one that is not right is looked at again.

@@ -30,7 +30,7 @@ pub(crate) const SEGMENT_SIZE_MIN: u64 = 256 << 10;
 pub(crate) const SEGMENT_SIZE_MAX: u64 = 4 << 30;
 const COMMIT_SIZE: usize = control::record_size::<Commit>();
 const SEAL_SIZE: usize = control::record_size::<SegmentSeal>();
-/// Commits that are hashed at a time: as many as there are lanes ([`semj_sha256`]).
+/// Commits that are hashed at a time: as many as `semj-sha256` has lanes.
 const COMMITS_GATHERED: usize = 32;
 /// Room that a new segment keeps for its first group: SegmentOpen, Recovered with some hundred ranges, Gap.
 const FIRST_GROUP_SIZE_MAX: usize = 72 << 10;

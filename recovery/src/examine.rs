@@ -76,6 +76,12 @@ pub trait Packed: std::fmt::Debug + Sync {
     fn unpack(&self) -> Vec<u8>;
 }
 
+/// What holds a segment's bytes, and need not have them at hand once they were looked at.
+pub trait Backing: std::fmt::Debug + Sync {
+    /// Whoever examined the segment has seen its bytes. They stay what they are, and few of them are looked at again.
+    fn seen(&self);
+}
+
 /// One segment's file.
 #[derive(Clone, Copy, Debug)]
 pub struct SegmentInput<'a> {
@@ -92,12 +98,14 @@ pub struct SegmentInput<'a> {
     pub header: Option<[u8; JournalHeader::SIZE]>,
     /// Where `bytes` are only those of the first group, and perhaps some more: how to come to the others.
     pub packed: Option<&'a dyn Packed>,
+    /// Whom to tell that the bytes were seen.
+    pub backing: Option<&'a dyn Backing>,
 }
 
 impl<'a> SegmentInput<'a> {
     /// A whole file.
     pub const fn new(name: &'a str, number: Option<u64>, bytes: &'a [u8]) -> Self {
-        Self { name, number, bytes, file_size: bytes.len(), header: None, packed: None }
+        Self { name, number, bytes, file_size: bytes.len(), header: None, packed: None, backing: None }
     }
 
     /// Bytes that there are.
@@ -333,6 +341,9 @@ fn examine_from(
             let native = SegmentInput { bytes, packed: None, ..*input };
             let mut examined = examine_segment(&native, last_event_id, follows, &known, mode, trusts);
             examined.segment.packed_size = input.packed.map(Packed::packed_size);
+            if let Some(backing) = input.backing {
+                backing.seen();
+            }
             examined
         })
     };

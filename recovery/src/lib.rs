@@ -29,8 +29,8 @@ pub mod trust;
 pub use decision::{Verdict, decide};
 pub use evidence::{End, Evidence, Link};
 pub use examine::{
-    Effort, Extent, OpenMode, Packed, Report, SegmentInput, SegmentReport, Tip, examine, examine_unretired,
-    examine_with,
+    Backing, Effort, Extent, OpenMode, Packed, Report, SegmentInput, SegmentReport, Tip, examine,
+    examine_unretired, examine_with,
 };
 pub use fault::{Fault, FaultKind};
 pub use scanner::{Group, ScanEnd, Scanner, Thinning};

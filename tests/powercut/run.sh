@@ -2,24 +2,25 @@
 # Power cuts on real file systems, as README.md beside this says: what was acknowledged must be there after each,
 # and a writer that acknowledges too early must be seen to lose.
 #
-#   run.sh [--fs ext4|xfs] [--states N] [--seed S]
+#   run.sh [--fs ext4|xfs] [--states N] [--seed S] [--program FILE]
 #
 # Without --fs both; without --states 5,000 power cuts on ext4 and 1,000 on XFS. Needs root, and what it says
 # when it is missing. Prints a line for each file system. Status 0: nothing lost, and the control lost.
 set -euo pipefail
 
 usage() {
-    echo "usage: $0 [--fs ext4|xfs] [--states N] [--seed S]" >&2
+    echo "usage: $0 [--fs ext4|xfs] [--states N] [--seed S] [--program FILE]" >&2
     exit 2
 }
 
-file_systems='ext4 xfs' states='' seed=1
+file_systems='ext4 xfs' states='' seed=1 powercut=
 while [ $# -gt 0 ]; do
     [ $# -ge 2 ] || usage
     case $1 in
     --fs) file_systems=$2 ;;
     --states) states=$2 ;;
     --seed) seed=$2 ;;
+    --program) powercut=$(realpath "$2") ;;
     *) usage ;;
     esac
     shift 2
@@ -49,8 +50,10 @@ if [ ${#missing[@]} -gt 0 ]; then
 fi
 
 cd "$(dirname "$0")/../.."
-cargo build --quiet --release --locked -p semj-tests --bin powercut
-powercut=$(realpath "${CARGO_TARGET_DIR:-target}")/release/powercut
+if [ -z "$powercut" ]; then
+    cargo build --quiet --release --locked -p semj-tests --bin powercut
+    powercut=$(realpath "${CARGO_TARGET_DIR:-target}")/release/powercut
+fi
 
 # In memory: thousands of file systems are written here.
 scratch=$(mktemp -d /dev/shm/semj-powercut.XXXXXX)
