@@ -323,6 +323,10 @@ impl Map for CompressedMap {
         Some(self.packing.file.size())
     }
 
+    fn unload(&self) {
+        self.packing.file.unload();
+    }
+
     fn anew(&self) -> Option<Box<dyn Map>> {
         Some(Box::new(Self::with(Arc::clone(&self.packing))))
     }

@@ -1,4 +1,5 @@
 //! While memory is dear, old segments leave the page cache; nothing else ever does, and what has left is read as before.
+//! Who has verified segments does not hold on to their pages.
 #![expect(clippy::unwrap_used, reason = "a test that fails says where")]
 
 use std::fs;
@@ -10,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use rustix::fs::statfs;
 use semj::medium::{Disk, File, Medium as _};
-use semj::{Event, EventType, Journal, Options};
+use semj::{Event, EventType, Journal, OpenMode, Options, Proof, Reader};
 use semj_tests::quirk::{Quirk, QuirkyDisk};
 
 /// A machine on which each page that is written to takes so long, with a clock of its own, that notes what leaves the cache.
@@ -123,4 +124,43 @@ fn what_has_left_the_page_cache_is_not_in_memory_and_reads_as_before() {
     assert_eq!(is_cached(), statfs(dir.path()).unwrap().f_type == TMPFS);
     assert!(map.bytes(0..4 << 20) == bytes);
     assert!(is_cached() && map.is_intact());
+}
+
+/// Bytes of a directory's files that this process has mapped and at hand.
+fn mapped(dir: &Path) -> u64 {
+    let dir = dir.to_str().unwrap();
+    let maps = fs::read_to_string("/proc/self/smaps").unwrap();
+    let mut is_of_dir = false;
+    let mut size = 0;
+    for line in maps.lines() {
+        let (name, value) = line.split_once(' ').unwrap();
+        match name {
+            "Rss:" if is_of_dir => {
+                size += value.trim().strip_suffix(" kB").unwrap().parse::<u64>().unwrap() << 10;
+            }
+            // Each map begins with its addresses.
+            _ if !name.ends_with(':') => is_of_dir = line.contains(dir),
+            _ => {}
+        }
+    }
+    size
+}
+
+#[test]
+fn who_has_verified_a_journal_does_not_hold_on_to_its_pages() {
+    let dir = tempfile::tempdir().unwrap();
+    let options = Options { segment_size: 4 << 20, ..Options::default() };
+    let journal = Journal::open(dir.path(), options).unwrap();
+    for id in 1..=500 {
+        journal.emit(&Event::new(EventType::FILESYSTEM_WRITE).payload(&payload(id))).unwrap();
+    }
+    journal.close().unwrap();
+    let reader = Reader::open_on(&Disk, dir.path(), OpenMode::Strict, Proof::Everything).unwrap();
+    let verified = mapped(dir.path());
+    for id in 1..=500 {
+        assert_eq!(reader.get(id).unwrap().unwrap().payload(), payload(id));
+    }
+    let read = mapped(dir.path());
+    assert!(read > 500 * PAYLOAD_SIZE as u64 / 2, "{read}");
+    assert!(verified < read / 4, "{verified} of {read}");
 }
