@@ -169,7 +169,7 @@ impl Committer {
         Ok(appended)
     }
 
-    /// Does the same, and keeps the appender with nothing told of the last group.
+    /// The same, but keeps the appender; [`Self::let_go`] tells of the last group, or the flush that follows at once.
     fn append_emitted(&self) -> Result<(MutexGuard<'_, Appender>, Appended), Error> {
         // What was dropped gets its ids now, if nobody else came to give them.
         self.front.check()?;
