@@ -189,7 +189,7 @@ mod tests {
                     let (root, seen) =
                         helping.hash_while(&mut bytes, offsets.iter().copied(), |bytes| bytes == expected.1);
                     assert!(seen);
-                    assert_eq!(root, expected.0);
+                    assert_eq!(root, expected.0, "{count}");
                     assert_eq!(root.record_count, count as u64);
                     assert!(bytes == expected.1);
                 }
