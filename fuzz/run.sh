@@ -7,7 +7,7 @@
 # Needs cargo-fuzz (cargo install cargo-fuzz). With a nightly toolchain the targets are built with AddressSanitizer,
 # else without one. `operations` and `reopen` drive the whole engine on a simulated disk and have no unsafe code to
 # watch: in the long form they are built without, which is three times as fast; of N inputs they get a twentieth, for which
-# a build of their own would take longer than it saves.
+# a build of their own would take longer than it saves. The short form is mostly building: it is optimised less.
 # What a target finds is kept in fuzz/artifacts/TARGET; run it again with
 #   cargo fuzz run TARGET fuzz/artifacts/TARGET/crash-…
 set -euo pipefail
@@ -16,7 +16,10 @@ cd "$(dirname "$0")"
 usage() { sed -n '4,5s/^# *//p' "$0" >&2; exit 2; }
 [ $# -ge 2 ] || usage
 case $1 in
-    --runs) runs=$2 limit=(-runs="$2" -seed=1) ;;
+    --runs)
+        runs=$2 limit=(-runs="$2" -seed=1)
+        export CARGO_PROFILE_RELEASE_OPT_LEVEL=1
+        ;;
     --seconds) limit=(-max_total_time="$2") ;;
     *) usage ;;
 esac

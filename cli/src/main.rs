@@ -16,6 +16,9 @@ use std::io;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
+use tracing_subscriber::filter::{LevelFilter, Targets};
+use tracing_subscriber::layer::SubscriberExt as _;
+use tracing_subscriber::util::SubscriberInitExt as _;
 
 /// A journal that loses nothing that was acknowledged, and proves that nobody touched it.
 #[derive(Debug, Parser)]
@@ -83,15 +86,11 @@ impl From<Outcome> for ExitCode {
 }
 
 fn main() -> ExitCode {
-    tracing_subscriber::fmt()
-        .with_env_filter(
-            tracing_subscriber::EnvFilter::builder()
-                .with_default_directive(tracing_subscriber::filter::LevelFilter::WARN.into())
-                .from_env_lossy(),
-        )
-        .with_writer(io::stderr)
-        .with_ansi(false)
-        .init();
+    let directives = std::env::var("RUST_LOG").ok().filter(|directives| !directives.is_empty());
+    let wanted = directives.and_then(|directives| directives.parse().ok());
+    let wanted = wanted.unwrap_or_else(|| Targets::new().with_default(LevelFilter::WARN));
+    let log = tracing_subscriber::fmt::layer().with_writer(io::stderr).with_ansi(false);
+    tracing_subscriber::registry().with(log).with(wanted).init();
     // Wrong use ends here, with status 2.
     let result = match Cli::parse().command {
         Command::Import(args) => commands::import::run(&args),

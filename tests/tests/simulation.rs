@@ -3,14 +3,11 @@
 //! The long form is `cargo run -p semj-tests --release --bin simulate -- --seeds N [--from S]`.
 
 use semj_tests::disk::Barrier;
-use semj_tests::simulation::{Config, Violation, run};
+use semj_tests::simulation::{Config, Violation, run, run_all};
 
 #[test]
 fn no_power_cut_loses_what_was_acknowledged() -> Result<(), Violation> {
-    let mut states = 0;
-    for seed in 0..1500 {
-        states += run(seed, Config { images: 8, exhaustive_one_in: 64, left_out: None })?.states;
-    }
+    let states = run_all(0..1500, Config { images: 8, exhaustive_one_in: 64, left_out: None })?;
     assert!(states > 10_000, "{states} crash states");
     Ok(())
 }

@@ -10,12 +10,10 @@
 //! is noticed; one that nobody notices is a failure.
 
 use std::process::ExitCode;
-use std::sync::Mutex;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 
 use semj_tests::disk::Barrier;
-use semj_tests::simulation::{Config, Violation, run};
+use semj_tests::simulation::{Config, run, run_all};
 
 fn main() -> ExitCode {
     let mut arguments = std::env::args().skip(1);
@@ -37,44 +35,20 @@ fn main() -> ExitCode {
     }
     let config = Config { images, exhaustive_one_in: 64, left_out: None };
     let started = Instant::now();
-    let (next, states) = (AtomicU64::new(from), AtomicU64::new(0));
-    let violations: Mutex<Vec<Violation>> = Mutex::new(Vec::new());
-    let add =
-        |violation| violations.lock().unwrap_or_else(std::sync::PoisonError::into_inner).push(violation);
-    let threads = std::thread::available_parallelism().map_or(1, usize::from);
-    std::thread::scope(|scope| {
-        for _ in 0..threads {
-            scope.spawn(|| {
-                loop {
-                    let seed = next.fetch_add(1, Ordering::Relaxed);
-                    if seed >= from + seeds {
-                        return;
-                    }
-                    match run(seed, config) {
-                        Ok(outcome) => {
-                            states.fetch_add(outcome.states, Ordering::Relaxed);
-                        }
-                        Err(violation) => {
-                            add(violation);
-                            next.store(u64::MAX / 2, Ordering::Relaxed);
-                        }
-                    }
-                }
-            });
+    let states = match run_all(from..from.saturating_add(seeds), config) {
+        Ok(states) => states,
+        Err(violation) => {
+            println!("VIOLATION {violation}");
+            return ExitCode::FAILURE;
         }
-    });
-    let states = states.into_inner();
+    };
     let seconds = started.elapsed().as_secs_f64();
     println!(
         "{states} crash states of {seeds} seeds from {from}, {:.0} states/s, {:.0} seeds/s",
         states as f64 / seconds,
         seeds as f64 / seconds
     );
-    let violations = violations.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner);
-    for violation in &violations {
-        println!("VIOLATION {violation}");
-    }
-    if violations.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+    ExitCode::SUCCESS
 }
 
 /// Seeds after which a barrier counts as one that nobody misses.
