@@ -160,7 +160,9 @@ impl Appender {
         upto: u64,
         recorder: &Recorder,
     ) -> Result<Appended, Error> {
-        if self.unsealed >= self.unsealed_max() && !self.writer.has_room(GROUP_SIZE) {
+        // A segment that ends before it is full ends later then: each that is not sealed is an open file.
+        let is_stalled = self.unsealed >= self.unsealed_max();
+        if is_stalled && !self.writer.has_room(GROUP_SIZE) {
             return Ok(Appended::Stalled);
         }
         let monotonic_ns = self.medium.monotonic_ns();
@@ -168,7 +170,7 @@ impl Appender {
         if !self.batch.is_empty() {
             let events = u64::from(self.batch.events());
             if !self.writer.has_room(self.batch.len())
-                || self.writer.is_due(&self.keeping.rotation, events, monotonic_ns)
+                || !is_stalled && self.writer.is_due(&self.keeping.rotation, events, monotonic_ns)
             {
                 self.rotate(None, &[], recorder)?;
             }

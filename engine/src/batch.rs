@@ -165,6 +165,11 @@ impl Batch {
         self.write_gap(ids, events, GapReason::Abandoned, &[]);
     }
 
+    /// Bytes of the record that says what was dropped.
+    pub(crate) fn gap_size(types: &[GapType]) -> usize {
+        EventHeader::SIZE + Gap::SIZE + types.len().min(GAP_TYPES_MAX) * GapType::SIZE
+    }
+
     fn write_gap(&mut self, ids: Range<u64>, event_count: u64, reason: GapReason, types: &[GapType]) {
         // More types than a payload holds are left out: their events are in the count.
         let types = types.get(..GAP_TYPES_MAX).unwrap_or(types);

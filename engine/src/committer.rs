@@ -171,9 +171,10 @@ impl Committer {
 
     /// The same, but keeps the appender; [`Self::let_go`] tells of the last group, or the flush that follows at once.
     fn append_emitted(&self) -> Result<(MutexGuard<'_, Appender>, Appended), Error> {
-        // What was dropped gets its ids now, if nobody else came to give them.
-        self.front.check()?;
-        let upto = self.front.tail();
+        // What was dropped gets its ids now, if nobody else came to give them; of a full buffer when it is empty again.
+        self.front.settle()?;
+        let mut upto = self.front.tail();
+        let mut has_looked_again = false;
         loop {
             let mut appender = self.appender.lock();
             let appended = self.write(&mut appender, |a| a.append(&self.front, upto, &self.recorder))?;
@@ -185,10 +186,16 @@ impl Committer {
                     self.writeback.want_spare();
                 }
             }
-            if appended != Appended::Group {
+            let has_drops = appended == Appended::All && !has_looked_again && self.front.has_drops();
+            if appended != Appended::Group && !has_drops {
                 return Ok((appender, appended));
             }
             self.let_go(appender);
+            if has_drops {
+                has_looked_again = true;
+                self.front.settle()?;
+                upto = self.front.tail();
+            }
         }
     }
 
@@ -404,7 +411,7 @@ impl Committer {
         retention: Option<&Retention>,
         notes: &[(EventType, Vec<u8>)],
     ) -> Result<(), Error> {
-        self.front.check()?;
+        self.front.settle()?;
         self.make_room()?;
         let rotated = self.write(&mut self.appender.lock(), |a| a.rotate(retention, notes, &self.recorder));
         self.or_fail(rotated)?;
@@ -419,8 +426,14 @@ impl Committer {
 
     /// Ends the journal. Nobody emits or waits any more, and the threads have ended.
     pub(crate) fn close(&self) -> Result<(), Error> {
-        self.front.check()?;
-        self.make_room()?;
+        // What was dropped while the buffer was full gets its ids when there is room again, and nothing comes behind the seal.
+        loop {
+            self.front.settle()?;
+            self.make_room()?;
+            if !self.front.has_drops() {
+                break;
+            }
+        }
         let closed = self.write(&mut self.appender.lock(), |a| a.close(&self.recorder));
         self.or_fail(closed)?;
         self.sync()?;

@@ -12,8 +12,6 @@ pub(crate) const WATERMARK_UNFINISHED: &str = "WATERMARK.tmp";
 pub(crate) const REQUEST: &str = "REQUEST";
 /// Says that what is in the directory is for reading: retired segments belong to it, or it is a part of a journal.
 pub const UNRETIRED: &str = "UNRETIRED";
-/// A request that is being made.
-pub(crate) const REQUEST_UNFINISHED: &str = "REQUEST.tmp";
 /// Where recovery puts what it takes out.
 pub(crate) const QUARANTINE: &str = "quarantine";
 /// Where consumers keep how far they have come.
@@ -88,6 +86,16 @@ pub(crate) fn is_orphan(name: &str, segments: &[(u64, String)]) -> bool {
         let segment = format!("{stem}{SUFFIX}");
         segment_number(&segment).is_some() && !segments.iter().any(|(_, name)| *name == segment)
     })
+}
+
+/// A request that is being made by a process; several of its threads can make one each.
+pub(crate) fn unfinished_request(pid: u32, number: u64) -> String {
+    format!("{REQUEST}.{pid}-{number}.tmp")
+}
+
+/// Whether a file is a request that was never made.
+pub(crate) fn is_unfinished_request(name: &str) -> bool {
+    name.starts_with(REQUEST) && name.ends_with(".tmp")
 }
 
 /// Whether a file is a segment or a sidecar that was never finished.

@@ -609,17 +609,23 @@ impl Follower {
     /// Goes on with the next segment, if there is one. Whether everything of this one was read its seal says; where it has
     /// none, the next one does.
     fn go_on(&mut self, is_sealed: bool) -> Result<bool, Error> {
-        let number = self.segment.opening.segment_number + 1;
-        let names = names(&*self.medium, &self.dir)?;
-        let Some((_, name)) = names.iter().find(|(found, _)| *found == number) else {
-            return match names.first() {
-                Some((first, _)) if *first > number => Err(missing(&self.dir, &self.position(), *first)),
+        let number = self.segment.opening.segment_number;
+        // A recovery that took segments out leaves out their numbers.
+        let behind = || -> Result<Option<(u64, String)>, Error> {
+            let names = names(&*self.medium, &self.dir)?;
+            Ok(names.into_iter().find(|(found, _)| *found > number))
+        };
+        let Some((found, name)) = behind()? else { return Ok(false) };
+        let Some(next) = open_segment(&*self.medium, &self.dir, found, &name)? else { return Ok(false) };
+        if next.opening.previous_segment > number {
+            // It may have come while the names were read, which then lack some.
+            return match behind()? {
+                Some((again, _)) if again == found => Err(missing(&self.dir, &self.position(), found)),
                 _ => Ok(false),
             };
-        };
-        let Some(next) = open_segment(&*self.medium, &self.dir, number, name)? else { return Ok(false) };
+        }
         let is_next = next.opening.journal_uuid == self.segment.opening.journal_uuid
-            && next.opening.previous_segment == self.segment.opening.segment_number;
+            && next.opening.previous_segment == number;
         if is_next && !is_sealed && next.opening.previous_end_offset > self.original(self.start) {
             // There is more: it came behind the last look, or it is damaged.
             return match self.look()? {

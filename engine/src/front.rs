@@ -74,6 +74,8 @@ pub(crate) struct Front {
     id_lock: Mutex<()>,
     /// What did not go through the slab, by its place.
     externals: Mutex<Vec<(u64, External)>>,
+    /// Bytes of batches that do not go through the slab, from before they have a place until they are drained.
+    external_bytes: AtomicU64,
     /// Events that were dropped and have no ids yet.
     drops: Mutex<Vec<GapType>>,
     /// Tells the committer that there is something to do.
@@ -232,6 +234,7 @@ impl Front {
             state: Mutex::new(state),
             id_lock: Mutex::new(()),
             externals: Mutex::new(Vec::new()),
+            external_bytes: AtomicU64::new(0),
             drops: Mutex::new(Vec::new()),
             work: Condvar::new(),
             room: Condvar::new(),
@@ -245,17 +248,25 @@ impl Front {
     /// Whether the journal still takes events in.
     #[inline]
     pub(crate) fn check(&self) -> Result<(), Error> {
-        if self.is_unusual.load(Ordering::Relaxed) { self.unusual() } else { Ok(()) }
+        if self.is_unusual.load(Ordering::Relaxed) { self.unusual(false) } else { Ok(()) }
+    }
+
+    /// The same, for who appends: what was dropped gets its ids if there is any room at all.
+    pub(crate) fn settle(&self) -> Result<(), Error> {
+        if self.is_unusual.load(Ordering::Relaxed) { self.unusual(true) } else { Ok(()) }
     }
 
     #[cold]
-    fn unusual(&self) -> Result<(), Error> {
+    fn unusual(&self, takes_last_places: bool) -> Result<(), Error> {
         if self.has_failed.load(Ordering::SeqCst) {
             return self.state.lock().check();
         }
         self.is_unusual.store(false, Ordering::SeqCst);
-        self.settle_drops()?;
-        if self.has_failed.load(Ordering::SeqCst) || !self.drops.lock().is_empty() {
+        // A note of what was dropped takes a place too, and those that are left are for what is more urgent.
+        if takes_last_places || self.pending() < self.ring.capacity() / 2 {
+            self.settle_drops()?;
+        }
+        if self.has_failed.load(Ordering::SeqCst) || self.has_drops() {
             self.is_unusual.store(true, Ordering::SeqCst);
         }
         Ok(())
@@ -266,6 +277,11 @@ impl Front {
         self.state.lock().closing = true;
         self.work.notify_all();
         self.room.notify_all();
+    }
+
+    /// Whether events were dropped that have no ids yet.
+    pub(crate) fn has_drops(&self) -> bool {
+        !self.drops.lock().is_empty()
     }
 
     /// The failure that ended all writing, where there was one.

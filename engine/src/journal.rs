@@ -288,6 +288,9 @@ impl Journal {
 
     /// Emits events as one: after a crash either all of them are there or none. Gives their ids.
     ///
+    /// More than 32 events, or events that the pool has no slots for, wait for the committer in memory of their own: 4 MiB of
+    /// all such batches together, or one that is larger. Beyond that the buffer counts as full.
+    ///
     /// # Errors
     ///
     /// As [`Journal::emit`], and [`Error::BatchTooLarge`]; no event was emitted then.
@@ -352,7 +355,7 @@ impl Journal {
     ///
     /// The journal has stopped writing. Then nothing is known of events that no earlier sync covered.
     pub fn sync(&self) -> Result<(), Error> {
-        self.committer.front.check()?;
+        self.committer.front.settle()?;
         self.wait_durable(self.committer.front.last_id())
     }
 

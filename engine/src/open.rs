@@ -572,8 +572,8 @@ fn finish_old_headers(medium: &dyn Medium, dir: &Path, report: &Report) -> Resul
 /// Removes segments whose creation was cut short, which never had a name that counts, and requests to a writer that is gone.
 fn remove_unfinished(medium: &dyn Medium, dir: &Path) -> Result<(), Error> {
     for name in medium.list(dir).map_err(Error::io("list", dir))? {
-        let is_other = [directory::WATERMARK_UNFINISHED, directory::REQUEST, directory::REQUEST_UNFINISHED];
-        if directory::is_unfinished(&name) || is_other.contains(&name.as_str()) {
+        let is_other = name == directory::WATERMARK_UNFINISHED || name == directory::REQUEST;
+        if is_other || directory::is_unfinished(&name) || directory::is_unfinished_request(&name) {
             let path = dir.join(name);
             medium.remove(&path).map_err(Error::io("remove", &path))?;
         }

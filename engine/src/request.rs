@@ -2,13 +2,14 @@
 //! take up files that were compacted.
 //!
 //! The request is a small file, made whole under another name. The writer looks for it now and then, does what it says, and
-//! removes it when that is durable: that is the answer.
+//! removes it when that is durable: that is the answer. Who comes while there is one waits for it to be answered.
 
 use std::fmt::Write as _;
 use std::io::ErrorKind;
 use std::path::Path;
-use std::thread;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
+use std::{process, thread};
 
 use semj_recovery::{Effort, OpenMode, Proof};
 
@@ -25,6 +26,9 @@ use crate::writer::SEGMENT_SIZE_MIN;
 const SIZE_MAX: usize = 4096;
 /// How often somebody who waits for the answer looks for it.
 const POLL: Duration = Duration::from_millis(20);
+
+/// Tells the requests of this process apart.
+static NEXT: AtomicU64 = AtomicU64::new(0);
 
 /// How long the writer has to let go of files that were compacted.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -204,12 +208,26 @@ fn ask(
     pid: Option<u32>,
 ) -> Result<(), Error> {
     let path = dir.join(directory::REQUEST);
-    let unfinished = dir.join(directory::REQUEST_UNFINISHED);
+    let number = NEXT.fetch_add(1, Ordering::Relaxed);
+    let unfinished = dir.join(directory::unfinished_request(process::id(), number));
     let text = request.encode();
     let file = medium.create(&unfinished, text.len() as u64).map_err(Error::io("create", &unfinished))?;
     file.write_at(0, text.as_bytes()).map_err(Error::io("write", &unfinished))?;
-    medium.rename(&unfinished, &path).map_err(Error::io("rename", &unfinished))?;
     let until = Instant::now() + patience;
+    // A link takes nobody's place: whose request were overwritten would take its disappearing for the answer.
+    let asked = loop {
+        match medium.link(&unfinished, &path) {
+            Err(error) if error.kind() == ErrorKind::AlreadyExists && Instant::now() < until => {
+                thread::sleep(POLL);
+            }
+            Err(error) if error.kind() == ErrorKind::AlreadyExists => {
+                break Err(Error::Unheeded { dir: dir.to_owned(), pid });
+            }
+            linked => break linked.map_err(Error::io("link", &unfinished)),
+        }
+    };
+    let removed = medium.remove(&unfinished).map_err(Error::io("remove", &unfinished));
+    asked.and(removed)?;
     while Instant::now() < until {
         thread::sleep(POLL);
         match medium.open(&path, false) {

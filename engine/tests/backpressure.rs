@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use semj::format::Gap;
 use semj::format::control::{self, GapReason, GapType};
-use semj::{Backpressure, Error, Event, EventType, Journal, Options, Priority};
+use semj::{Backpressure, CommitOn, Error, Event, EventType, Journal, OpenMode, Options, Priority, Reader};
 
 const PLACES: u64 = 64;
 
@@ -109,6 +109,89 @@ fn dropped_events_are_the_less_urgent_ones_and_a_gap_says_exactly_what_they_were
     }
     assert_eq!((read, told), (taken, dropped));
     journal.close().unwrap();
+}
+
+#[test]
+fn events_that_are_dropped_leave_the_places_that_are_left_to_more_urgent_ones() {
+    let (_dir, journal) = journal(Backpressure::DropByPriority);
+    for _ in 0..PLACES / 2 {
+        journal.emit(&event(Priority::NORMAL)).unwrap();
+    }
+    for _ in 0..10 * PLACES {
+        let dropped = journal.emit(&event(Priority::BACKGROUND));
+        assert!(matches!(dropped, Err(Error::Dropped { .. })), "{dropped:?}");
+    }
+    for _ in 0..PLACES / 2 {
+        journal.emit(&event(Priority::NORMAL)).unwrap();
+    }
+}
+
+#[test]
+fn what_is_dropped_last_is_written_down_before_the_journal_ends() {
+    let dir = tempfile::tempdir().unwrap();
+    let options = || Options {
+        buffer_events: PLACES as usize,
+        backpressure: Backpressure::DropByPriority,
+        commit_on: CommitOn::CallersThread,
+        ..Options::default()
+    };
+    let journal = Journal::open(dir.path(), options()).unwrap();
+    let error = fill(|| journal.emit(&event(Priority::NORMAL))).unwrap();
+    assert!(matches!(error, Error::Dropped { .. }), "{error}");
+    journal.close().unwrap();
+    let journal = Journal::open(dir.path(), options()).unwrap();
+    let reader = journal.reader();
+    let gaps = reader.records().filter(|located| {
+        let gap = control::parse::<Gap>(&located.as_ref().unwrap().record);
+        gap.is_ok_and(|gap| gap.is_some_and(|gap| gap.event_count == 1))
+    });
+    assert_eq!(gaps.count(), 1);
+}
+
+#[test]
+fn large_batches_wait_for_memory_as_others_wait_for_places() {
+    let (_dir, journal) = journal(Backpressure::Fail);
+    let payload = vec![1; 65_536];
+    let large = Event::new(EventType::FILESYSTEM_WRITE).payload(&payload);
+    let batch = vec![large; 33];
+    let taken = (0..PLACES).take_while(|_| journal.emit_batch(&batch).is_ok()).count();
+    assert!((1..=3).contains(&taken), "{taken} batches of 2 MiB wait in memory");
+    journal.sync().unwrap();
+    journal.emit_batch(&batch).unwrap();
+}
+
+#[test]
+fn what_is_acknowledged_is_there_however_impatient_the_committer_is() {
+    const EVENTS: u64 = 20_000;
+    let dir = tempfile::tempdir().unwrap();
+    let options = Options { buffer_events: 256, claim_timeout: Duration::ZERO, ..Options::default() };
+    let journal = Journal::open(dir.path(), options).unwrap();
+    let of_thread = || {
+        let event = event(Priority::NORMAL);
+        let batches = [3, 20, 40].map(|count| vec![event; count]);
+        let mut taken = Vec::new();
+        for n in 0..EVENTS {
+            let ids = match n % 16 {
+                0..3 => journal.emit_batch(&batches[n as usize % 16]),
+                _ => journal.emit(&event).map(|id| id..id + 1),
+            };
+            match ids {
+                Ok(ids) => taken.extend(ids),
+                Err(Error::Revoked { .. }) => {}
+                Err(error) => unreachable!("{error}"),
+            }
+        }
+        taken
+    };
+    let mut taken: Vec<u64> = std::thread::scope(|scope| {
+        let running: Vec<_> = (0..4).map(|_| scope.spawn(of_thread)).collect();
+        running.into_iter().flat_map(|thread| thread.join().unwrap()).collect()
+    });
+    taken.sort_unstable();
+    journal.close().unwrap();
+    let reader = Reader::open(dir.path(), OpenMode::Strict).unwrap();
+    let read: Vec<_> = reader.iter(..).map(|record| record.unwrap().event_id()).collect();
+    assert!(taken == read, "{} acknowledged, {} there", taken.len(), read.len());
 }
 
 #[test]

@@ -7,8 +7,8 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use semj::{
-    CommitOn, Error, Event, EventType, Follower, GroupOrder, Journal, Options, Position, Priority, Retention,
-    Start, SyncStrategy, ThinRule, View,
+    CommitOn, Error, Event, EventType, Follower, GroupOrder, Journal, OpenMode, Options, Position, Priority,
+    Retention, Start, SyncStrategy, ThinRule, View,
 };
 
 const PATIENCE: Option<Duration> = Some(Duration::from_secs(20));
@@ -189,6 +189,8 @@ fn half_a_group_is_never_seen_however_it_is_cut() {
     let end = follower.position().offset as usize;
     let name = segment(from.path(), 1);
     let bytes = fs::read(&name).unwrap();
+    // Zeros at the end are there before they are written.
+    let end = bytes[..end].iter().rposition(|byte| *byte != 0).unwrap() + 1;
     let copy = to.path().join(name.file_name().unwrap());
     fs::write(&copy, vec![0; bytes.len()]).unwrap();
     let file = OpenOptions::new().write(true).open(&copy).unwrap();
@@ -199,6 +201,35 @@ fn half_a_group_is_never_seen_however_it_is_cut() {
         file.write_all_at(&bytes[written..=written], written as u64).unwrap();
     }
     assert_eq!(given(&mut follower), [1, 2, 3, 4]);
+}
+
+#[test]
+fn it_goes_on_behind_segments_that_a_recovery_took_out() {
+    let dir = tempfile::tempdir().unwrap();
+    let journal = Journal::open(dir.path(), options()).unwrap();
+    let mut follower = Follower::open(dir.path(), Start::Beginning, View::Published).unwrap();
+    for _ in 0..3 {
+        emit(&journal, 10);
+        journal.rotate().unwrap();
+    }
+    let positions = [1, 2, 3].map(|_| {
+        (0..10).for_each(|_| assert!(follower.next(NONE).unwrap().is_some()));
+        follower.position()
+    });
+    // One that stands in a segment that is taken out is told so.
+    let mut within = Follower::open(dir.path(), Start::At(positions[1]), View::Published).unwrap();
+    journal.close().unwrap();
+    let quarantined = [2, 3].map(|number| segment(dir.path(), number));
+    let file = OpenOptions::new().write(true).open(&quarantined[0]).unwrap();
+    file.write_all_at(&[0xFF; 8], 60).unwrap();
+    let journal = Journal::open(dir.path(), Options { mode: OpenMode::PointInTime, ..options() }).unwrap();
+    emit(&journal, 5);
+    journal.sync().unwrap();
+    assert!(!quarantined.iter().any(|path| path.exists()));
+    let mut follower = Follower::open(dir.path(), Start::At(positions[0]), View::Published).unwrap();
+    assert_eq!(given(&mut follower).len(), 5);
+    let taken_out = within.next(NONE);
+    assert!(matches!(taken_out, Err(Error::Withdrawn { .. })), "{taken_out:?}");
 }
 
 #[test]

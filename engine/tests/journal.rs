@@ -107,6 +107,7 @@ fn imported_ids_are_kept_and_must_increase() {
     assert!(matches!(journal.import(&with_id(500)), Err(Error::IdOrder { found: 500, after: 500 })));
     assert_eq!(journal.import(&with_id(0)).unwrap(), 501);
     assert!(matches!(journal.import(&with_id(u64::MAX)), Err(Error::Exhausted { .. })));
+    assert!(matches!(journal.import(&with_id(1 << 63)), Err(Error::Exhausted { .. })));
     journal.sync().unwrap();
     let reader = journal.reader();
     assert_eq!(reader.get(500).unwrap().unwrap().header().root_cause_event_id, 0);

@@ -223,6 +223,24 @@ fn segments_end_by_number_of_events_and_by_age() {
 }
 
 #[test]
+fn of_several_who_ask_at_once_each_gets_what_it_asked_for() {
+    let dir = tempfile::tempdir().unwrap();
+    let interval = Some(Duration::from_millis(5));
+    let options = Options { commit_on: CommitOn::OwnThread, request_interval: interval, ..small() };
+    let journal = journal(dir.path(), options, 1);
+    let before = journal.stats().segments;
+    std::thread::scope(|scope| {
+        for _ in 0..4 {
+            scope.spawn(|| assert!(request_rotation(dir.path(), Duration::from_secs(30)).unwrap()));
+        }
+    });
+    assert_eq!(journal.stats().segments, before + 4);
+    let names = fs::read_dir(dir.path()).unwrap().map(|entry| entry.unwrap().file_name());
+    let left: Vec<_> = names.filter(|name| name.to_string_lossy().starts_with("REQUEST")).collect();
+    assert!(left.is_empty(), "{left:?}");
+}
+
+#[test]
 fn another_process_may_ask_the_writer() {
     let dir = tempfile::tempdir().unwrap();
     let interval = Some(Duration::from_millis(5));

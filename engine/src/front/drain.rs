@@ -198,15 +198,20 @@ impl Front {
                 self.free(place, slot);
                 return Taken::Places(1);
             };
-            if let External::Batch(records) = &externals[at].1
-                && !fits(batch, records.len())
-            {
+            let size = match &externals[at].1 {
+                External::Batch(records) => records.len(),
+                External::Dropped(_, types) => Batch::gap_size(types),
+            };
+            if !fits(batch, size) {
                 return Taken::NoRoom;
             }
             let (_, external) = externals.swap_remove(at);
             drop(externals);
             match external {
-                External::Batch(records) => batch.append(&records),
+                External::Batch(records) => {
+                    batch.append(&records);
+                    self.external_bytes.fetch_sub(size as u64, Ordering::Relaxed);
+                }
                 External::Dropped(ids, types) => batch.drop_ids(ids, &types),
             }
             self.free(place, slot);
@@ -238,7 +243,7 @@ impl Front {
                     // SAFETY: the committer owns a published slot until it moves `drained` on.
                     size += unsafe { self.slab.read(published) }.1.len();
                 }
-                Next::Abandoned => return Taken::Places(self.discard(batch, place, count)),
+                Next::Abandoned => return Taken::Places(self.discard(batch, place, count, None)),
                 Next::Pending => return Taken::Blocked,
             }
         }
@@ -262,41 +267,59 @@ impl Front {
     }
 
     /// Takes a place away from a claimant that is too slow, with all that belongs to it. Gives the places that became
-    /// gaps: none if it has published at last.
+    /// gaps: none if everything was published at last.
     #[cold]
-    fn revoke(&self, batch: &mut Batch, place: u64) -> u64 {
+    pub(super) fn revoke(&self, batch: &mut Batch, place: u64) -> u64 {
         let count = match self.ring.peek(&self.slab, place) {
-            // SAFETY: the committer owns a published slot until it moves `drained` on.
-            Next::Published(slot) => u64::from(unsafe { self.slab.read(slot) }.0.count),
-            _ => 1,
+            Next::Published(slot) => {
+                // SAFETY: the committer owns a published slot until it moves `drained` on.
+                match unsafe { self.slab.read(slot) }.0.count {
+                    EXTERNAL => return 0,
+                    count => u64::from(count),
+                }
+            }
+            Next::Abandoned => return 0,
+            Next::Pending => 1,
         };
-        self.discard(batch, place, count)
+        let is_pending = |place: &u64| self.ring.peek(&self.slab, *place) == Next::Pending;
+        match (place..place + count).find(is_pending) {
+            // From here on the claimant is told that its events are lost, all of them. What was published before may not be
+            // thrown away earlier: the claimant could still publish the rest, and would be told that all is well.
+            Some(slow) if self.take_away(slow) => self.discard(batch, place, count, Some(slow)),
+            _ => 0,
+        }
     }
 
-    /// Makes gaps of places, whatever stands there. Gives how many it came to.
+    /// Takes a place away from a claimant that has not published it. False if it has by now, or there is no slot that
+    /// could be the place's next home.
     #[cold]
-    fn discard(&self, batch: &mut Batch, first: u64, count: u64) -> u64 {
+    fn take_away(&self, place: u64) -> bool {
+        // Larger slots are as good a home as small ones.
+        let Some(spare) = self.slab.take(0).or_else(|| self.slab.take_for(1)) else {
+            tracing::error!(place, "no spare slot is left: the journal waits for a stopped producer");
+            return false;
+        };
+        if !self.ring.revoke(&self.slab, place, spare) {
+            self.slab.give_back(spare);
+            return false;
+        }
+        tracing::warn!(place, "a producer did not come back in time: its event is recorded as a gap");
+        true
+    }
+
+    /// Makes gaps of places that belong together, whatever stands there; their claimant was told so at one of them, the one
+    /// that was taken away or one that it gave up. Gives how many it came to.
+    #[cold]
+    fn discard(&self, batch: &mut Batch, first: u64, count: u64, taken_away: Option<u64>) -> u64 {
         for place in first..first + count {
-            match self.ring.peek(&self.slab, place) {
-                Next::Published(slot) => self.free(place, slot),
-                Next::Abandoned => {}
-                Next::Pending => {
-                    // Larger slots are as good a home as small ones.
-                    let Some(spare) = self.slab.take(0).or_else(|| self.slab.take_for(1)) else {
-                        tracing::error!(
-                            place,
-                            "no spare slot is left: the journal waits for a stopped producer"
-                        );
-                        return place - first;
-                    };
-                    if !self.ring.revoke(&self.slab, place, spare) {
-                        self.slab.give_back(spare);
-                        return place - first;
-                    }
-                    tracing::warn!(
-                        place,
-                        "a producer did not come back in time: its event is recorded as a gap"
-                    );
+            if taken_away != Some(place) {
+                let is_pending = || self.ring.peek(&self.slab, place) == Next::Pending;
+                if is_pending() && !self.take_away(place) && is_pending() {
+                    // What comes of these is missed when it comes: the first of them is not there.
+                    return place - first;
+                }
+                if let Next::Published(slot) = self.ring.peek(&self.slab, place) {
+                    self.free(place, slot);
                 }
             }
             batch.miss();

@@ -13,6 +13,11 @@ use crate::batch::Batch;
 use crate::error::Error;
 use crate::options::Backpressure;
 
+/// Behind the ids that are claimed with a choice. Those that follow one by one are not checked, and can't come to their end
+/// from here.
+const EVENT_ID_END: u64 = 1 << 63;
+/// Bytes of batches that wait outside of the slab, unless a single one is larger.
+const EXTERNAL_BYTES_MAX: u64 = 4 << 20;
 /// Events of a batch that go through the slab. A larger batch is encoded in memory of its own.
 pub(super) const SLAB_BATCH_MAX: usize = 32;
 
@@ -144,15 +149,19 @@ impl Front {
     /// A batch that is encoded in memory of its own and takes one place.
     fn push_external(&self, events: &[Emitted<'_>], patience: Patience<'_>) -> Result<Range<u64>, Error> {
         let count = events.len() as u64;
+        let size = events.iter().map(|event| event.measure.size()).sum();
         let mut wait = Wait::new(patience);
+        let mut reserved = ExternalBytes { front: self, bytes: 0 };
         let (claim, home) = loop {
-            match self.claim_ids(0, count)? {
-                Some(claimed) => break claimed,
-                None => wait.for_room(self, None)?,
+            if reserved.take(size as u64)
+                && let Some(claimed) = self.claim_ids(0, count)?
+            {
+                break claimed;
             }
+            wait.for_room(self, None)?;
             self.check()?;
         };
-        let mut batch = Batch::with_capacity(events.iter().map(|event| event.measure.size()).sum());
+        let mut batch = Batch::with_capacity(size);
         let mut urgent = u32::MAX;
         for (id, event) in (claim.first_id..).zip(events) {
             let header = event.header(id);
@@ -160,9 +169,12 @@ impl Front {
             batch.push(&header, event.draft, event.measure);
         }
         let ids = claim.first_id..claim.first_id + count;
+        debug_assert_eq!(batch.len(), size);
         if !self.publish_external(&claim, home, External::Batch(batch)) {
             return Err(Error::Revoked { first: ids.start, last: ids.end - 1 });
         }
+        // The committer gives them back.
+        std::mem::forget(reserved);
         self.wake_if_needed(claim.first_place, urgent);
         Ok(ids)
     }
@@ -193,8 +205,7 @@ impl Front {
         if first < next {
             return Err(Error::IdOrder { found: first, after: next - 1 });
         }
-        // The last id is left, so that there is one after it.
-        let end = first.checked_add(count).filter(|end| *end < u64::MAX);
+        let end = first.checked_add(count).filter(|end| *end <= EVENT_ID_END);
         let end = end.ok_or(Error::Exhausted { what: "event ids" })?;
         Ok(locked.claim(first, end))
     }
@@ -279,6 +290,30 @@ impl Front {
             let _state = self.state.lock();
             self.work.notify_one();
         }
+    }
+}
+
+/// A batch's share of the memory outside of the slab. It is given back unless the committer does that.
+struct ExternalBytes<'f> {
+    front: &'f Front,
+    bytes: u64,
+}
+
+impl ExternalBytes<'_> {
+    /// Takes so much, once. False if others have too much of it.
+    fn take(&mut self, bytes: u64) -> bool {
+        let added = |held: u64| Some(held + bytes).filter(|sum| held == 0 || *sum <= EXTERNAL_BYTES_MAX);
+        let held = &self.front.external_bytes;
+        if self.bytes == 0 && held.fetch_update(Ordering::Relaxed, Ordering::Relaxed, added).is_ok() {
+            self.bytes = bytes;
+        }
+        self.bytes > 0
+    }
+}
+
+impl Drop for ExternalBytes<'_> {
+    fn drop(&mut self) {
+        self.front.external_bytes.fetch_sub(self.bytes, Ordering::Relaxed);
     }
 }
 

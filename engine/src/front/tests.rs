@@ -137,6 +137,20 @@ fn of_a_batch_whose_producer_stopped_nothing_is_taken() {
 }
 
 #[test]
+fn what_is_published_before_it_is_taken_away_is_taken_in() {
+    let front = front(64);
+    push(&front, b"1").unwrap();
+    let draft = draft(b"of a batch");
+    let batch = |count| (0..count).map(|_| emitted(&draft)).collect::<Vec<_>>();
+    assert_eq!(front.push_batch(&batch(3), PATIENCE).unwrap(), 2..5);
+    assert_eq!(front.push_batch(&batch(40), PATIENCE).unwrap(), 5..45, "outside of the slab, at one place");
+    for place in [0, 1, 4] {
+        assert_eq!(front.revoke(&mut Batch::default(), place), 0, "place {place}");
+    }
+    assert_eq!(gather(&front), ((1..45).collect(), vec![]));
+}
+
+#[test]
 fn records_of_every_size_and_batches_of_every_length_come_out_in_the_order_of_their_ids() {
     let front = front(256);
     let large = vec![7; 65_536];

@@ -13,7 +13,7 @@ use std::path::{Path, PathBuf};
 
 use memmap2::{Mmap, MmapOptions};
 use rustix::fs::{FallocateFlags, SeekFrom, fallocate, seek};
-use rustix::io::Errno;
+use rustix::io::{Errno, retry_on_intr};
 use rustix::time::{ClockId, Timespec, clock_gettime};
 
 use super::changes::{Looks, Notices};
@@ -61,7 +61,7 @@ impl Medium for Disk {
     fn create(&self, path: &Path, size: u64) -> io::Result<Box<dyn File>> {
         let file = OpenOptions::new().read(true).write(true).create(true).truncate(true).open(path)?;
         if size > 0 {
-            fallocate(&file, FallocateFlags::empty(), 0, size)?;
+            retry_on_intr(|| fallocate(&file, FallocateFlags::empty(), 0, size))?;
         }
         Ok(Box::new(DiskFile { file }))
     }
@@ -286,7 +286,7 @@ impl File for DiskFile {
             return Ok(());
         }
         let hole = FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE;
-        match fallocate(&self.file, hole, offset, size - offset) {
+        match retry_on_intr(|| fallocate(&self.file, hole, offset, size - offset)) {
             // A file system without holes keeps the space; the bytes were zero before.
             Err(rustix::io::Errno::OPNOTSUPP) => Ok(()),
             other => Ok(other?),
