@@ -55,6 +55,18 @@ pub enum Error {
         /// Where.
         url: String,
     },
+    /// No segment that was asked for is archived, or all of them are retired.
+    #[error("{url}: no such segment: it has {first} to {last}, those up to {retired_upto} retired")]
+    NoSegment {
+        /// The archive.
+        url: String,
+        /// The first segment that it has, 0 if it has none.
+        first: u64,
+        /// The last one.
+        last: u64,
+        /// Up to which segment the journal was retired.
+        retired_upto: u64,
+    },
     /// An object that a manifest speaks of is not there.
     #[error("{url}: {object} is not there")]
     Missing {

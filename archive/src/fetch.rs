@@ -57,6 +57,15 @@ impl Archive {
             .filter(|entry| options.segments.as_ref().is_none_or(|range| range.contains(&entry.number)))
             .filter(|entry| options.with_retired || entry.number > manifest.retired_upto)
             .collect();
+        if wanted.is_empty() {
+            let number = |entry: Option<&Entry>| entry.map_or(0, |entry| entry.number);
+            return Err(Error::NoSegment {
+                url: self.url().to_owned(),
+                first: number(manifest.segments.first()),
+                last: number(manifest.segments.last()),
+                retired_upto: manifest.retired_upto,
+            });
+        }
         let file = |operation, path: &Path| {
             let path = path.to_owned();
             move |source| Error::File { operation, path, source }

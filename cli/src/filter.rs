@@ -9,8 +9,8 @@ use crate::moment::Moment;
 /// Conditions, all of which an event has to meet.
 #[derive(Debug, Args)]
 pub(crate) struct Filter {
-    /// Only events of this type, by its name or number; may be given more than once.
-    #[arg(long = "type", value_name = "TYPE")]
+    /// Only events of this type, by its name or number; more of them are given one by one or with commas.
+    #[arg(long = "type", value_name = "TYPE", value_delimiter = ',')]
     types: Vec<EventType>,
     /// Only events at or after this time: 2026-11-23T14:00:00Z, "-5m", "2h ago", "now", or nanoseconds of the
     /// journal's own clock.
@@ -64,7 +64,10 @@ fn parse_ids(text: &str) -> Result<Ids, String> {
         _ => text.parse().map_err(|error| format!("{text:?}: {error}")),
     };
     match text.split_once("..") {
-        Some((first, last)) => Ok(Ids { first: id(first, 0)?, last: id(last, u64::MAX)? }),
+        Some((first, last)) => match (id(first, 0)?, id(last, u64::MAX)?) {
+            (first, last) if first > last => Err(format!("{first} is behind {last}")),
+            (first, last) => Ok(Ids { first, last }),
+        },
         None => id(text, 0).map(|id| Ids { first: id, last: id }),
     }
 }
@@ -76,7 +79,11 @@ fn parse_priority(text: &str) -> Result<u32, String> {
         "normal" => 3,
         "low" => 4,
         "background" => 5,
-        number => number.parse().map_err(|_| "neither a name of a priority nor a number".to_owned())?,
+        number => number
+            .parse()
+            .ok()
+            .filter(|number| (1..=5).contains(number))
+            .ok_or_else(|| "neither a name of a priority nor a number from 1 to 5".to_owned())?,
     })
 }
 

@@ -5,24 +5,59 @@ use std::path::PathBuf;
 use clap::Args;
 use clap::error::ErrorKind;
 
+use crate::remote;
+
 /// `--journal DIR`, for commands that take other arguments too.
 #[derive(Debug, Args)]
 pub(crate) struct JournalOption {
     /// The journal's directory.
     #[arg(short, long, value_name = "DIR", env = "SEMJ_JOURNAL")]
-    pub(crate) journal: PathBuf,
+    journal: PathBuf,
 }
 
-/// `--journal DIR` or just `DIR`, for commands that take no other argument.
+impl JournalOption {
+    /// The directory; ends the program with a usage error if it can't be one.
+    pub(crate) fn dir(&self) -> PathBuf {
+        directory(self.journal.clone())
+    }
+}
+
+/// `--journal DIR` or just `DIR`, of a journal on this machine.
 #[derive(Debug, Args)]
 pub(crate) struct JournalArg {
-    /// The journal's directory. Commands that only read take an archive's URL too, with its scheme.
+    /// The journal's directory.
     #[arg(value_name = "DIR", conflicts_with = "journal")]
     dir: Option<PathBuf>,
     /// The journal's directory, by name; without either, SEMJ_JOURNAL names it.
     // Read by `named`: to clap, a value from the environment would contradict a DIR.
     #[arg(short, long, value_name = "DIR")]
     journal: Option<PathBuf>,
+}
+
+impl JournalArg {
+    /// The directory; ends the program with a usage error if none was given or it can't be one.
+    pub(crate) fn dir(&self) -> PathBuf {
+        directory(required([self.dir.as_ref(), self.journal.as_ref()]))
+    }
+}
+
+/// The same, for commands that only read and do so from an archive too.
+#[derive(Debug, Args)]
+pub(crate) struct SourceArg {
+    /// The journal's directory, or an archive's URL, with its scheme.
+    #[arg(value_name = "DIR", conflicts_with = "journal")]
+    dir: Option<PathBuf>,
+    /// The same, by name; without either, SEMJ_JOURNAL names it.
+    #[arg(short, long, value_name = "DIR")]
+    journal: Option<PathBuf>,
+}
+
+impl SourceArg {
+    /// The directory or URL; ends the program with a usage error if none was given or it can't be one.
+    pub(crate) fn source(&self) -> PathBuf {
+        let source = required([self.dir.as_ref(), self.journal.as_ref()]);
+        if remote::url(&source).is_some() { source } else { directory(source) }
+    }
 }
 
 /// What was typed, or else what the environment names.
@@ -32,20 +67,29 @@ pub(crate) fn named(typed: [Option<&PathBuf>; 2]) -> Option<PathBuf> {
 }
 
 /// The same; ends the program with a usage error if nothing names one.
-pub(crate) fn required(typed: [Option<&PathBuf>; 2]) -> PathBuf {
+fn required(typed: [Option<&PathBuf>; 2]) -> PathBuf {
     match named(typed) {
         Some(dir) => dir,
-        None => clap::Error::raw(
+        None => wrong_use(
             ErrorKind::MissingRequiredArgument,
-            "no journal is given: name its directory, or use --journal DIR or SEMJ_JOURNAL\n",
-        )
-        .exit(),
+            "no journal is given: name its directory, or use --journal DIR or SEMJ_JOURNAL",
+        ),
     }
 }
 
-impl JournalArg {
-    /// The directory; ends the program with a usage error if none was given.
-    pub(crate) fn dir(&self) -> PathBuf {
-        required([self.dir.as_ref(), self.journal.as_ref()])
-    }
+/// A directory that is there or can be made; ends the program with a usage error if it is a URL or a file.
+pub(crate) fn directory(dir: PathBuf) -> PathBuf {
+    let what = match remote::url(&dir) {
+        Some(_) => "an archive's URL, where a directory is needed",
+        None if dir.is_file() => {
+            "a file, where a journal's directory is needed; semj inspect looks at a file"
+        }
+        None => return dir,
+    };
+    wrong_use(ErrorKind::InvalidValue, &format!("{}: {what}", dir.display()))
+}
+
+/// Ends the program with a usage error.
+pub(crate) fn wrong_use(kind: ErrorKind, what: &str) -> ! {
+    clap::Error::raw(kind, format!("{what}\n")).exit()
 }

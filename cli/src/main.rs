@@ -87,8 +87,13 @@ impl From<Outcome> for ExitCode {
 
 fn main() -> ExitCode {
     let directives = std::env::var("RUST_LOG").ok().filter(|directives| !directives.is_empty());
-    let wanted = directives.and_then(|directives| directives.parse().ok());
-    let wanted = wanted.unwrap_or_else(|| Targets::new().with_default(LevelFilter::WARN));
+    let warnings = || Targets::new().with_default(LevelFilter::WARN);
+    let wanted = directives.map_or_else(warnings, |directives| {
+        directives.parse().unwrap_or_else(|error| {
+            output::say(format_args!("RUST_LOG={directives}: {error}"));
+            warnings()
+        })
+    });
     let log = tracing_subscriber::fmt::layer().with_writer(io::stderr).with_ansi(false);
     tracing_subscriber::registry().with(log).with(wanted).init();
     // Wrong use ends here, with status 2.

@@ -167,9 +167,16 @@ fn a_bad_line_is_named_and_the_good_ones_before_it_are_kept() {
 
 #[test]
 fn wrong_use_is_status_2() {
-    for args in
-        [&[][..], &["cat"], &["verify"], &["import", "x"], &["nonsense"], &["cat", "x", "--id", "a..b"]]
-    {
+    for args in [
+        &[][..],
+        &["cat"],
+        &["verify"],
+        &["import", "x"],
+        &["nonsense"],
+        &["cat", "x", "--id", "a..b"],
+        &["cat", "x", "--id", "2..1"],
+        &["cat", "x", "--priority", "9"],
+    ] {
         assert_eq!(status(&semj(args)), 2, "{args:?}");
     }
 }
@@ -467,6 +474,77 @@ fn retained_is_what_the_limits_leave_and_verify_tells_it_from_what_is_missing() 
 }
 
 #[test]
+fn what_is_damaged_is_not_retired_unless_that_is_said() {
+    let (_dir, journal) = segmented(4);
+    let first = segment(&journal);
+    let mut bytes = fs::read(&first).unwrap();
+    let at = bytes.windows(7).rposition(|window| window == br#"{"i":0}"#).unwrap();
+    bytes[at + 5] = b'1';
+    fs::write(&first, bytes).unwrap();
+    let limits = ["retain", text(&journal), "--max-segments", "4"];
+    let refused = semj(&limits);
+    let name = first.file_name().unwrap().to_str().unwrap();
+    assert!(status(&refused) == 1 && err(&refused).contains(name), "{}", err(&refused));
+    assert!(err(&refused).contains("--damaged-too"), "{}", err(&refused));
+    assert!(first.exists());
+    let gone = semj(&[&limits[..], &["--damaged-too"]].concat());
+    assert!(status(&gone) == 0 && out(&gone).contains("1 segment, 10 events"), "{}", err(&gone));
+    assert!(!first.exists());
+    assert_eq!(status(&semj(&["verify", text(&journal)])), 0);
+}
+
+#[test]
+fn a_journal_is_where_a_directory_is_and_nothing_is_made_elsewhere() {
+    let (dir, journal) = segmented(2);
+    let file = segment(&journal);
+    let written = |args: &[&str]| {
+        let output = command(args).current_dir(dir.path()).stdin(Stdio::null()).output().unwrap();
+        assert_eq!(status(&output), 2, "{args:?}: {}", err(&output));
+        err(&output)
+    };
+    let url = "s3://bucket/journal";
+    for args in [
+        &["import", "-", "-j", url][..],
+        &["retain", url, "--max-segments", "1"],
+        &["consumers", url],
+        &["snapshot", text(&journal), url],
+        &["restore", text(&journal), url],
+    ] {
+        assert!(written(args).contains("an archive's URL"), "{args:?}");
+    }
+    for args in [&["cat", text(&file)][..], &["stats", text(&file)], &["rotate", text(&file)]] {
+        assert!(written(args).contains("semj inspect"), "{args:?}");
+    }
+    assert!(written(&["verify", text(&file), "--copied"]).contains("--copied"));
+    assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1, "only the journal is there");
+}
+
+#[test]
+fn a_snapshot_into_the_journal_itself_is_refused() {
+    let (dir, journal) = small();
+    let link = dir.path().join("link");
+    std::os::unix::fs::symlink(&journal, &link).unwrap();
+    let before = fs::read(segment(&journal)).unwrap();
+    for target in [&journal, &link] {
+        let refused = semj(&["snapshot", text(&journal), text(target)]);
+        assert!(status(&refused) == 1 && err(&refused).contains("the journal itself"), "{}", err(&refused));
+    }
+    assert_eq!(fs::read(segment(&journal)).unwrap(), before);
+}
+
+#[test]
+fn what_is_imported_into_a_damaged_journal_is_said_to_be_kept() {
+    let (_dir, journal) = small();
+    let more = b"{\"event_type\":\"FilesystemRead\",\"ktime_ns\":4}\n";
+    assert_eq!(status(&with_input(&["import", "-", "-j", text(&journal)], more)), 0);
+    damage(&journal);
+    let output = with_input(&["import", "-", "-j", text(&journal)], more);
+    assert!(status(&output) == 1 && err(&output).contains("1 event kept"), "{}", err(&output));
+    let left = lines(&semj(&["export", text(&journal)]).stdout);
+    assert_eq!(left.last().unwrap()["event_id"], 5, "{left:?}");
+}
+
+#[test]
 fn a_snapshot_gives_what_the_journal_gave_and_a_restore_what_the_snapshot_gives() {
     let (dir, journal) = segmented(3);
     let (target, back) = (dir.path().join("snapshot"), dir.path().join("back"));
@@ -577,6 +655,10 @@ fn an_archive_gives_what_the_journal_gave_and_lets_go_what_it_has() {
     let (folder, back, all) = (dir.path().join("archive"), dir.path().join("back"), dir.path().join("all"));
     let before = semj(&["export", text(&journal)]).stdout;
     let limits = ["retain", text(&journal), "--max-segments", "1", "--archived", text(&folder)];
+    assert!(status(&semj(&limits)) == 1 && !folder.exists(), "an archive that is not there may be a slip");
+    let no_journal = semj(&["archive", "push", text(dir.path()), text(&folder)]);
+    assert!(status(&no_journal) == 1 && !folder.exists(), "{}", err(&no_journal));
+    fs::create_dir(&folder).unwrap();
     let kept = semj(&limits);
     assert!(
         out(&kept).contains("0 segments") && out(&kept).contains("not archived"),
@@ -586,6 +668,10 @@ fn an_archive_gives_what_the_journal_gave_and_lets_go_what_it_has() {
     );
     let pushed = semj(&["archive", "push", text(&journal), text(&folder)]);
     assert!(out(&pushed).contains("4 segments uploaded"), "{}{}", out(&pushed), err(&pushed));
+    let none = semj(&["archive", "fetch", text(&folder), text(&back), "--segments", "7"]);
+    assert!(status(&none) == 1 && err(&none).contains("it has 1 to 4"), "{}", err(&none));
+    assert_eq!(status(&semj(&["archive", "fetch", text(&folder), text(&back), "--segments", "3-2"])), 2);
+    assert!(!back.exists());
     let fetched = semj(&["archive", "fetch", text(&folder), text(&back), "--json"]);
     assert_eq!(status(&fetched), 0, "{}", err(&fetched));
     assert_eq!(semj(&["export", text(&back)]).stdout, before);

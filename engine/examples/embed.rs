@@ -9,6 +9,9 @@ fn main() -> Result<(), semj::Error> {
         .emit(&Event::new(EventType::FILESYSTEM_CREATE).path("/etc/motd").payload(br#"{"mode":420}"#))?;
     journal.sync()?; // on disk from here on, whatever happens
 
+    // Or at once; all who wait at the same time share one sync.
+    journal.emit_durable(&Event::new(EventType::FILESYSTEM_DELETE).path("/etc/motd"))?;
+
     let reader = journal.reader(); // a view of what is committed now
     if let Some(record) = reader.get(id)? {
         println!("{} {:?}", record.event_type(), record.payload());

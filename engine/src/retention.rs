@@ -364,6 +364,21 @@ pub struct RetentionPlan {
     pub retired: Option<Compacted>,
 }
 
+impl RetentionPlan {
+    /// Proves every byte of what would go, in the journal in `dir` that the plan was made of. A retention itself looks at none
+    /// of it.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Damaged`]; the journal can't be read.
+    pub fn prove(&self, dir: impl AsRef<Path>) -> Result<(), Error> {
+        let Some(last) = self.retiring.last() else { return Ok(()) };
+        let (medium, dir) = (&Disk, dir.as_ref());
+        let effort = Effort { proof: Proof::Through(last.segment_number), threads: medium.threads() };
+        open::examine_dir(medium, dir, OpenMode::Strict, effort)?.accepted(dir).map(drop)
+    }
+}
+
 /// What a retention would take of the journal in a directory, in use or not. Changes nothing.
 ///
 /// # Errors

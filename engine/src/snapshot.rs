@@ -8,8 +8,8 @@
 //! earlier one, or something in between, until then; where the journal has retired all that the earlier one had, or events
 //! were taken out of segments, what is in between may need a salvage to be read. In any case the same call again completes it.
 
-use std::io;
 use std::path::Path;
+use std::{fs, io};
 
 use semj_format::journal_header::{FLAG_CUT, FLAG_SEALED};
 use semj_format::{JournalHeader, WatermarkFile};
@@ -98,7 +98,13 @@ pub fn snapshot(
     options: SnapshotOptions,
     progress: &mut dyn FnMut(SnapshotProgress),
 ) -> Result<SnapshotReport, Error> {
-    snapshot_on(&Disk, dir.as_ref(), target.as_ref(), options, progress)
+    let (dir, target) = (dir.as_ref(), target.as_ref());
+    if let (Ok(journal), Ok(there)) = (fs::canonicalize(dir), fs::canonicalize(target))
+        && journal == there
+    {
+        return Err(Error::not_a_snapshot(target, ".", "it is the journal itself"));
+    }
+    snapshot_on(&Disk, dir, target, options, progress)
 }
 
 /// [`snapshot`] on another medium.

@@ -1,4 +1,4 @@
-//! A consumer's mark: how far somebody has come who reads a journal from time to time (SPEC.md, "Consumers").
+//! A consumer's mark: how far somebody has come who reads a journal from time to time (SPEC.md, "Consumer's mark").
 
 use thiserror::Error;
 

@@ -330,9 +330,10 @@ fn examine_from(
         let follows = follows(i, &openings, &placed, mark, &known, mode);
         let opening = openings.get(i).and_then(Option::as_ref);
         // Who repairs looks at everything; and what is damaged is not what was proven once.
-        let trusts = effort.proof == Proof::Newest
-            && mode == OpenMode::Strict
-            && opening.is_some_and(|opening| !known.is_any(opening.segment_number));
+        let trusts = mode == OpenMode::Strict
+            && opening.is_some_and(|opening| {
+                effort.proof.trusts(opening.segment_number) && !known.is_any(opening.segment_number)
+            });
         let trusted = trusts.then(|| trusted_segment(input, last_event_id, follows)).flatten();
         trusted.unwrap_or_else(|| {
             // All of it is there only as long as it is looked at.

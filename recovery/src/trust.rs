@@ -22,8 +22,21 @@ pub enum Proof {
     /// What was not known to be durable: the rest was proven when it was, and each record is checked when it is read.
     #[default]
     Newest,
+    /// That, and all of each segment up to the one with this number.
+    Through(u64),
     /// Every record's checksum and every commit's and seal's digest.
     Everything,
+}
+
+impl Proof {
+    /// Whether what a segment says of itself is taken as proven, if it fits together.
+    pub(crate) const fn trusts(self, segment_number: u64) -> bool {
+        match self {
+            Self::Newest => true,
+            Self::Through(number) => segment_number > number,
+            Self::Everything => false,
+        }
+    }
 }
 
 /// The end of a segment as something that was written later names it.

@@ -49,7 +49,7 @@ enum Queue {
 
 const SIZE: usize = 256;
 /// As many as a journal's buffer has by default.
-const CAPACITY: usize = 16 << 10;
+const CAPACITY: usize = 32 << 10;
 
 type Record = [u8; SIZE];
 

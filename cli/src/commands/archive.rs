@@ -11,6 +11,7 @@ use semj_archive::{Archive, FetchOptions, Progress, PushOptions};
 use serde_json::json;
 
 use crate::Outcome;
+use crate::journal_arg::directory;
 use crate::output::{self, Unit};
 
 /// Keep segments in object storage, and get them back.
@@ -91,7 +92,10 @@ fn numbers(text: &str) -> Result<RangeInclusive<u64>, String> {
     };
     Ok(match text.split_once('-') {
         Some((first, "")) => number(first)?..=u64::MAX,
-        Some((first, last)) => number(first)?..=number(last)?,
+        Some((first, last)) => match number(first)?..=number(last)? {
+            none if none.is_empty() => return Err(format!("{first} is behind {last}")),
+            some => some,
+        },
         None => number(text)?..=number(text)?,
     })
 }
@@ -113,6 +117,9 @@ fn with_progress<T>(
 pub(crate) fn run(args: &Args) -> Result<Outcome> {
     match &args.command {
         Command::Push { dir, url, no_read_back, codec, native, json } => {
+            // Before a folder is made for what is no journal.
+            let dir = &directory(dir.clone());
+            semj::Reader::open_newest(dir, semj::OpenMode::Strict)?;
             let archive = Archive::open(url)?;
             let codec = (!native).then_some(*codec);
             let options = PushOptions { reads_back: !no_read_back, codec };
@@ -138,6 +145,7 @@ pub(crate) fn run(args: &Args) -> Result<Outcome> {
         Command::List(which) => list(which),
         Command::Verify(which) => verify(&which.url, which.json),
         Command::Fetch { url, dir, segments, with_retired, json } => {
+            let dir = &directory(dir.clone());
             let archive = Archive::existing(url)?;
             let options = FetchOptions { segments: segments.clone(), with_retired: *with_retired };
             let fetched = with_progress("fetching", |progress| archive.fetch(dir, &options, progress))?;

@@ -10,7 +10,7 @@ use semj::{Follower, Position, Start, View};
 use crate::Outcome;
 use crate::answer::{self, Style};
 use crate::filter::Filter;
-use crate::journal_arg::JournalArg;
+use crate::journal_arg::SourceArg;
 use crate::{output, remote};
 
 /// Events that are shown of what is there, before those that come.
@@ -27,7 +27,7 @@ const FOLLOWED_LINES: usize = 10;
 )]
 pub(crate) struct Args {
     #[command(flatten)]
-    journal: JournalArg,
+    journal: SourceArg,
     #[command(flatten)]
     filter: Filter,
     /// Go on with events as they come, behind the last ten, or as many as --limit says, or all since --since. Runs when
@@ -45,7 +45,7 @@ pub(crate) struct Args {
 pub(crate) fn run(args: &Args) -> Result<Outcome> {
     let style = Style::new(args.json);
     let mut out = output::stdout();
-    let dir = args.journal.dir();
+    let dir = args.journal.source();
     if args.follow {
         if let Some(url) = remote::url(&dir) {
             anyhow::bail!("{url}: an archive can't be followed: it has what was pushed to it");

@@ -1,13 +1,12 @@
 //! `semj chain`: why an event happened, and what came of it.
 
 use std::io::Write;
-use std::path::PathBuf;
 
 use anyhow::Result;
 
 use crate::Outcome;
 use crate::answer::{self, Style};
-use crate::journal_arg;
+use crate::journal_arg::SourceArg;
 use crate::output;
 
 /// Print what led to an event, from the root cause on, and what followed from it.
@@ -22,12 +21,8 @@ pub(crate) struct Args {
     /// The event's id.
     #[arg(value_name = "ID")]
     id: u64,
-    /// The journal's directory.
-    #[arg(value_name = "DIR", conflicts_with = "journal")]
-    dir: Option<PathBuf>,
-    /// The journal's directory, by name; without either, SEMJ_JOURNAL names it.
-    #[arg(short, long, value_name = "DIR")]
-    journal: Option<PathBuf>,
+    #[command(flatten)]
+    journal: SourceArg,
     /// No more than so many effects.
     #[arg(short = 'n', long, value_name = "N", default_value_t = 1000)]
     limit: usize,
@@ -37,7 +32,7 @@ pub(crate) struct Args {
 }
 
 pub(crate) fn run(args: &Args) -> Result<Outcome> {
-    let dir = journal_arg::required([args.dir.as_ref(), args.journal.as_ref()]);
+    let dir = args.journal.source();
     let style = Style::new(args.json);
     let (shown, losses) = answer::with_reader(&dir, |reader| {
         let Some(chain) = reader.chain(args.id, args.limit)? else { return Ok(None) };

@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use crate::Outcome;
 use crate::answer;
 use crate::filter::Filter;
-use crate::journal_arg::JournalArg;
+use crate::journal_arg::SourceArg;
 use crate::output;
 
 /// Show what `semj cat` with the same conditions looks at, and what it skips by which of them.
@@ -18,7 +18,7 @@ use crate::output;
 #[command(after_help = "Examples:\n  semj explain ./journal --type FilesystemDelete --path /project/src")]
 pub(crate) struct Args {
     #[command(flatten)]
-    journal: JournalArg,
+    journal: SourceArg,
     #[command(flatten)]
     filter: Filter,
     /// Print the figures as JSON.
@@ -29,7 +29,8 @@ pub(crate) struct Args {
 pub(crate) fn run(args: &Args) -> Result<Outcome> {
     let query = args.filter.query();
     let started = Instant::now();
-    let (explain, losses) = answer::with_reader(&args.journal.dir(), |reader| Ok(reader.explain(&query)?))?;
+    let (explain, losses) =
+        answer::with_reader(&args.journal.source(), |reader| Ok(reader.explain(&query)?))?;
     let elapsed = started.elapsed();
     let tallies = [("segments", &explain.segments), ("blocks", &explain.blocks), ("bytes", &explain.bytes)];
     if args.json {

@@ -12,7 +12,7 @@ use serde_json::json;
 
 use crate::Outcome;
 use crate::answer;
-use crate::journal_arg::JournalArg;
+use crate::journal_arg::SourceArg;
 use crate::output::{self, Unit};
 
 /// Export all events of a journal.
@@ -24,7 +24,7 @@ use crate::output::{self, Unit};
 )]
 pub(crate) struct Args {
     #[command(flatten)]
-    journal: JournalArg,
+    journal: SourceArg,
     /// jsonl: one JSON object a line. kernel: a journal in the kernel's format, contexts in their fixed form.
     #[arg(long, value_enum, default_value_t = Format::Jsonl)]
     format: Format,
@@ -43,7 +43,7 @@ enum Format {
 }
 
 pub(crate) fn run(args: &Args) -> Result<Outcome> {
-    let dir = args.journal.dir();
+    let dir = args.journal.source();
     let query = Query::new();
     let (reader, losses) = answer::open_whole(&dir)?;
     let mut out: Box<dyn Write> = match &args.output {

@@ -1,14 +1,13 @@
 //! `semj get`: one event, with everything that is known of it.
 
 use std::io::Write;
-use std::path::PathBuf;
 
 use anyhow::Result;
 use semj_interchange::json;
 
 use crate::Outcome;
 use crate::answer;
-use crate::journal_arg;
+use crate::journal_arg::SourceArg;
 use crate::output;
 
 /// Print one event with all its fields.
@@ -20,19 +19,15 @@ pub(crate) struct Args {
     /// The event's id.
     #[arg(value_name = "ID")]
     id: u64,
-    /// The journal's directory.
-    #[arg(value_name = "DIR", conflicts_with = "journal")]
-    dir: Option<PathBuf>,
-    /// The journal's directory, by name; without either, SEMJ_JOURNAL names it.
-    #[arg(short, long, value_name = "DIR")]
-    journal: Option<PathBuf>,
+    #[command(flatten)]
+    journal: SourceArg,
     /// As one line.
     #[arg(long)]
     json: bool,
 }
 
 pub(crate) fn run(args: &Args) -> Result<Outcome> {
-    let dir = journal_arg::required([args.dir.as_ref(), args.journal.as_ref()]);
+    let dir = args.journal.source();
     let (line, losses) = answer::with_reader(&dir, |reader| {
         let Some(record) = reader.get(args.id)? else { return Ok(None) };
         let mut line = Vec::new();

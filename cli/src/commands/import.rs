@@ -55,7 +55,7 @@ struct Tally {
 
 pub(crate) fn run(args: &Args) -> Result<Outcome> {
     let mut input = Input::open(args).with_context(|| format!("{}: can't read", args.input.display()))?;
-    let dir = &args.journal.journal;
+    let dir = &args.journal.dir();
     let journal = Journal::open(dir, Options::default())?;
     let before = journal.stats().last_emitted_id;
     let mut import = Import { args, journal: &journal, tally: Tally::default(), bar: input.progress() };
@@ -79,7 +79,9 @@ pub(crate) fn run(args: &Args) -> Result<Outcome> {
     }
 
     let verifying = Instant::now();
-    let reader = Reader::open(dir, OpenMode::Strict).context("what was written does not verify")?;
+    let reader = Reader::open(dir, OpenMode::Strict).with_context(|| {
+        format!("{} kept, in a journal that does not verify", output::count(tally.events, "event"))
+    })?;
     let report = reader.report();
     let verify_time = verifying.elapsed();
     let verified_bytes: u64 = report.segments.iter().map(|segment| segment.end as u64).sum();

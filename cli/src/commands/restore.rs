@@ -7,6 +7,7 @@ use anyhow::Result;
 
 use super::snapshot::{self, Method};
 use crate::Outcome;
+use crate::journal_arg::directory;
 
 /// Make a journal of a snapshot, in a directory that has none.
 ///
@@ -29,10 +30,11 @@ pub(crate) struct Args {
 }
 
 pub(crate) fn run(args: &Args) -> Result<Outcome> {
+    let (from, dir) = (directory(args.snapshot.clone()), directory(args.dir.clone()));
     let started = Instant::now();
     let restored = snapshot::with_progress("restoring", |progress| {
-        semj::restore(&args.snapshot, &args.dir, args.method.into(), progress)
+        semj::restore(&from, &dir, args.method.into(), progress)
     })?;
-    snapshot::print(args.json, [&args.snapshot, &args.dir], &restored, started.elapsed())?;
+    snapshot::print(args.json, [&from, &dir], &restored, started.elapsed())?;
     Ok(Outcome::Good)
 }

@@ -4,14 +4,14 @@ use std::io::Write;
 use std::path::Path;
 use std::time::Duration;
 
-use anyhow::Result;
+use anyhow::{Context as _, Result};
 use clap::error::ErrorKind;
 use semj::{Retention, RetentionPlan, RetiringSegment};
 use serde_json::{Value, json};
 
 use crate::Outcome;
 use crate::amount;
-use crate::journal_arg::JournalArg;
+use crate::journal_arg::{JournalArg, wrong_use};
 use crate::output;
 
 /// Remove the oldest segments, as far as limits are passed.
@@ -42,6 +42,9 @@ pub(crate) struct Args {
     /// Remove even what a consumer still needs.
     #[arg(long)]
     ignore_consumers: bool,
+    /// Let segments go that are damaged. Otherwise nothing goes while one that would go is: somebody may want to look at it.
+    #[arg(long)]
+    damaged_too: bool,
     /// Only say what would go.
     #[arg(short = 'n', long)]
     dry_run: bool,
@@ -63,13 +66,16 @@ pub(crate) fn run(args: &Args) -> Result<Outcome> {
         ignores_needs: args.ignore_consumers,
     };
     if !retention.is_any() {
-        clap::Error::raw(
+        wrong_use(
             ErrorKind::MissingRequiredArgument,
-            "no limit is given: --max-bytes, --max-age or --max-segments\n",
+            "no limit is given: --max-bytes, --max-age or --max-segments",
         )
-        .exit()
     }
     let plan = semj::plan_retention(&dir, &retention, None)?;
+    if !args.damaged_too {
+        plan.prove(&dir)
+            .context("nothing is retired while what would go is damaged, but with --damaged-too")?;
+    }
     let is_done = !args.dry_run && !plan.retiring.is_empty();
     if is_done {
         semj::request_retention(&dir, &retention, None, args.wait)?;
@@ -82,7 +88,7 @@ pub(crate) fn run(args: &Args) -> Result<Outcome> {
 #[cfg(feature = "archive")]
 fn keeps_from(args: &Args, dir: &Path) -> Result<Option<u64>> {
     match &args.archived {
-        Some(url) => Ok(semj_archive::Archive::open(url)?.keeps_from(dir)?),
+        Some(url) => Ok(semj_archive::Archive::existing(url)?.keeps_from(dir)?),
         None => Ok(None),
     }
 }
@@ -96,7 +102,7 @@ fn print(args: &Args, dir: &Path, plan: &RetentionPlan, is_done: bool) -> Result
     if args.json {
         return output::print_json(&json!({
             "journal": dir,
-            "is_dry_run": args.dry_run,
+            "dry_run": args.dry_run,
             "retired": plan.retiring.iter().map(segment_json).collect::<Vec<_>>(),
             "held_back": plan.held_back.iter().map(segment_json).collect::<Vec<_>>(),
             "kept_segments": plan.kept_segments,

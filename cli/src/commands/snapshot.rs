@@ -9,6 +9,7 @@ use semj::{Proof, SnapshotMethod, SnapshotOptions, SnapshotProgress, SnapshotRep
 use serde_json::json;
 
 use crate::Outcome;
+use crate::journal_arg::directory;
 use crate::output::{self, Unit};
 
 /// Copy a journal as it is at one commit, while it is in use or not.
@@ -65,10 +66,10 @@ impl From<Method> for SnapshotMethod {
 pub(crate) fn run(args: &Args) -> Result<Outcome> {
     let proof = if args.verify { Proof::Everything } else { Proof::Newest };
     let options = SnapshotOptions { method: args.method.into(), proof };
+    let (dir, target) = (directory(args.dir.clone()), directory(args.target.clone()));
     let started = Instant::now();
-    let taken =
-        with_progress("copying", |progress| semj::snapshot(&args.dir, &args.target, options, progress))?;
-    print(args.json, [&args.dir, &args.target], &taken, started.elapsed())?;
+    let taken = with_progress("copying", |progress| semj::snapshot(&dir, &target, options, progress))?;
+    print(args.json, [&dir, &target], &taken, started.elapsed())?;
     Ok(Outcome::Good)
 }
 

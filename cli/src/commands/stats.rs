@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 
 use crate::Outcome;
 use crate::answer;
-use crate::journal_arg::JournalArg;
+use crate::journal_arg::SourceArg;
 use crate::output;
 
 /// Show what is in a journal: segments, events by type, where the bytes go.
@@ -17,7 +17,7 @@ use crate::output;
 #[command(after_help = "Examples:\n  semj stats ./journal\n  semj stats ./journal --json")]
 pub(crate) struct Args {
     #[command(flatten)]
-    journal: JournalArg,
+    journal: SourceArg,
     /// Print the figures as JSON.
     #[arg(long)]
     json: bool,
@@ -37,7 +37,7 @@ impl Share {
 }
 
 pub(crate) fn run(args: &Args) -> Result<Outcome> {
-    let dir = args.journal.dir();
+    let dir = args.journal.source();
     // The journal's own records too, a segment at a time.
     let query = Query::new().control();
     let (reader, losses) = answer::open_whole(&dir)?;

@@ -26,7 +26,7 @@ pub(crate) struct Args {
     #[command(flatten)]
     journal: JournalArg,
     /// Events of these types, by name or number; without it, of all.
-    #[arg(long, value_name = "TYPE", value_delimiter = ',')]
+    #[arg(long, visible_alias = "type", value_name = "TYPE", value_delimiter = ',')]
     types: Vec<EventType>,
     /// Events of this priority and of less urgent ones: CRITICAL, HIGH, NORMAL, LOW, BACKGROUND or a number.
     #[arg(long, value_name = "PRIORITY", default_value = "CRITICAL", value_parser = priority)]
@@ -81,7 +81,7 @@ fn print(args: &Args, dir: &Path, report: &ThinReport) -> Result<()> {
         let types: serde_json::Map<_, _> =
             report.types.iter().map(|(event_type, events)| (event_type.to_string(), json!(events))).collect();
         return output::print_json(&json!({
-            "journal": dir, "is_dry_run": args.dry_run, "segments": report.segments, "events": report.events,
+            "journal": dir, "dry_run": args.dry_run, "segments": report.segments, "events": report.events,
             "bytes": report.bytes, "types": types,
         }));
     }

@@ -13,7 +13,7 @@ use semj_interchange::kernel::{KernelJournal, ReadError};
 use serde_json::{Value, json};
 
 use crate::Outcome;
-use crate::journal_arg;
+use crate::journal_arg::{self, wrong_use};
 use crate::output;
 #[cfg(feature = "archive")]
 use crate::output::Unit;
@@ -52,13 +52,25 @@ pub(crate) struct Args {
 
 pub(crate) fn run(args: &Args) -> Result<Outcome> {
     let Some(path) = journal_arg::named([args.path.as_ref(), args.journal.as_ref()]) else {
-        clap::Error::raw(
+        wrong_use(
             ErrorKind::MissingRequiredArgument,
-            "nothing to verify: name a journal's directory or a file, or use --journal DIR or SEMJ_JOURNAL\n",
+            "nothing to verify: name a journal's directory or a file, or use --journal DIR or SEMJ_JOURNAL",
         )
-        .exit()
     };
     let path = path.as_path();
+    #[cfg(feature = "archive")]
+    let has_archive = args.archive.is_some();
+    #[cfg(not(feature = "archive"))]
+    let has_archive = false;
+    if !path.is_dir() && (args.copied || has_archive) {
+        wrong_use(
+            ErrorKind::ArgumentConflict,
+            &format!(
+                "{}: --copied and --archive are for a journal's directory, and this is none",
+                path.display()
+            ),
+        )
+    }
     let started = Instant::now();
     #[cfg(feature = "archive")]
     if let Some(url) = remote::url(path) {
