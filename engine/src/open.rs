@@ -12,10 +12,12 @@ use semj_recovery::{
     examine_with,
 };
 
+use crate::compaction;
 use crate::compressed::CompressedMap;
 use crate::directory;
 use crate::error::Error;
 use crate::medium::{Disk, Map, Medium};
+use crate::request;
 use crate::retention::{self, Ended, Figures, Needs, Plan, Rest, Retention};
 use crate::segment::Segment;
 use crate::sidecar;
@@ -571,9 +573,21 @@ fn finish_old_headers(medium: &dyn Medium, dir: &Path, report: &Report) -> Resul
 
 /// Removes segments whose creation was cut short, which never had a name that counts, and requests to a writer that is gone.
 fn remove_unfinished(medium: &dyn Medium, dir: &Path) -> Result<(), Error> {
-    for name in medium.list(dir).map_err(Error::io("list", dir))? {
-        let is_other = name == directory::WATERMARK_UNFINISHED || name == directory::REQUEST;
-        if is_other || directory::is_unfinished(&name) || directory::is_unfinished_request(&name) {
+    let mut names = medium.list(dir).map_err(Error::io("list", dir))?;
+    // Somebody may be at these, who needs no writer.
+    if names.extract_if(.., |name| directory::is_compressing(name)).count() > 0 {
+        match compaction::lock(medium, dir) {
+            Ok(_) | Err(Error::Compacting { .. }) => {}
+            Err(error) => return Err(error),
+        }
+    }
+    for name in names {
+        if name == directory::REQUEST {
+            request::turn_down(medium, dir)?;
+            continue;
+        }
+        let is_watermark = name == directory::WATERMARK_UNFINISHED;
+        if is_watermark || directory::is_unfinished(&name) || directory::is_unfinished_request(&name) {
             let path = dir.join(name);
             medium.remove(&path).map_err(Error::io("remove", &path))?;
         }

@@ -5,7 +5,7 @@
 //! removes it when that is durable: that is the answer. Who comes while there is one waits for it to be answered.
 
 use std::fmt::Write as _;
-use std::io::ErrorKind;
+use std::io::{self, ErrorKind};
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
@@ -30,6 +30,8 @@ const POLL: Duration = Duration::from_millis(20);
 /// Tells the requests of this process apart.
 static NEXT: AtomicU64 = AtomicU64::new(0);
 
+/// Stands at the beginning of a request that a new writer has found.
+const TURNED_DOWN: &[u8] = b"-\n";
 /// How long the writer has to let go of files that were compacted.
 const PATIENCE: Duration = Duration::from_secs(5);
 /// A request's first line: to begin a new segment, and to retire old ones by limits.
@@ -126,6 +128,16 @@ pub(crate) fn answer(medium: &dyn Medium, dir: &Path) {
         }
         _ => {}
     }
+}
+
+/// Tells whoever asked a writer that is gone that nobody did it. The file is the asker's, which still has it open.
+pub(crate) fn turn_down(medium: &dyn Medium, dir: &Path) -> Result<(), Error> {
+    let path = dir.join(directory::REQUEST);
+    // Who can't be told takes it for done, as before there was such an answer.
+    if let Ok(file) = medium.open(&path, true) {
+        let _: io::Result<()> = file.write_at(0, TURNED_DOWN);
+    }
+    medium.remove(&path).map_err(Error::io("remove", &path))
 }
 
 /// Ends the active segment of the journal in a directory and begins the next, whoever writes to it: by its writer, if it has
@@ -231,7 +243,14 @@ fn ask(
     while Instant::now() < until {
         thread::sleep(POLL);
         match medium.open(&path, false) {
-            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(()),
+            Err(error) if error.kind() == ErrorKind::NotFound => {
+                let mut said = [0; TURNED_DOWN.len()];
+                let read = file.read_at(0, &mut said).map_err(Error::io("read", &path))?;
+                return match said.get(..read) {
+                    Some(TURNED_DOWN) => Err(Error::Unheeded { dir: dir.to_owned(), pid }),
+                    _ => Ok(()),
+                };
+            }
             other => drop(other.map_err(Error::io("open", &path))?),
         }
     }

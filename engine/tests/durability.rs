@@ -6,7 +6,7 @@
 
 use std::time::{Duration, Instant};
 
-use semj::{CommitOn, Event, EventType, Journal, Options, Priority, SyncPolicy, SyncStrategy};
+use semj::{CommitOn, Event, EventType, Journal, Options, Priority, Rotation, SyncPolicy, SyncStrategy};
 
 const EVENT: Event<'static> = Event::new(EventType::FILESYSTEM_WRITE);
 
@@ -200,6 +200,29 @@ fn a_segment_that_becomes_full_reaches_the_disk_while_the_next_one_is_filled() {
     }
     journal.close().unwrap();
     assert!(!names().any(|entry| entry.path().extension().is_some_and(|e| e == "tmp")));
+    let report = semj::examine_journal(dir.path(), semj::OpenMode::Strict).unwrap();
+    assert!(report.is_whole() && report.is_closed() && report.events() == 5_000);
+}
+
+#[test]
+fn segments_that_end_before_they_are_full_do_not_run_away_from_the_disk() {
+    let dir = tempfile::tempdir().unwrap();
+    let options = Options {
+        segment_size: 256 << 10,
+        buffer_events: 64,
+        sync_policy: SyncPolicy::None,
+        commit_on: CommitOn::CallersThread,
+        rotation: Rotation { max_events: Some(1), ..Rotation::default() },
+        ..Options::default()
+    };
+    let journal = Journal::open(dir.path(), options).unwrap();
+    for _ in 0..5_000 {
+        journal.emit(&EVENT).unwrap();
+        let names = std::fs::read_dir(dir.path()).unwrap().filter_map(Result::ok);
+        let unsealed = names.filter(|entry| entry.path().extension().is_some_and(|e| e == "tmp")).count();
+        assert!(unsealed <= 17, "{unsealed} segments wait for their seals");
+    }
+    journal.close().unwrap();
     let report = semj::examine_journal(dir.path(), semj::OpenMode::Strict).unwrap();
     assert!(report.is_whole() && report.is_closed() && report.events() == 5_000);
 }

@@ -98,6 +98,20 @@ fn what_the_format_cannot_hold_is_refused_and_takes_no_id() {
 }
 
 #[test]
+fn who_opens_a_journal_leaves_alone_what_somebody_compresses() {
+    let dir = tempfile::tempdir().unwrap();
+    let lock = std::fs::File::create(dir.path().join("COMPACT")).unwrap();
+    fs2::FileExt::lock_exclusive(&lock).unwrap();
+    let unfinished = dir.path().join("0000000001-00000000000000000001.compact.semj.tmp");
+    std::fs::write(&unfinished, "half").unwrap();
+    Journal::open(dir.path(), small()).unwrap().close().unwrap();
+    assert!(unfinished.exists());
+    drop(lock);
+    Journal::open(dir.path(), small()).unwrap().close().unwrap();
+    assert!(!unfinished.exists(), "nobody finishes it");
+}
+
+#[test]
 fn imported_ids_are_kept_and_must_increase() {
     let dir = tempfile::tempdir().unwrap();
     let journal = Journal::open(dir.path(), small()).unwrap();

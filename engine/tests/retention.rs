@@ -265,7 +265,18 @@ fn another_process_may_ask_the_writer() {
     let refused = request_rotation(dir.path(), Duration::from_millis(50));
     assert!(matches!(refused, Err(Error::Unheeded { pid: Some(pid), .. }) if pid == std::process::id()));
     assert!(!dir.path().join("REQUEST").exists());
-    drop(deaf);
+    std::thread::scope(|scope| {
+        let asker = scope.spawn(|| request_rotation(dir.path(), patience));
+        wait_until("somebody asks", || dir.path().join("REQUEST").exists());
+        deaf.close().unwrap();
+        let next = Journal::open(dir.path(), small()).unwrap();
+        let refused = asker.join().unwrap();
+        assert!(
+            matches!(refused, Err(Error::Unheeded { .. })),
+            "who asked a writer that is gone: {refused:?}"
+        );
+        drop(next);
+    });
     let none = dir.path().join("none");
     assert!(matches!(
         request_rotation(&none, patience),
