@@ -151,7 +151,8 @@ pub fn request_rotation(dir: impl AsRef<Path>, patience: Duration) -> Result<boo
     let dir = dir.as_ref();
     let effort = Effort { proof: Proof::Newest, threads: Disk.threads() };
     let found = open::examine_dir(&Disk, dir, OpenMode::Strict, effort)?.accepted(dir)?.of_some(dir)?;
-    if found.report.is_closed() {
+    // Between two segments a journal that is written looks closed too.
+    if found.report.is_closed() && writer(&Disk, dir)?.is_none() {
         return Ok(false);
     }
     drop(found);
@@ -183,13 +184,21 @@ pub fn request_retention(
 /// Tells the writer of a journal, if it has one, that segments have compressed files now. Gives whether nobody keeps those of
 /// before: `false` if the writer does not answer.
 pub(crate) fn tell_of_compaction(medium: &dyn Medium, dir: &Path) -> Result<bool, Error> {
-    let path = dir.join(directory::LOCK);
-    match medium.lock(&path).map_err(Error::io("lock", &path))? {
-        LockOutcome::Acquired(_) => Ok(true),
-        LockOutcome::Held(pid) => match ask(medium, dir, &Request::Adopt, PATIENCE, pid) {
+    match writer(medium, dir)? {
+        None => Ok(true),
+        Some(pid) => match ask(medium, dir, &Request::Adopt, PATIENCE, pid) {
             Err(Error::Unheeded { .. }) => Ok(false),
             answered => answered.map(|()| true),
         },
+    }
+}
+
+/// Whether a process has the journal open for writing, and which one, where that is known.
+fn writer(medium: &dyn Medium, dir: &Path) -> Result<Option<Option<u32>>, Error> {
+    let path = dir.join(directory::LOCK);
+    match medium.lock(&path).map_err(Error::io("lock", &path))? {
+        LockOutcome::Acquired(_) => Ok(None),
+        LockOutcome::Held(pid) => Ok(Some(pid)),
     }
 }
 
