@@ -32,6 +32,7 @@ static NEXT: AtomicU64 = AtomicU64::new(0);
 
 /// Stands at the beginning of a request that a new writer has found.
 const TURNED_DOWN: &[u8] = b"-\n";
+
 /// How long the writer has to let go of files that were compacted.
 const PATIENCE: Duration = Duration::from_secs(5);
 /// A request's first line: to begin a new segment, and to retire old ones by limits.

@@ -222,12 +222,16 @@ fn segments_end_by_number_of_events_and_by_age() {
     assert_eq!(journal.stats().segments, 2, "one without events goes on");
 }
 
+/// Options of a writer that looks often for what others ask.
+fn heeding() -> Options {
+    let interval = Some(Duration::from_millis(5));
+    Options { commit_on: CommitOn::OwnThread, request_interval: interval, ..small() }
+}
+
 #[test]
 fn of_several_who_ask_at_once_each_gets_what_it_asked_for() {
     let dir = tempfile::tempdir().unwrap();
-    let interval = Some(Duration::from_millis(5));
-    let options = Options { commit_on: CommitOn::OwnThread, request_interval: interval, ..small() };
-    let journal = journal(dir.path(), options, 1);
+    let journal = journal(dir.path(), heeding(), 1);
     let before = journal.stats().segments;
     std::thread::scope(|scope| {
         for _ in 0..4 {
@@ -243,9 +247,7 @@ fn of_several_who_ask_at_once_each_gets_what_it_asked_for() {
 #[test]
 fn another_process_may_ask_the_writer() {
     let dir = tempfile::tempdir().unwrap();
-    let interval = Some(Duration::from_millis(5));
-    let options = Options { commit_on: CommitOn::OwnThread, request_interval: interval, ..small() };
-    let journal = journal(dir.path(), options, 4);
+    let journal = journal(dir.path(), heeding(), 4);
     let patience = Duration::from_secs(30);
     assert!(request_rotation(dir.path(), patience).unwrap());
     assert_eq!((files(dir.path()), journal.stats().segments), (vec![1, 2, 3, 4, 5], 5));

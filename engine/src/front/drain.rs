@@ -1,5 +1,6 @@
 //! The committer's half: it waits for something to do, and moves what was published into a batch, in its order.
 
+use std::ops::Range;
 use std::sync::atomic::{Ordering, fence};
 use std::time::{Duration, Instant};
 
@@ -243,7 +244,7 @@ impl Front {
                     // SAFETY: the committer owns a published slot until it moves `drained` on.
                     size += unsafe { self.slab.read(published) }.1.len();
                 }
-                Next::Abandoned => return Taken::Places(self.discard(batch, place, count, None)),
+                Next::Abandoned => return Taken::Places(self.discard(batch, place..place + count)),
                 Next::Pending => return Taken::Blocked,
             }
         }
@@ -285,7 +286,12 @@ impl Front {
         match (place..place + count).find(is_pending) {
             // From here on the claimant is told that its events are lost, all of them. What was published before may not be
             // thrown away earlier: the claimant could still publish the rest, and would be told that all is well.
-            Some(slow) if self.take_away(slow) => self.discard(batch, place, count, Some(slow)),
+            Some(slow) if self.take_away(slow) => {
+                // None of those before it is pending.
+                self.discard(batch, place..slow);
+                batch.miss();
+                slow + 1 - place + self.discard(batch, slow + 1..place + count)
+            }
             _ => 0,
         }
     }
@@ -310,21 +316,19 @@ impl Front {
     /// Makes gaps of places that belong together, whatever stands there; their claimant was told so at one of them, the one
     /// that was taken away or one that it gave up. Gives how many it came to.
     #[cold]
-    fn discard(&self, batch: &mut Batch, first: u64, count: u64, taken_away: Option<u64>) -> u64 {
-        for place in first..first + count {
-            if taken_away != Some(place) {
-                let is_pending = || self.ring.peek(&self.slab, place) == Next::Pending;
-                if is_pending() && !self.take_away(place) && is_pending() {
-                    // What comes of these is missed when it comes: the first of them is not there.
-                    return place - first;
-                }
-                if let Next::Published(slot) = self.ring.peek(&self.slab, place) {
-                    self.free(place, slot);
-                }
+    fn discard(&self, batch: &mut Batch, places: Range<u64>) -> u64 {
+        for place in places.clone() {
+            let is_pending = || self.ring.peek(&self.slab, place) == Next::Pending;
+            if is_pending() && !self.take_away(place) && is_pending() {
+                // What comes of these is missed when it comes: the first of them is not there.
+                return place - places.start;
+            }
+            if let Next::Published(slot) = self.ring.peek(&self.slab, place) {
+                self.free(place, slot);
             }
             batch.miss();
         }
-        count
+        places.end - places.start
     }
 }
 
