@@ -14,10 +14,11 @@
 //! | the processor has | what is done |
 //! | --- | --- |
 //! | `pclmulqdq` | four registers of 16 bytes are folded |
-//! | `vpclmulqdq` and AVX-512 too | one of 64 bytes |
+//! | `vpclmulqdq` and AVX2 too | two of 32 bytes |
+//! | and AVX-512 | one of 64 bytes |
 //! | neither, or it is none of x86-64; or the message has less than 64 bytes | [`table`]: `crc32fast` |
 //!
-//! `unsafe` is in `narrow` and `wide` alone.
+//! `unsafe` is in `narrow`, `middle` and `wide` alone.
 #![no_std]
 #![deny(unsafe_code)]
 
@@ -26,6 +27,8 @@ extern crate std;
 
 #[cfg(target_arch = "x86_64")]
 mod constants;
+#[cfg(target_arch = "x86_64")]
+mod middle;
 #[cfg(target_arch = "x86_64")]
 mod narrow;
 pub mod table;
@@ -72,6 +75,9 @@ pub fn crc32_without<const AT: usize>(message: &[u8]) -> u32 {
 fn folded<const AT: usize>(before: u32, message: &[u8]) -> Option<u32> {
     if let Some(wide) = wide::Processor::detect() {
         return wide.crc32::<AT>(before, message);
+    }
+    if let Some(middle) = middle::Processor::detect() {
+        return middle.crc32::<AT>(before, message);
     }
     narrow::Processor::detect()?.crc32::<AT>(before, message)
 }

@@ -62,7 +62,7 @@ fn crc32<const AT: usize>(before: u32, message: &[u8]) -> Option<u32> {
 }
 
 /// From the n-th byte on: a block with the last n bytes kept.
-static MASKS: [u8; 2 * BLOCK_SIZE] = {
+pub(crate) static MASKS: [u8; 2 * BLOCK_SIZE] = {
     let mut masks = [0; 2 * BLOCK_SIZE];
     let mut i = BLOCK_SIZE;
     while i < masks.len() {

@@ -39,6 +39,13 @@ fn ways<const AT: usize>() -> Vec<(&'static str, Way)> {
             folded.unwrap_or_else(|| table::crc32_without(message, AT))
         }));
     }
+    #[cfg(target_arch = "x86_64")]
+    if middle::Processor::detect().is_some() {
+        ways.push(("middle", |message| {
+            let folded = middle::Processor::detect().and_then(|middle| middle.crc32::<AT>(0, message));
+            folded.unwrap_or_else(|| table::crc32_without(message, AT))
+        }));
+    }
     ways
 }
 
@@ -59,6 +66,10 @@ fn check(message: &[u8]) {
     #[cfg(target_arch = "x86_64")]
     if let Some(narrow) = narrow::Processor::detect() {
         assert_eq!(narrow.crc32::<NOTHING>(before, message).unwrap_or(expected), expected);
+    }
+    #[cfg(target_arch = "x86_64")]
+    if let Some(middle) = middle::Processor::detect() {
+        assert_eq!(middle.crc32::<NOTHING>(before, message).unwrap_or(expected), expected);
     }
 }
 

@@ -1,7 +1,7 @@
 //! Which lane works on which message.
 
 use crate::ni;
-use crate::padding::{BLOCK_SIZE, Block, Padded};
+use crate::padding::{BLOCK_SIZE, Padded};
 use crate::wide;
 
 /// What the processor can do.
@@ -213,7 +213,7 @@ fn narrow_lanes<'m>(
         }
         for i in (0..busy).rev() {
             let lane = &mut lanes[i];
-            if !lane.padded.blocks_from(lane.at).is_empty() {
+            if lane.at < lane.padded.count() {
                 continue;
             }
             digests[lane.number] = ni.digest(&lane.state);
@@ -229,12 +229,16 @@ fn narrow_lanes<'m>(
     }
 }
 
-/// Goes on in the first N lanes to the end of the shortest row.
+/// Goes on in the first N lanes to the end of the message that has the fewest blocks left.
 fn go_on<const N: usize>(ni: ni::Processor, lanes: &mut [Lane<'_>; ni::LANES]) {
     let Some(lanes) = lanes.first_chunk_mut::<N>() else {
         return;
     };
-    let count = ni.compress(lanes.each_mut().map(|lane| (&mut lane.state, lane.padded.blocks_from(lane.at))));
+    let count = ni.compress(lanes.each_mut().map(|Lane { state, padded, at, .. }| ni::Lane {
+        state,
+        blocks: &*padded,
+        from: *at,
+    }));
     for lane in lanes {
         lane.at += count;
     }
@@ -281,23 +285,16 @@ fn wide_pairs(wide: wide::Processor, prefix: u8, digests: &mut [[u8; 32]], count
 /// Hashes N pairs from number `at` on.
 fn narrow_pairs<const N: usize>(ni: ni::Processor, prefix: u8, digests: &mut [[u8; 32]], at: usize) -> usize {
     let (pairs, _) = digests.as_flattened().as_chunks::<BLOCK_SIZE>();
-    let mut lanes: [_; N] =
-        core::array::from_fn(|lane| (ni::State::INITIAL, pair_blocks(prefix, &pairs[at + lane])));
-    ni.compress(lanes.each_mut().map(|(state, blocks)| (state, blocks.as_slice())));
-    for (digest, (state, _)) in digests[at..].iter_mut().zip(&lanes) {
+    let mut states = [ni::State::INITIAL; N];
+    let pairs: [_; N] = core::array::from_fn(|lane| ni::Pair { prefix, digests: &pairs[at + lane] });
+    let mut lane = pairs.iter();
+    ni.compress(states.each_mut().map(|state| ni::Lane {
+        state,
+        blocks: lane.next().unwrap_or(&pairs[0]),
+        from: 0,
+    }));
+    for (digest, state) in digests[at..].iter_mut().zip(&states) {
         *digest = ni.digest(state);
     }
     N
-}
-
-/// Prefix, pair and padding.
-fn pair_blocks(prefix: u8, pair: &[u8; BLOCK_SIZE]) -> [Block; 2] {
-    const BIT_COUNT: [u8; 2] = ((1 + BLOCK_SIZE as u16) * 8).to_be_bytes();
-    let mut blocks = [[0; BLOCK_SIZE]; 2];
-    let bytes = blocks.as_flattened_mut();
-    bytes[0] = prefix;
-    bytes[1..=BLOCK_SIZE].copy_from_slice(pair);
-    bytes[BLOCK_SIZE + 1] = 0x80;
-    bytes[2 * BLOCK_SIZE - 2..].copy_from_slice(&BIT_COUNT);
-    blocks
 }

@@ -7,7 +7,7 @@
 use core::arch::x86_64::*;
 
 use crate::constants::{INITIAL_STATE, ROUND_CONSTANTS};
-use crate::padding::Block;
+use crate::padding::{BLOCK_SIZE, Block, Padded};
 
 /// Messages side by side at most.
 pub(crate) const LANES: usize = 4;
@@ -37,9 +37,10 @@ impl Processor {
         features::get().then_some(Self(()))
     }
 
-    /// Puts blocks into each state, as many as the lane with the fewest has. Gives their number.
+    /// Puts the blocks from number `from` on into each state, as many as the lane with the fewest left has. Gives their
+    /// number.
     #[inline]
-    pub(crate) fn compress<const N: usize>(self, lanes: [(&mut State, &[Block]); N]) -> usize {
+    pub(crate) fn compress<const N: usize, B: Blocks>(self, lanes: [Lane<'_, B>; N]) -> usize {
         // SAFETY: there is a `Processor` only if all the features are there.
         unsafe { compress(lanes) }
     }
@@ -68,6 +69,81 @@ impl State {
     }
 }
 
+/// Blocks that are hashed one after the other.
+pub(crate) trait Blocks {
+    /// How many there are.
+    fn count(&self) -> usize;
+
+    /// The one with this number, which is less than [`Self::count`].
+    fn load(&self, number: usize) -> [__m128i; 4];
+}
+
+impl Blocks for Padded<'_> {
+    #[inline(always)]
+    fn count(&self) -> usize {
+        self.count()
+    }
+
+    #[inline(always)]
+    fn load(&self, number: usize) -> [__m128i; 4] {
+        load_block(self.block(number))
+    }
+}
+
+/// A prefix and two digests, as blocks: loaded as they lie, so that no load has to wait for stores of parts of it.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Pair<'a> {
+    pub(crate) prefix: u8,
+    pub(crate) digests: &'a [u8; BLOCK_SIZE],
+}
+
+impl Blocks for Pair<'_> {
+    #[inline(always)]
+    fn count(&self) -> usize {
+        2
+    }
+
+    #[inline(always)]
+    fn load(&self, number: usize) -> [__m128i; 4] {
+        const BIT_COUNT: u32 = ((1 + BLOCK_SIZE as u32) * 8).swap_bytes();
+        let [.., last] = self.digests;
+        let sixteen = |at: usize| self.digests[at..].first_chunk().map_or(words([0; 4]), load);
+        match number {
+            0 => {
+                let prefix = words([u32::from(self.prefix), 0, 0, 0]);
+                // SAFETY: SSE2 is part of x86-64.
+                let first = unsafe { _mm_or_si128(_mm_slli_si128::<1>(sixteen(0)), prefix) };
+                [first, sixteen(15), sixteen(31), sixteen(47)]
+            }
+            // The prefix has shifted the last byte into a block that is padding otherwise.
+            _ => [
+                words([0x8000 | u32::from(*last), 0, 0, 0]),
+                words([0; 4]),
+                words([0; 4]),
+                words([0, 0, 0, BIT_COUNT]),
+            ],
+        }
+    }
+}
+
+#[inline(always)]
+fn load_block(block: &Block) -> [__m128i; 4] {
+    let mut loaded = [words([0; 4]); 4];
+    for (loaded, bytes) in loaded.iter_mut().zip(block.as_chunks().0) {
+        *loaded = load(bytes);
+    }
+    loaded
+}
+
+/// A state, and what goes into it.
+#[derive(Debug)]
+pub(crate) struct Lane<'a, B> {
+    pub(crate) state: &'a mut State,
+    pub(crate) blocks: &'a B,
+    /// The number of the block that comes next.
+    pub(crate) from: usize,
+}
+
 /// Four words, the lowest first.
 const fn words(words: [u32; 4]) -> __m128i {
     // SAFETY: both are 16 bytes, and any bytes are a value of both.
@@ -88,22 +164,20 @@ fn store(to: &mut [u8; 16], value: __m128i) {
 
 /// The 64 rounds, four at a time, in each lane before the next four: what one lane waits for, the others use.
 #[target_feature(enable = "sha,ssse3,sse4.1")]
-fn compress<const N: usize>(lanes: [(&mut State, &[Block]); N]) -> usize {
-    let count = lanes.iter().map(|(_, blocks)| blocks.len()).min().unwrap_or(0);
+fn compress<const N: usize, B: Blocks>(lanes: [Lane<'_, B>; N]) -> usize {
+    let count = lanes.iter().map(|lane| lane.blocks.count() - lane.from).min().unwrap_or(0);
     let big_endian = _mm_set_epi64x(0x0c0d_0e0f_0809_0a0b, 0x0405_0607_0001_0203);
     let mut abef = [_mm_setzero_si128(); N];
     let mut cdgh = [_mm_setzero_si128(); N];
     for lane in 0..N {
-        (abef[lane], cdgh[lane]) = (lanes[lane].0.abef, lanes[lane].0.cdgh);
+        (abef[lane], cdgh[lane]) = (lanes[lane].state.abef, lanes[lane].state.cdgh);
     }
     for i in 0..count {
         let (abef_before, cdgh_before) = (abef, cdgh);
         let mut w = [[_mm_setzero_si128(); 4]; N];
         for lane in 0..N {
-            let (words, _) = lanes[lane].1[i].as_chunks::<16>();
-            for (w, bytes) in w[lane].iter_mut().zip(words) {
-                *w = _mm_shuffle_epi8(load(bytes), big_endian);
-            }
+            let Lane { blocks, from, .. } = &lanes[lane];
+            w[lane] = blocks.load(from + i).map(|words| _mm_shuffle_epi8(words, big_endian));
         }
         macro_rules! rounds {
             ($($n:literal)*) => {$(
@@ -128,8 +202,8 @@ fn compress<const N: usize>(lanes: [(&mut State, &[Block]); N]) -> usize {
             cdgh[lane] = _mm_add_epi32(cdgh[lane], cdgh_before[lane]);
         }
     }
-    for (lane, (state, _)) in lanes.into_iter().enumerate() {
-        *state = State { abef: abef[lane], cdgh: cdgh[lane] };
+    for (i, lane) in lanes.into_iter().enumerate() {
+        *lane.state = State { abef: abef[i], cdgh: cdgh[i] };
     }
     count
 }

@@ -71,6 +71,8 @@ pub(crate) const SYNC_OF_WRITTEN_SPACE: &str = "pwrite of 512 B into written spa
 /// The limit that asynchronous appends are held against: each record is a leaf of a tree, and each leaf but one brings a
 /// node with it.
 pub(crate) const RECORDS_HASHED: &str = "records of 388 B hashed into trees of 256 leaves (semj-sha256)";
+/// The limit of one core where nothing but hashing is done.
+pub(crate) const HASHED: &str = "SHA-256 1 MiB, side by side (semj-sha256)";
 /// A header and 256 bytes of payload.
 const RECORD_SIZE: usize = 388;
 
