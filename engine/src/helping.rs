@@ -26,6 +26,9 @@ const HELPER_WAIT: Duration = Duration::from_micros(50);
 #[derive(Debug, Default)]
 pub(crate) struct Helping {
     offer: Mutex<Option<Arc<Offer>>>,
+    /// What helpers still held on to when it was not waited for them any longer. It is given back from here: a producer that
+    /// lets go of the last one would give back its memory.
+    late: Mutex<Vec<Arc<Offer>>>,
 }
 
 /// The subtrees of a group, to be hashed by whoever comes.
@@ -138,6 +141,9 @@ impl Helping {
                 // As much room as before, for the next group.
                 let mut bytes = Vec::with_capacity(offer.bytes.capacity());
                 bytes.extend_from_slice(&offer.bytes);
+                let mut late = self.late.lock();
+                late.retain_mut(|offer| Arc::get_mut(offer).is_none());
+                late.push(offer);
                 bytes
             }
         };
@@ -217,6 +223,7 @@ mod tests {
                 let at = offer.next.fetch_add(1, Ordering::Relaxed);
                 assert!(begun.send(at).is_ok());
                 std::thread::sleep(Duration::from_millis(200));
+                assert!(Arc::strong_count(&offer) > 1, "its memory would be given back here");
             });
             let started = Instant::now();
             while is_begun.try_recv().is_err() {

@@ -16,7 +16,7 @@ use crate::medium::Medium;
 use crate::segment::Segment;
 
 /// So many bytes stay in any case, those of the newest sealed segments.
-const KEPT_BYTES: u64 = 256 << 20;
+const KEPT_BYTES: u64 = 64 << 20;
 /// Segments that leave for each that is sealed, at most: one more than is needed for those that were written before.
 const EVICTED_MAX: usize = 2;
 

@@ -38,7 +38,7 @@ impl Quirk for Pages {
 
 const SEGMENT_SIZE: u64 = 32 << 20;
 const PAYLOAD_SIZE: usize = 64_000;
-/// 512 MB: 16 segments and more, of which 9 stay, which are not quite full.
+/// 512 MB: 16 segments and more, of which 3 stay, which are not quite full.
 const EVENTS: u64 = 8_000;
 
 fn payload(id: u64) -> Vec<u8> {
@@ -50,7 +50,7 @@ fn newest(dir: &Path) -> Vec<PathBuf> {
     let mut segments: Vec<_> = fs::read_dir(dir).unwrap().map(|entry| entry.unwrap().path()).collect();
     segments.retain(|path| path.extension().is_some_and(|extension| extension == "semj"));
     segments.sort();
-    segments.split_off(segments.len() - (256 << 20) / SEGMENT_SIZE as usize)
+    segments.split_off(segments.len() - (64 << 20) / SEGMENT_SIZE as usize)
 }
 
 fn write(dir: &Path, pages: Pages) -> (Journal, Arc<Pages>) {
