@@ -436,6 +436,8 @@ fn segmented(count: usize) -> (tempfile::TempDir, PathBuf) {
 fn retained_is_what_the_limits_leave_and_verify_tells_it_from_what_is_missing() {
     let (_dir, journal) = segmented(5);
     let before = semj(&["export", "-j", text(&journal)]).stdout;
+    // Elsewhere -n is a number of events.
+    assert_eq!(status(&semj(&["retain", text(&journal), "--max-segments", "4", "-n"])), 2);
     let dry = semj(&["retain", text(&journal), "--max-segments", "4", "--dry-run"]);
     assert!(
         out(&dry).contains("2 segments, 20 events") && out(&dry).contains("would be retired"),

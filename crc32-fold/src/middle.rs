@@ -9,8 +9,8 @@ use crate::narrow::{MASKS, remainder};
 
 cpufeatures::new!(features, "avx2", "pclmulqdq", "sse4.1");
 
-/// Whether the processor has `vpclmulqdq`: what has it for registers of 64 bytes alone is all that `cpufeatures` knows of.
-/// Bit 10 of ECX of leaf 7 (Intel, "Software Developer's Manual", volume 2, CPUID).
+/// Whether the processor has `vpclmulqdq`: bit 10 of ECX of leaf 7 (Intel, "Software Developer's Manual", volume 2, CPUID).
+/// `cpufeatures` says yes only where the processor has AVX-512 too.
 fn has_vpclmulqdq() -> bool {
     const UNKNOWN: u8 = 2;
     static KNOWN: AtomicU8 = AtomicU8::new(UNKNOWN);

@@ -285,14 +285,10 @@ fn wide_pairs(wide: wide::Processor, prefix: u8, digests: &mut [[u8; 32]], count
 /// Hashes N pairs from number `at` on.
 fn narrow_pairs<const N: usize>(ni: ni::Processor, prefix: u8, digests: &mut [[u8; 32]], at: usize) -> usize {
     let (pairs, _) = digests.as_flattened().as_chunks::<BLOCK_SIZE>();
-    let mut states = [ni::State::INITIAL; N];
-    let pairs: [_; N] = core::array::from_fn(|lane| ni::Pair { prefix, digests: &pairs[at + lane] });
-    let mut lane = pairs.iter();
-    ni.compress(states.each_mut().map(|state| ni::Lane {
-        state,
-        blocks: lane.next().unwrap_or(&pairs[0]),
-        from: 0,
-    }));
+    let mut lanes: [_; N] =
+        core::array::from_fn(|lane| (ni::State::INITIAL, ni::Pair { prefix, digests: &pairs[at + lane] }));
+    ni.compress(lanes.each_mut().map(|(state, pair)| ni::Lane { state, blocks: &*pair, from: 0 }));
+    let states = lanes.map(|(state, _)| state);
     for (digest, state) in digests[at..].iter_mut().zip(&states) {
         *digest = ni.digest(state);
     }

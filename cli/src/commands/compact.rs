@@ -34,7 +34,7 @@ pub(crate) struct Args {
     #[arg(long, value_name = "SIZE", value_parser = rate)]
     rate: Option<u64>,
     /// Only say what would be compressed.
-    #[arg(short = 'n', long)]
+    #[arg(long)]
     dry_run: bool,
     /// Say what was done as JSON.
     #[arg(long)]

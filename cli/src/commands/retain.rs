@@ -46,7 +46,7 @@ pub(crate) struct Args {
     #[arg(long)]
     damaged_too: bool,
     /// Only say what would go.
-    #[arg(short = 'n', long)]
+    #[arg(long)]
     dry_run: bool,
     /// How long to wait for the process that has the journal open.
     #[arg(long, value_name = "TIME", default_value = "10s", value_parser = amount::duration)]

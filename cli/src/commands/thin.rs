@@ -38,7 +38,7 @@ pub(crate) struct Args {
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     keep_one_in: Option<u64>,
     /// Only say what would go.
-    #[arg(short = 'n', long)]
+    #[arg(long)]
     dry_run: bool,
     /// Say what goes as JSON.
     #[arg(long)]
