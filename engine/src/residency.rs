@@ -15,7 +15,8 @@ use std::sync::{Arc, Weak};
 use crate::medium::Medium;
 use crate::segment::Segment;
 
-/// So many bytes stay in any case, those of the newest sealed segments.
+/// So many bytes stay in any case, those of the newest sealed segments: sidecars are made of them, and followers read them.
+/// Until as many were written, every page has to be found.
 const KEPT_BYTES: u64 = 64 << 20;
 /// Segments that leave for each that is sealed, at most: one more than is needed for those that were written before.
 const EVICTED_MAX: usize = 2;
