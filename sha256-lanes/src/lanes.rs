@@ -285,10 +285,14 @@ fn wide_pairs(wide: wide::Processor, prefix: u8, digests: &mut [[u8; 32]], count
 /// Hashes N pairs from number `at` on.
 fn narrow_pairs<const N: usize>(ni: ni::Processor, prefix: u8, digests: &mut [[u8; 32]], at: usize) -> usize {
     let (pairs, _) = digests.as_flattened().as_chunks::<BLOCK_SIZE>();
-    let mut lanes: [_; N] =
-        core::array::from_fn(|lane| (ni::State::INITIAL, ni::Pair { prefix, digests: &pairs[at + lane] }));
-    ni.compress(lanes.each_mut().map(|(state, pair)| ni::Lane { state, blocks: &*pair, from: 0 }));
-    let states = lanes.map(|(state, _)| state);
+    let pairs: [_; N] = core::array::from_fn(|lane| ni::Pair { prefix, digests: &pairs[at + lane] });
+    let mut states = [ni::State::INITIAL; N];
+    let mut next = 0;
+    ni.compress(states.each_mut().map(|state| {
+        let blocks = &pairs[next];
+        next += 1;
+        ni::Lane { state, blocks, from: 0 }
+    }));
     for (digest, state) in digests[at..].iter_mut().zip(&states) {
         *digest = ni.digest(state);
     }

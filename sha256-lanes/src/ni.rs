@@ -7,7 +7,7 @@
 use core::arch::x86_64::*;
 
 use crate::constants::{INITIAL_STATE, ROUND_CONSTANTS};
-use crate::padding::{BLOCK_SIZE, Block, Padded};
+use crate::padding::{BLOCK_SIZE, Padded};
 
 /// Messages side by side at most.
 pub(crate) const LANES: usize = 4;
@@ -86,7 +86,12 @@ impl Blocks for Padded<'_> {
 
     #[inline(always)]
     fn load(&self, number: usize) -> [__m128i; 4] {
-        load_block(self.block(number))
+        let (sixteens, _) = self.block(number).as_chunks();
+        let mut loaded = [words([0; 4]); 4];
+        for (loaded, bytes) in loaded.iter_mut().zip(sixteens) {
+            *loaded = load(bytes);
+        }
+        loaded
     }
 }
 
@@ -124,15 +129,6 @@ impl Blocks for Pair<'_> {
             ],
         }
     }
-}
-
-#[inline(always)]
-fn load_block(block: &Block) -> [__m128i; 4] {
-    let mut loaded = [words([0; 4]); 4];
-    for (loaded, bytes) in loaded.iter_mut().zip(block.as_chunks().0) {
-        *loaded = load(bytes);
-    }
-    loaded
 }
 
 /// A state, and what goes into it.

@@ -7,29 +7,22 @@ pub(crate) type Block = [u8; BLOCK_SIZE];
 
 /// Bytes of the message's length at the end of the last block.
 const LENGTH_SIZE: usize = 8;
-/// Blocks that hold padding at most.
-const LAST_COUNT_MAX: usize = 2;
-/// Bytes of the last blocks, with room in front of them for what is copied along with a message's end.
-const STAGE_SIZE: usize = (1 + LAST_COUNT_MAX) * BLOCK_SIZE;
 
-/// Prefix, message and padding, as blocks: the first one, those of `middle`, the last ones.
+/// Prefix, message and padding, as blocks: one of `staged`, those of `middle`, the rest of `staged`.
 ///
 /// The prefix shifts the message against the blocks by a byte. So the first block is put together apart, and so
 /// are the last one or two, which hold the padding; those between are where they are, at an odd address.
 #[derive(Clone, Debug)]
 pub(crate) struct Padded<'m> {
-    first: Block,
+    staged: [Block; 3],
     middle: &'m [Block],
-    /// A block's room, and the last blocks.
-    stage: [u8; STAGE_SIZE],
     /// All of them.
     count: usize,
 }
 
 impl<'m> Padded<'m> {
     /// No blocks at all.
-    pub(crate) const NONE: Self =
-        Self { first: [0; BLOCK_SIZE], middle: &[], stage: [0; STAGE_SIZE], count: 0 };
+    pub(crate) const NONE: Self = Self { staged: [[0; BLOCK_SIZE]; 3], middle: &[], count: 0 };
 
     #[inline]
     pub(crate) fn new(prefix: u8, message: &'m [u8]) -> Self {
@@ -44,48 +37,38 @@ impl<'m> Padded<'m> {
         let Some(end) = message.last_chunk::<BLOCK_SIZE>() else {
             return self.set_short(prefix, message);
         };
-        // Every copy is of a size that is known here, if it takes more than is needed: so none is a call.
-        self.first[0] = prefix;
-        self.first[1..].copy_from_slice(&message[..BLOCK_SIZE - 1]);
         let (middle, tail) = message[BLOCK_SIZE - 1..].as_chunks();
         self.middle = middle;
-        // The tail, which is less than a block, begins where the last blocks do.
+        // Every copy is of a size that is known here, if it takes more than is needed: so none is a call. The tail begins where
+        // the last blocks do; what is copied along with it stands where the first block comes then.
+        let bytes = self.staged.as_flattened_mut();
         let tail_end = BLOCK_SIZE + tail.len();
-        self.stage[tail.len()..tail_end].copy_from_slice(end);
-        self.stage[tail_end..tail_end + BLOCK_SIZE].copy_from_slice(&[0; BLOCK_SIZE]);
-        self.stage[tail_end] = 0x80;
-        let last_count = (tail.len() + LENGTH_SIZE) / BLOCK_SIZE + 1;
-        let length_at = (1 + last_count) * BLOCK_SIZE - LENGTH_SIZE;
-        self.stage[length_at..length_at + LENGTH_SIZE].copy_from_slice(&bit_count(message));
-        self.count = 1 + middle.len() + last_count;
+        bytes[tail.len()..tail_end].copy_from_slice(end);
+        bytes[tail_end..tail_end + BLOCK_SIZE].copy_from_slice(&[0; BLOCK_SIZE]);
+        bytes[0] = prefix;
+        bytes[1..BLOCK_SIZE].copy_from_slice(&message[..BLOCK_SIZE - 1]);
+        self.count = middle.len() + finish(bytes, tail_end, message.len());
     }
 
     /// Begins a message that is shorter than a block.
     fn set_short(&mut self, prefix: u8, message: &'m [u8]) {
-        let mut blocks = [[0; BLOCK_SIZE]; 2];
-        let bytes = blocks.as_flattened_mut();
+        self.middle = &[];
+        self.staged = [[0; BLOCK_SIZE]; 3];
+        let bytes = self.staged.as_flattened_mut();
         let end = 1 + message.len();
         bytes[0] = prefix;
         bytes[1..end].copy_from_slice(message);
-        bytes[end] = 0x80;
-        self.count = (end + LENGTH_SIZE) / BLOCK_SIZE + 1;
-        let length_at = self.count * BLOCK_SIZE - LENGTH_SIZE;
-        bytes[length_at..length_at + LENGTH_SIZE].copy_from_slice(&bit_count(message));
-        self.first = blocks[0];
-        self.middle = &[];
-        self.stage[BLOCK_SIZE..2 * BLOCK_SIZE].copy_from_slice(&blocks[1]);
+        self.count = finish(bytes, end, message.len());
     }
 
     /// The blocks from number `at` on, as many as stand in a row; none behind the last one.
     #[inline]
     pub(crate) fn blocks_from(&self, at: usize) -> &[Block] {
-        if at >= self.count {
-            return &[];
-        }
+        let staged = &self.staged[..self.count - self.middle.len()];
         match at.checked_sub(1) {
-            None => core::slice::from_ref(&self.first),
+            None if !self.middle.is_empty() => &staged[..1],
             Some(at) if at < self.middle.len() => &self.middle[at..],
-            Some(at) => &self.last()[at - self.middle.len()..self.count - 1 - self.middle.len()],
+            _ => staged.get(at - self.middle.len()..).unwrap_or_default(),
         }
     }
 
@@ -101,22 +84,18 @@ impl<'m> Padded<'m> {
         // Most are in the middle. What is not, seen from its beginning, is the first one or one behind it.
         match number.wrapping_sub(1) {
             at if at < self.middle.len() => &self.middle[at],
-            usize::MAX => &self.first,
-            at => &self.last()[at - self.middle.len()],
+            _ => &self.staged[number.saturating_sub(self.middle.len())],
         }
-    }
-
-    #[inline]
-    fn last(&self) -> &[Block; LAST_COUNT_MAX] {
-        let (blocks, _) = self.stage.as_chunks();
-        let [_, last @ ..]: &[Block; 1 + LAST_COUNT_MAX] =
-            blocks.first_chunk().unwrap_or(&[[0; BLOCK_SIZE]; 1 + LAST_COUNT_MAX]);
-        last
     }
 }
 
-/// The length of prefix and message in bits, as it ends the last block.
+/// Puts the padding behind `end`, where there are zeros up to the end of the block: a bit that is set, and at the end of the
+/// last block the length of prefix and message in bits. Gives the number of blocks.
 #[inline]
-fn bit_count(message: &[u8]) -> [u8; LENGTH_SIZE] {
-    ((1 + message.len() as u64) * 8).to_be_bytes()
+fn finish(blocks: &mut [u8], end: usize, message_size: usize) -> usize {
+    let count = (end + LENGTH_SIZE) / BLOCK_SIZE + 1;
+    let bit_count = (1 + message_size as u64) * 8;
+    blocks[end] = 0x80;
+    blocks[count * BLOCK_SIZE - LENGTH_SIZE..count * BLOCK_SIZE].copy_from_slice(&bit_count.to_be_bytes());
+    count
 }

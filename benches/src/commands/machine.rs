@@ -71,8 +71,6 @@ pub(crate) const SYNC_OF_WRITTEN_SPACE: &str = "pwrite of 512 B into written spa
 /// The limit that asynchronous appends are held against: each record is a leaf of a tree, and each leaf but one brings a
 /// node with it.
 pub(crate) const RECORDS_HASHED: &str = "records of 388 B hashed into trees of 256 leaves (semj-sha256)";
-/// The limit of one core where nothing but hashing is done.
-pub(crate) const HASHED: &str = "SHA-256 1 MiB, side by side (semj-sha256)";
 /// A header and 256 bytes of payload.
 const RECORD_SIZE: usize = 388;
 
@@ -175,6 +173,11 @@ fn time(limits: &mut Limits) -> Result<()> {
     Ok(())
 }
 
+/// The name of the limit of one core that does nothing but hash messages of such a size.
+pub(crate) fn hashed(size: &str) -> String {
+    format!("SHA-256 {size}, side by side (semj-sha256)")
+}
+
 fn processor(limits: &mut Limits) {
     // No vDSO answers this one.
     let calls = per_second(MEASURED, || {
@@ -201,7 +204,7 @@ fn processor(limits: &mut Limits) {
         limits.bytes(format!("SHA-256 {text}, one after the other (sha2)"), size * messages.len(), || {
             one_by_one::digest_many(0, black_box(&messages), &mut digests);
         });
-        limits.bytes(format!("SHA-256 {text}, side by side (semj-sha256)"), size * messages.len(), || {
+        limits.bytes(hashed(text), size * messages.len(), || {
             digest_many(0, black_box(&messages), &mut digests);
         });
     }

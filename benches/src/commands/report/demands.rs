@@ -162,7 +162,7 @@ pub(super) fn by_the_machine(measured: &Measured) -> Option<String> {
             demands.at_most(what, own as f64 / queue.max(1) as f64, demanded / of_queue, show);
         }
     }
-    if let Some(hashed) = limit(measured, machine::HASHED) {
+    if let Some(hashed) = limit(measured, &machine::hashed("1 MiB")) {
         for row in &measured.verify {
             let what = format!(
                 "{} events of {} B verified, per thread, by SHA-256 of 1 MiB",
