@@ -203,33 +203,37 @@ fn narrow_lanes<'m>(
         lane.begin(prefix, task);
         busy += 1;
     }
-    loop {
-        match busy {
-            0 => break,
-            1 => go_on::<1>(ni, &mut lanes),
-            2 => go_on::<2>(ni, &mut lanes),
-            3 => go_on::<3>(ni, &mut lanes),
-            _ => go_on::<{ ni::LANES }>(ni, &mut lanes),
-        }
-        for i in (0..busy).rev() {
-            let lane = &mut lanes[i];
-            if lane.at < lane.padded.count() {
-                continue;
+    ni.as_one(
+        #[inline(always)]
+        || loop {
+            match busy {
+                0 => break,
+                1 => go_on::<1>(ni, &mut lanes),
+                2 => go_on::<2>(ni, &mut lanes),
+                3 => go_on::<3>(ni, &mut lanes),
+                _ => go_on::<{ ni::LANES }>(ni, &mut lanes),
             }
-            digests[lane.number] = ni.digest(&lane.state);
-            match waiting.next() {
-                Some(task) => lane.begin(prefix, task),
-                None => {
-                    // The busy lanes are always the first ones.
-                    busy -= 1;
-                    lanes.swap(i, busy);
+            for i in (0..busy).rev() {
+                let lane = &mut lanes[i];
+                if lane.at < lane.padded.count() {
+                    continue;
+                }
+                digests[lane.number] = ni.digest(&lane.state);
+                match waiting.next() {
+                    Some(task) => lane.begin(prefix, task),
+                    None => {
+                        // The busy lanes are always the first ones.
+                        busy -= 1;
+                        lanes.swap(i, busy);
+                    }
                 }
             }
-        }
-    }
+        },
+    );
 }
 
 /// Goes on in the first N lanes to the end of the message that has the fewest blocks left.
+#[inline(always)]
 fn go_on<const N: usize>(ni: ni::Processor, lanes: &mut [Lane<'_>; ni::LANES]) {
     let Some(lanes) = lanes.first_chunk_mut::<N>() else {
         return;
@@ -251,14 +255,19 @@ pub(crate) fn digest_pairs(processor: Processor, prefix: u8, digests: &mut [[u8;
         Some(wide) if count >= WIDE_MIN => wide_pairs(wide, prefix, digests, count),
         _ => 0,
     };
-    while at < count {
-        at += match count - at {
-            1 => narrow_pairs::<1>(processor.ni, prefix, digests, at),
-            2 => narrow_pairs::<2>(processor.ni, prefix, digests, at),
-            3 => narrow_pairs::<3>(processor.ni, prefix, digests, at),
-            _ => narrow_pairs::<{ ni::LANES }>(processor.ni, prefix, digests, at),
-        };
-    }
+    processor.ni.as_one(
+        #[inline(always)]
+        || {
+            while at < count {
+                at += match count - at {
+                    1 => narrow_pairs::<1>(processor.ni, prefix, digests, at),
+                    2 => narrow_pairs::<2>(processor.ni, prefix, digests, at),
+                    3 => narrow_pairs::<3>(processor.ni, prefix, digests, at),
+                    _ => narrow_pairs::<{ ni::LANES }>(processor.ni, prefix, digests, at),
+                };
+            }
+        },
+    );
     count
 }
 
@@ -283,6 +292,7 @@ fn wide_pairs(wide: wide::Processor, prefix: u8, digests: &mut [[u8; 32]], count
 }
 
 /// Hashes N pairs from number `at` on.
+#[inline(always)]
 fn narrow_pairs<const N: usize>(ni: ni::Processor, prefix: u8, digests: &mut [[u8; 32]], at: usize) -> usize {
     let (pairs, _) = digests.as_flattened().as_chunks::<BLOCK_SIZE>();
     let pairs: [_; N] = core::array::from_fn(|lane| ni::Pair { prefix, digests: &pairs[at + lane] });

@@ -6,7 +6,7 @@
 //!
 //! | it has | lanes |
 //! | --- | --- |
-//! | the SHA instructions of x86-64 | 4, each with an instruction stream of its own |
+//! | the SHA instructions of x86-64 and AVX | 4, each with an instruction stream of its own |
 //! | AVX-512 too | 32, in the words of two sets of registers; 16 or 4 where fewer messages are left |
 //! | neither, or it is none of x86-64 | 1: `sha2` |
 //!
