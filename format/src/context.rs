@@ -432,6 +432,9 @@ pub struct Lead<'a> {
     /// Whether it is known that [`Context::parse`] gives a context: always of the fixed form, and of the compact form where
     /// none but the first fields are set.
     pub is_readable: bool,
+    /// Whether that is known because it is of the compact form and none but the first fields are set, up to
+    /// [`Context::file_type`].
+    pub is_plain: bool,
 }
 
 impl<'a> Lead<'a> {
@@ -449,6 +452,7 @@ impl<'a> Lead<'a> {
                 path: until_nul(&fixed[24..24 + 4096]),
                 inode_number: load(fixed, 4120),
                 is_readable: true,
+                is_plain: false,
             });
         }
         if bytes.is_empty() {
@@ -469,7 +473,8 @@ impl<'a> Lead<'a> {
             lead.inode_number = reader.integer::<8, u64>()?;
         }
         let plain_size = PLAIN_SIZES.get(bits as usize).map(|size| size + lead.path.len());
-        lead.is_readable = plain_size == Some(bytes.len());
+        lead.is_plain = plain_size == Some(bytes.len());
+        lead.is_readable = lead.is_plain;
         Ok(lead)
     }
 }
@@ -648,15 +653,17 @@ mod tests {
             let context = any.context();
             let mut fixed = [0xEE; FIXED_SIZE];
             context.to_fixed(&mut fixed).unwrap();
-            let expected = |is_readable| Ok(Lead {
+            let expected = |is_readable, is_plain| Ok(Lead {
                 transaction_id: context.transaction_id,
                 path: context.path,
                 inode_number: context.inode_number,
                 is_readable,
+                is_plain,
             });
             let encoded = encoded(&context);
-            Lead::parse(&encoded) == expected(context.is_plain() || encoded.len() == FIXED_SIZE)
-                && Lead::parse(&fixed) == expected(true)
+            let is_plain = context.is_plain() && encoded.len() != FIXED_SIZE;
+            Lead::parse(&encoded) == expected(is_plain || encoded.len() == FIXED_SIZE, is_plain)
+                && Lead::parse(&fixed) == expected(true, false)
         }
 
         fn where_a_context_can_be_read_its_lead_can(bytes: Vec<u8>) -> bool {
@@ -676,8 +683,8 @@ mod tests {
             let mut bytes = vec![presence % (1 << PLAIN_FIELDS), 0, 0, 0];
             bytes.extend(rest.iter().map(|byte| byte % 2));
             match (Context::parse(&bytes), Lead::parse(&bytes)) {
-                (Ok(Some(_)), Ok(lead)) => lead.is_readable,
-                (_, Ok(lead)) => !lead.is_readable,
+                (Ok(Some(context)), Ok(lead)) => lead.is_plain && context.is_plain(),
+                (_, Ok(lead)) => !lead.is_plain,
                 (parsed, Err(_)) => parsed.is_err(),
             }
         }

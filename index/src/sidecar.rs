@@ -5,6 +5,7 @@
 //! ```
 
 use semj_format::checksum::{kernel_crc32, kernel_crc32_behind};
+use semj_format::context::Lead;
 use semj_format::{Record, SegmentOpen, on_disk};
 use thiserror::Error;
 
@@ -665,19 +666,26 @@ pub(crate) fn keys_of(record: &Record<'_>, last_path: &mut Vec<u8>, mut give: im
         give(Key::number(Kind::Cause, link.cause_event_id));
     }
     // A context that can't be read matches no question about it.
-    let Ok(Some(context)) = record.context() else { return };
-    if context.path != last_path.as_slice() {
-        Key::of_path(context.path, &mut give);
+    let Ok(lead) = Lead::parse(record.context_bytes()) else { return };
+    // Most are plain, and a plain one has no agent: the rest is not read for that.
+    let agent_id: &[u8] = if lead.is_plain {
+        &[]
+    } else {
+        let Ok(Some(context)) = record.context() else { return };
+        context.agent_id
+    };
+    if lead.path != last_path.as_slice() {
+        Key::of_path(lead.path, &mut give);
         last_path.clear();
-        last_path.extend_from_slice(context.path);
+        last_path.extend_from_slice(lead.path);
     }
-    if !context.agent_id.is_empty() {
-        give(Key::text(Kind::Agent, context.agent_id));
+    if !agent_id.is_empty() {
+        give(Key::text(Kind::Agent, agent_id));
     }
-    if context.transaction_id != 0 {
-        give(Key::number(Kind::Transaction, context.transaction_id));
+    if lead.transaction_id != 0 {
+        give(Key::number(Kind::Transaction, lead.transaction_id));
     }
-    if context.inode_number != 0 {
-        give(Key::number(Kind::Inode, context.inode_number));
+    if lead.inode_number != 0 {
+        give(Key::number(Kind::Inode, lead.inode_number));
     }
 }
