@@ -26,7 +26,8 @@ pub fn json(command: &mut Command) -> Result<Value> {
 }
 
 /// Runs this program with each of these command lines in turn, `runs` times over, and gives for each the medians of the
-/// one row that it prints.
+/// one row that it prints. Every other time they come from the last to the first: so a machine that gets slower or faster
+/// is the same to all, and what the one before has left behind is another's.
 ///
 /// # Errors
 ///
@@ -35,7 +36,11 @@ pub fn medians<T: DeserializeOwned>(command_lines: &[Vec<String>], runs: usize) 
     let program = std::env::current_exe()?;
     let mut rows = vec![Vec::with_capacity(runs); command_lines.len()];
     for run in 1..=runs {
-        for (arguments, rows) in command_lines.iter().zip(&mut rows) {
+        let mut turns: Vec<_> = command_lines.iter().zip(&mut rows).collect();
+        if run % 2 == 0 {
+            turns.reverse();
+        }
+        for (arguments, rows) in turns {
             eprintln!("run {run} of {runs}: {}", arguments.join(" "));
             warm_memory();
             match json(Command::new(&program).args(arguments).arg("--json"))? {

@@ -38,17 +38,28 @@ impl Common {
         if let ([measurement], 1) = (measurements, self.runs) {
             return Ok(vec![measure(measurement)?]);
         }
-        let command_lines: Vec<_> = measurements
-            .iter()
-            .map(|measurement| {
-                let mut arguments = command_line(measurement);
+        self.medians(measurements.iter().map(command_line), 1)
+    }
+
+    /// Makes the measurements in a process each, which these arguments have make one; each in so many parts in every run.
+    ///
+    /// # Errors
+    ///
+    /// The first one of a measurement.
+    pub fn medians<Row: DeserializeOwned>(
+        &self,
+        command_lines: impl Iterator<Item = Vec<String>>,
+        parts: u64,
+    ) -> Result<Vec<Row>> {
+        let command_lines: Vec<_> = command_lines
+            .map(|mut arguments| {
                 if let Some(dir) = &self.dir {
                     arguments.extend(["--dir".to_owned(), dir.display().to_string()]);
                 }
                 arguments
             })
             .collect();
-        child::medians(&command_lines, self.runs as usize)
+        child::medians(&command_lines, (self.runs * parts) as usize)
     }
 
     /// Prints the rows as JSON or as this does.

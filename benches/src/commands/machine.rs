@@ -79,6 +79,8 @@ const SYNCED: Duration = Duration::from_secs(1);
 const WRITTEN_SPACE: usize = 64 << 20;
 const BULK: usize = 256 << 20;
 const MIB: usize = 1 << 20;
+/// Bytes that are hashed at a time.
+pub(crate) const HASHED: usize = 4 * MIB;
 const PAGE_SIZE: usize = 4096;
 /// Memory that is taken, and how much of it between two looks at the clock.
 const TAKEN: usize = 6 << 30;
@@ -173,9 +175,17 @@ fn time(limits: &mut Limits) -> Result<()> {
     Ok(())
 }
 
-/// The name of the limit of one core that does nothing but hash messages of such a size.
-pub(crate) fn hashed(size: &str) -> String {
-    format!("SHA-256 {size}, side by side (semj-sha256)")
+/// Bytes that one core hashes each second if it does nothing else: messages of so many bytes, side by side.
+pub(crate) fn hashed_per_second(source: &[u8], size: usize) -> f64 {
+    let messages = messages(source, size);
+    let mut digests = vec![[0u8; 32]; messages.len()];
+    let bytes = size * messages.len();
+    bytes as f64 * per_second(MEASURED, || digest_many(0, black_box(&messages), &mut digests))
+}
+
+/// As many messages as there is room for, but at least one for each lane that goes by itself.
+fn messages(source: &[u8], size: usize) -> Vec<&[u8]> {
+    source.chunks_exact(size).take((HASHED / size).min(256)).collect()
 }
 
 fn processor(limits: &mut Limits) {
@@ -198,15 +208,13 @@ fn processor(limits: &mut Limits) {
     }
     // 452 bytes: a record with a payload of 256, a path of 40 and its header.
     for (size, text) in [(256, "256 B"), (452, "452 B"), (4096, "4 KiB"), (MIB, "1 MiB")] {
-        let count = (2 * MIB / size).min(256);
-        let messages: Vec<&[u8]> = source.chunks_exact(size).take(count).collect();
+        let messages = messages(&source, size);
         let mut digests = vec![[0u8; 32]; messages.len()];
         limits.bytes(format!("SHA-256 {text}, one after the other (sha2)"), size * messages.len(), || {
             one_by_one::digest_many(0, black_box(&messages), &mut digests);
         });
-        limits.bytes(hashed(text), size * messages.len(), || {
-            digest_many(0, black_box(&messages), &mut digests);
-        });
+        let side_by_side = format!("SHA-256 {text}, side by side (semj-sha256)");
+        limits.add(side_by_side, hashed_per_second(&source, size), Unit::BytesPerSecond);
     }
     hashed_into_trees(limits, &source);
 }

@@ -11,6 +11,8 @@ use semj_bench::subject::{self, Setup, Subject};
 use semj_bench::table::{Table, ns};
 use serde::{Deserialize, Serialize};
 
+use super::machine;
+
 /// How fast a journal in memory is verified completely, through what `semj verify` calls.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
@@ -34,21 +36,27 @@ pub(crate) struct Row {
     pub(crate) elapsed_ns: u64,
     /// Processor time of all threads.
     pub(crate) processor_ns: u64,
+    /// What one core hashed just before and just after, messages of 1 MiB, bytes each second.
+    pub(crate) hashed_bytes_per_s: f64,
 }
 
 impl Row {
     /// Verifies a journal in this process.
     pub(crate) fn measure(payload: usize, dir: &std::path::Path) -> Result<Self> {
+        let source = vec![0x5A; machine::HASHED];
+        let hashed_before = machine::hashed_per_second(&source, 1 << 20);
         let processor_began = process::processor_time();
         let began = Instant::now();
         let verified = subject::verify(dir)?;
         let (elapsed, processor) = (began.elapsed(), process::processor_time() - processor_began);
+        let hashed_after = machine::hashed_per_second(&source, 1 << 20);
         Ok(Self {
             payload: payload as u64,
             events: verified.events,
             bytes: verified.bytes,
             elapsed_ns: elapsed.as_nanos() as u64,
             processor_ns: processor.as_nanos() as u64,
+            hashed_bytes_per_s: f64::midpoint(hashed_before, hashed_after),
         })
     }
 
@@ -56,6 +64,11 @@ impl Row {
     pub(crate) fn bytes_per_s(&self) -> (f64, f64) {
         let per = |ns: u64| self.bytes as f64 * 1e9 / ns.max(1) as f64;
         (per(self.elapsed_ns), per(self.processor_ns))
+    }
+
+    /// The latter, by what one core hashed of 1 MiB.
+    pub(crate) fn by_hashed(&self) -> f64 {
+        self.bytes_per_s().1 / self.hashed_bytes_per_s
     }
 }
 
@@ -91,8 +104,15 @@ fn measure(args: &Args, payload: usize) -> Result<Row> {
 }
 
 pub(crate) fn table<'a>(rows: impl IntoIterator<Item = &'a Row>) -> Table {
-    let mut table =
-        Table::new(&["verified completely", "bytes", "time", "GB/s", "GB/s per thread", "threads busy"]);
+    let mut table = Table::new(&[
+        "verified completely",
+        "bytes",
+        "time",
+        "GB/s",
+        "GB/s per thread",
+        "by SHA-256 of 1 MiB",
+        "threads busy",
+    ]);
     for row in rows {
         let (all, per_thread) = row.bytes_per_s();
         table.row([
@@ -101,6 +121,7 @@ pub(crate) fn table<'a>(rows: impl IntoIterator<Item = &'a Row>) -> Table {
             ns(row.elapsed_ns),
             format!("{:.2}", all / 1e9),
             format!("{:.2}", per_thread / 1e9),
+            format!("{:.2}", row.by_hashed()),
             format!("{:.2}", row.processor_ns as f64 / row.elapsed_ns.max(1) as f64),
         ]);
     }
