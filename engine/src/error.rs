@@ -172,6 +172,13 @@ pub enum Error {
         /// Events that it holds.
         events: u64,
     },
+    /// Large batches that wait for the committer have all the memory that there is for them, and this one was not to wait, or
+    /// not longer. None of its events was taken in.
+    #[error("the {bytes} bytes for batches that are too large for the buffer's slots are taken")]
+    LargeBatchesFull {
+        /// What all of them may have together.
+        bytes: u64,
+    },
     /// The buffer was too full for an event of this priority. It was dropped, and a Gap will say so.
     #[error("the buffer is too full for an event of priority {}: it was dropped", priority.0)]
     Dropped {

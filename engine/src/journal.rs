@@ -289,11 +289,11 @@ impl Journal {
     /// Emits events as one: after a crash either all of them are there or none. Gives their ids.
     ///
     /// More than 32 events, or events that the pool has no slots for, wait for the committer in memory of their own: 4 MiB of
-    /// all such batches together, or one that is larger. Beyond that the buffer counts as full.
+    /// all such batches together, or one that is larger. Beyond that they do what [`Options::backpressure`] says.
     ///
     /// # Errors
     ///
-    /// As [`Journal::emit`], and [`Error::BatchTooLarge`]; no event was emitted then.
+    /// As [`Journal::emit`], [`Error::BatchTooLarge`], and [`Error::LargeBatchesFull`]; no event was emitted then.
     pub fn emit_batch(&self, events: &[Event<'_>]) -> Result<Range<u64>, Error> {
         let mut emitted = Vec::with_capacity(events.len());
         let mut bytes = 0;

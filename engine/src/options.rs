@@ -58,9 +58,9 @@ pub enum Backpressure {
     /// It waits for room.
     #[default]
     Wait,
-    /// It waits for room for so long at most, then gives [`Error::Full`].
+    /// It waits for room for so long at most, then gives [`Error::Full`], or [`Error::LargeBatchesFull`].
     WaitFor(Duration),
-    /// It gives [`Error::Full`] at once.
+    /// It gives [`Error::Full`], or [`Error::LargeBatchesFull`], at once.
     Fail,
     /// The less urgent an event is, the earlier it is dropped: BACKGROUND when half of the buffer is in use, LOW at three
     /// quarters, NORMAL when it is full; HIGH and CRITICAL wait for room. A dropped event gives [`Error::Dropped`].

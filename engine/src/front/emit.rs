@@ -153,12 +153,14 @@ impl Front {
         let mut wait = Wait::new(patience);
         let mut reserved = ExternalBytes { front: self, bytes: 0 };
         let (claim, home) = loop {
-            if reserved.take(size as u64)
-                && let Some(claimed) = self.claim_ids(0, count)?
-            {
+            let has_memory = reserved.take(size as u64);
+            if has_memory && let Some(claimed) = self.claim_ids(0, count)? {
                 break claimed;
             }
-            wait.for_room(self, None)?;
+            wait.for_room(self, None).map_err(|error| match error {
+                Error::Full { .. } if !has_memory => Error::LargeBatchesFull { bytes: EXTERNAL_BYTES_MAX },
+                other => other,
+            })?;
             self.check()?;
         };
         let mut batch = Batch::with_capacity(size);
