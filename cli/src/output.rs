@@ -28,6 +28,54 @@ pub(crate) fn print_json(value: &Value) -> Result<()> {
     Ok(out.flush()?)
 }
 
+/// Prints a line for a person.
+pub(crate) fn print_line(line: impl Display) -> Result<()> {
+    let mut out = stdout();
+    writeln!(out, "{line}")?;
+    Ok(out.flush()?)
+}
+
+/// One line of JSON that is right, as many lines: a value each. Numbers, texts and the order of fields stay as they are, which a
+/// parser's own values would not keep.
+pub(crate) fn pretty_json(line: &[u8]) -> Vec<u8> {
+    let mut pretty = Vec::with_capacity(line.len() * 2);
+    let mut depth = 0usize;
+    let (mut is_text, mut is_escaped) = (false, false);
+    let begin_line = |pretty: &mut Vec<u8>, depth: usize| {
+        pretty.push(b'\n');
+        pretty.resize(pretty.len() + depth * 2, b' ');
+    };
+    for &byte in line {
+        if is_text {
+            pretty.push(byte);
+            is_text = is_escaped || byte != b'"';
+            is_escaped = byte == b'\\' && !is_escaped;
+            continue;
+        }
+        let is_first = matches!(pretty.last(), Some(b'{' | b'['));
+        match byte {
+            b' ' | b'\t' | b'\r' | b'\n' => continue,
+            b'}' | b']' => {
+                depth = depth.saturating_sub(1);
+                if !is_first {
+                    begin_line(&mut pretty, depth);
+                }
+            }
+            _ if is_first => begin_line(&mut pretty, depth),
+            _ => {}
+        }
+        pretty.push(byte);
+        match byte {
+            b'{' | b'[' => depth += 1,
+            b',' => begin_line(&mut pretty, depth),
+            b':' => pretty.push(b' '),
+            b'"' => is_text = true,
+            _ => {}
+        }
+    }
+    pretty
+}
+
 /// Says something on standard error. Nobody can be told that nobody listens there.
 pub(crate) fn say(message: impl Display) {
     let _: io::Result<()> = writeln!(io::stderr().lock(), "semj: {message}");
@@ -265,6 +313,28 @@ mod tests {
         assert!(shortened("ü".repeat(61).as_bytes()).ends_with("… (122 B)"));
         assert!(shortened(&[0; 100]).ends_with("… (100 B)"));
         assert_eq!(shortened(b"a\nb"), "a\\nb");
+    }
+
+    #[test]
+    fn pretty_json_is_the_same_json() {
+        let line =
+            br#"{"a":1,"a":1e400,"text":"x\"{,\\","none":{},"list":[1,[]],"big":18446744073709551616}"#;
+        let pretty = String::from_utf8(pretty_json(line)).unwrap_or_default();
+        let lines: Vec<&str> = pretty.lines().collect();
+        let expected = [
+            "{",
+            r#"  "a": 1,"#,
+            r#"  "a": 1e400,"#,
+            r#"  "text": "x\"{,\\","#,
+            r#"  "none": {},"#,
+            r#"  "list": ["#,
+            "    1,",
+            "    []",
+            "  ],",
+            r#"  "big": 18446744073709551616"#,
+            "}",
+        ];
+        assert_eq!(lines, expected);
     }
 
     #[test]

@@ -66,6 +66,8 @@ pub(crate) struct Appender {
     /// Flushes of few bytes, one after the other.
     small_flushes: u32,
     spare: Option<Spare>,
+    /// None could be made for the next segment: the appender makes its file itself.
+    goes_without_spare: bool,
     /// When the active segment was begun, in monotonic nanoseconds, and whether the one before was full soon.
     began_ns: i64,
     is_fast: bool,
@@ -123,6 +125,7 @@ impl Appender {
             started_end: 0,
             small_flushes: 0,
             spare: None,
+            goes_without_spare: false,
             began_ns: 0,
             is_fast: false,
             keeping: Keeping::default(),
@@ -162,8 +165,15 @@ impl Appender {
     ) -> Result<Appended, Error> {
         // A segment that ends before it is full ends later then: each that is not sealed is an open file.
         let is_stalled = self.unsealed >= self.unsealed_max();
-        if is_stalled && !self.writer.has_room(GROUP_SIZE) {
-            return Ok(Appended::Stalled);
+        if is_stalled {
+            // Whoever asks for no more than what others have appended meanwhile need not wait for the disk.
+            if front.has_drained(upto) {
+                return Ok(Appended::All);
+            }
+            // A batch outside of the slab goes into one group, however large it is.
+            if !self.writer.has_room(GROUP_SIZE.max(front.external_bytes())) {
+                return Ok(Appended::Stalled);
+            }
         }
         let monotonic_ns = self.medium.monotonic_ns();
         let is_complete = front.gather(&mut self.batch, upto, monotonic_ns);
@@ -256,6 +266,7 @@ impl Appender {
         let memory = self.write_cost.memory(now);
         self.retired.push(Retired { sealing, next: Some(naming), gone_upto, memory });
         self.unsealed += 1;
+        self.goes_without_spare = false;
         (self.flushed_end, self.started_end) = (0, 0);
         self.segments.push(Arc::clone(self.writer.segment()));
         recorder.began_segment(&self.mark(), retired);
@@ -326,11 +337,19 @@ impl Appender {
 
     /// Whether a file for the next segment should be made now, off this path.
     pub(crate) fn wants_spare(&self) -> bool {
-        self.spare.is_none() && (self.is_fast || self.writer.end() > self.segment_size / 2)
+        self.spare.is_none()
+            && !self.goes_without_spare
+            && (self.is_fast || self.writer.end() > self.segment_size / 2)
     }
 
     /// Takes in a file for the next segment.
     pub(crate) fn put_spare(&mut self, spare: Spare) {
         self.spare = Some(spare);
+    }
+
+    /// There is no space for one: it is not tried again before the segment ends, because each attempt takes all that is left
+    /// from everybody else on the disk for a moment.
+    pub(crate) fn go_without_spare(&mut self) {
+        self.goes_without_spare = true;
     }
 }

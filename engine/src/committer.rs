@@ -163,17 +163,26 @@ impl Committer {
 
     /// Appends what was emitted before the call, as far as that goes without the disk.
     pub(crate) fn append(&self) -> Result<Appended, Error> {
+        self.append_upto(self.emitted()?)
+    }
+
+    fn append_upto(&self, upto: u64) -> Result<Appended, Error> {
         let _guard = Guard { committer: self };
-        let (appender, appended) = self.or_fail(self.append_emitted())?;
+        let (appender, appended) = self.or_fail(self.append_emitted(upto))?;
         self.let_go(appender);
         Ok(appended)
     }
 
-    /// The same, but keeps the appender; [`Self::let_go`] tells of the last group, or the flush that follows at once.
-    fn append_emitted(&self) -> Result<(MutexGuard<'_, Appender>, Appended), Error> {
+    /// The place behind all that was emitted before the call.
+    fn emitted(&self) -> Result<u64, Error> {
         // What was dropped gets its ids now, if nobody else came to give them; of a full buffer when it is empty again.
-        self.front.settle()?;
-        let mut upto = self.front.tail();
+        self.or_fail(self.front.settle())?;
+        Ok(self.front.tail())
+    }
+
+    /// Appends what stands below a place, as far as that goes without the disk, and keeps the appender; [`Self::let_go`]
+    /// tells of the last group, or the flush that follows at once.
+    fn append_emitted(&self, mut upto: u64) -> Result<(MutexGuard<'_, Appender>, Appended), Error> {
         let mut has_looked_again = false;
         loop {
             let mut appender = self.appender.lock();
@@ -215,6 +224,7 @@ impl Committer {
         appender: &mut Appender,
         work: impl FnOnce(&mut Appender) -> Result<T, Error>,
     ) -> Result<T, Error> {
+        self.front.check_process()?;
         appender.write(work).map_err(|error| match self.front.failure() {
             Some(failure) => failure,
             None => {
@@ -279,7 +289,7 @@ impl Committer {
 
     /// Whether events are synced that nobody asks for.
     fn syncs_events(&self) -> bool {
-        !matches!(self.timing.policy, SyncPolicy::None | SyncPolicy::MetadataOnly)
+        self.timing.policy.syncs_events()
     }
 
     /// When the next flush is due that nobody waits for.
@@ -334,14 +344,19 @@ impl Committer {
     /// Makes everything durable that was emitted, or appended, before the call. Gives the last id of it. Called by one at a
     /// time.
     fn flush(&self, cover: Cover) -> Result<u64, Error> {
+        // Found out once: where appending has to wait for the disk, others emit more in that time, and so on without an end.
+        let upto = match cover {
+            Cover::Emitted => Some(self.emitted()?),
+            Cover::Appended => None,
+        };
         loop {
             let started = Instant::now();
-            let (mut appender, appended) = match cover {
-                Cover::Emitted => self.append_emitted()?,
-                Cover::Appended => (self.appender.lock(), Appended::All),
+            let (mut appender, appended) = match upto {
+                Some(upto) => self.append_emitted(upto)?,
+                None => (self.appender.lock(), Appended::All),
             };
             // What others append from here on is not waited for.
-            let _held = matches!(cover, Cover::Emitted).then(|| self.writeback.hold());
+            let _held = upto.is_some().then(|| self.writeback.hold());
             // What becomes urgent from here on is not in this flush.
             self.syncing.lock().is_urgent = false;
             let flush = self.write(&mut appender, Appender::flush)?;
@@ -442,7 +457,8 @@ impl Committer {
 
     /// Appends what was emitted before the call, with syncs where it does not go without.
     pub(crate) fn make_room(&self) -> Result<(), Error> {
-        while self.append()? == Appended::Stalled {
+        let upto = self.emitted()?;
+        while self.append_upto(upto)? == Appended::Stalled {
             self.sync()?;
         }
         Ok(())
@@ -546,6 +562,7 @@ impl Committer {
             Ok(file) => self.appender.lock().put_spare(Spare { file, path }),
             // The appender will try again when it needs the file, and fail if that can't be.
             Err(error) => {
+                self.appender.lock().go_without_spare();
                 tracing::warn!(%error, path = %path.display(), "no file could be made ahead of time");
             }
         }

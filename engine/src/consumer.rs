@@ -43,7 +43,8 @@ pub struct ConsumerState {
 }
 
 impl Consumer {
-    /// Goes on behind what the consumer of this name has saved; a new one begins with the oldest event.
+    /// Goes on behind what the consumer of this name has saved; a new one begins with the oldest event, and that is saved
+    /// at once: from here on retention keeps what it has not read.
     ///
     /// # Errors
     ///
@@ -67,12 +68,14 @@ impl Consumer {
             LockOutcome::Acquired(guard) => guard,
             LockOutcome::Held(pid) => return Err(Error::Locked { dir: consumers.join(name), pid }),
         };
-        let start = match read(&*medium, &consumers.join(name))? {
-            Some(mark) => Start::At(position_of(&mark)),
-            None => Start::Beginning,
-        };
+        let saved = read(&*medium, &consumers.join(name))?;
+        let start = saved.as_ref().map_or(Start::Beginning, |mark| Start::At(position_of(mark)));
         let follower = Follower::open_on(Arc::clone(&medium), dir, start, view)?;
-        Ok(Self { follower, medium, dir: consumers, name: name.to_owned(), _lock: lock })
+        let mut consumer = Self { follower, medium, dir: consumers, name: name.to_owned(), _lock: lock };
+        if saved.is_none() {
+            consumer.save()?;
+        }
+        Ok(consumer)
     }
 
     /// The next event: see [`Follower::next`].

@@ -256,6 +256,12 @@ pub enum Error {
         /// What is wrong with it.
         source: semj_format::consumer::ConsumerMarkError,
     },
+    /// This process was forked from the one that opened the journal, which alone may write to it. Nothing was written.
+    #[error("process {opened_by} has the journal open, and this one was forked from it")]
+    Forked {
+        /// The process that opened the journal.
+        opened_by: u32,
+    },
     /// Another thread has failed to write a moment ago, and its failure is about to be told.
     #[error("writing has stopped")]
     Stopped,

@@ -83,6 +83,8 @@ pub(crate) struct Front {
     /// Tells producers that there is room.
     room: Condvar,
     helping: Helping,
+    /// The process that opened the journal.
+    process_id: u32,
     setup: Setup,
     /// Bytes of a group, from which on no further record is put into it.
     group_size: usize,
@@ -239,10 +241,20 @@ impl Front {
             work: Condvar::new(),
             room: Condvar::new(),
             helping: Helping::default(),
+            process_id: std::process::id(),
             group_size: GROUP_SIZE.min(setup.group_size_max),
             look_mask: (setup.places as u64 / LOOKS).saturating_sub(1),
             setup,
         })
+    }
+
+    /// Whether this is the process that opened the journal. One that was forked from it has a copy of what is in memory, and
+    /// whatever it wrote of that would go over what the first one has acknowledged.
+    pub(crate) fn check_process(&self) -> Result<(), Error> {
+        match std::process::id() == self.process_id {
+            true => Ok(()),
+            false => Err(Error::Forked { opened_by: self.process_id }),
+        }
     }
 
     /// Whether the journal still takes events in.
@@ -263,13 +275,14 @@ impl Front {
         }
         self.is_unusual.store(false, Ordering::SeqCst);
         // A note of what was dropped takes a place too, and those that are left are for what is more urgent.
+        let mut settled = Ok(());
         if takes_last_places || self.pending() < self.ring.capacity() / 2 {
-            self.settle_drops()?;
+            settled = self.settle_drops();
         }
         if self.has_failed.load(Ordering::SeqCst) || self.has_drops() {
             self.is_unusual.store(true, Ordering::SeqCst);
         }
-        Ok(())
+        settled
     }
 
     /// Lets the committer's thread end when it has committed what there is.
@@ -307,6 +320,16 @@ impl Front {
     /// Places that were claimed and are not drained.
     pub(crate) fn pending(&self) -> u64 {
         self.ring.fill().pending
+    }
+
+    /// Whether everything below a place was taken out.
+    pub(crate) fn has_drained(&self, upto: u64) -> bool {
+        self.ring.drained() >= upto
+    }
+
+    /// Bytes of the batches that wait outside of the slab.
+    pub(crate) fn external_bytes(&self) -> usize {
+        self.external_bytes.load(Ordering::Relaxed) as usize
     }
 
     /// Emissions that found no room at once.

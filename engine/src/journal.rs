@@ -136,7 +136,9 @@ impl Journal {
                 commit_interval: options.commit_interval,
                 claim_timeout: options.claim_timeout,
                 group_size_max: batch_size_max,
-                heeds_priority: has_threads && options.sync_strategy == SyncStrategy::Adaptive,
+                heeds_priority: has_threads
+                    && options.sync_strategy == SyncStrategy::Adaptive
+                    && options.sync_policy.syncs_events(),
             },
         )
         .map_err(Error::io("get memory for", dir))?;
@@ -517,6 +519,8 @@ impl Journal {
     }
 
     fn shut(&self) -> Result<(), Error> {
+        // Nor has it the threads that would end.
+        self.committer.front.check_process()?;
         let State::Open(threads) = std::mem::replace(&mut *self.state.lock(), State::Closed) else {
             return Ok(());
         };

@@ -5,7 +5,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use semj_format::control::{Compacted, CompactedKind, DamagedRange, GapReason, PreviousEnd};
-use semj_format::journal_header::{FLAG_CUT, FLAG_SEALED};
+use semj_format::journal_header::{FLAG_CUT, FLAG_SEALED, FLAG_THINNED};
 use semj_format::{Digest, EventType, Gap, JournalHeader, Recovered, WatermarkFile};
 use semj_recovery::{
     Backing, Effort, OpenMode, Packed, Proof, Report, SegmentInput, SegmentReport, Tip, examine_unretired,
@@ -276,7 +276,8 @@ pub(crate) struct Opening<'a> {
 ///
 /// The order of the steps is what makes a crash between any two of them harmless: nothing is taken from the
 /// journal before it is safe in quarantine, and the segment that says where the journal was cut is durable
-/// before the cut-off bytes are given up.
+/// before the cut-off bytes, or the segments behind them, are given up. Those may be the only ones to say what was
+/// retired, thinned or damaged before, which the new one says again.
 pub(crate) fn open_for_writing(
     medium: &dyn Medium,
     dir: &Path,
@@ -299,12 +300,6 @@ pub(crate) fn open_for_writing(
 
     remove_unfinished(medium, dir)?;
     let quarantine = Quarantine { medium, dir, epoch };
-    for (i, segment) in report.segments.iter().enumerate().rev() {
-        // A salvage may keep what stands behind a file that has no place in the journal.
-        if i >= report.kept || segment.opening.is_none() {
-            quarantine.take_segment(segment)?;
-        }
-    }
     for (segment, map) in report.kept_segments().iter().zip(&mut found.maps) {
         if map.packed_size().is_some() && segment.opening.is_some() && !is_final(segment) {
             quarantine.keep_file(segment)?;
@@ -358,6 +353,12 @@ pub(crate) fn open_for_writing(
     let unsaid = thinned.split_off(thinned.len().min(THINNED_MAX));
     notes.extend(thinned);
     let writer = SegmentWriter::create(new, &notes, &mut chain)?;
+    for (i, segment) in report.segments.iter().enumerate().rev() {
+        // A salvage may keep what stands behind a file that has no place in the journal.
+        if i >= report.kept || segment.opening.is_none() {
+            quarantine.take_segment(segment)?;
+        }
+    }
     finish_old_headers(medium, dir, &report)?;
     let mark = writer.mark(&chain, next_event_id - 1);
     let watermark = WatermarkWriter::open(medium, dir, &report.watermark, &mark)?;
@@ -499,17 +500,17 @@ fn notes(
 fn thinned_notes(report: &Report) -> Vec<(EventType, Vec<u8>)> {
     let all_is_kept = report.kept == report.segments.len()
         && report.segments.iter().all(|segment| segment.opening.is_some());
-    if all_is_kept {
-        return Vec::new();
-    }
     let said: Vec<_> =
         report.thinned.iter().filter_map(|body| body.first_chunk()).map(Compacted::decode).collect();
-    // What nothing says any more, a salvage takes from the segments themselves.
-    let is_salvage = report.mode == OpenMode::Salvage;
+    // What nothing says any more of a segment as it ends now, is taken from the segment itself.
     let of_segment = |segment: &SegmentReport| {
         let thinned = segment.totals.thinned;
-        let is_said = said.iter().any(|said| said.segment_number == segment.number);
-        (is_salvage && !is_said && thinned.events > 0).then(|| Compacted {
+        let is_said = said.iter().any(|said| {
+            (said.segment_number, said.digest) == (segment.number, segment.totals.digest)
+                && said.event_count >= thinned.events
+        });
+        let is_thinned = thinned != Default::default();
+        (report.mode != OpenMode::Strict && !is_said && is_thinned).then(|| Compacted {
             kind: CompactedKind::Thinned.code(),
             reason: 0,
             segment_number: segment.number,
@@ -521,14 +522,15 @@ fn thinned_notes(report: &Report) -> Vec<(EventType, Vec<u8>)> {
             byte_count: 0,
             first_event_id: segment.totals.first_event_id,
             last_event_id: segment.totals.last_event_id,
-            end: PreviousEnd::Sealed.code(),
+            end: if segment.is_sealed { PreviousEnd::Sealed } else { PreviousEnd::Cut }.code(),
             type_count: 0,
             wall_clock_ns: 0,
             digest: segment.totals.digest,
         })
     };
     let kept = report.kept_segments();
-    let is_kept = |said: &&Compacted| kept.iter().any(|segment| segment.number == said.segment_number);
+    let is_kept =
+        |said: &&Compacted| !all_is_kept && kept.iter().any(|segment| segment.number == said.segment_number);
     let bodies = said.iter().filter(is_kept).copied().chain(kept.iter().filter_map(of_segment));
     bodies
         .map(|body| (EventType::JOURNAL_COMPACTED, Compacted { type_count: 0, ..body }.encode().to_vec()))
@@ -552,11 +554,14 @@ fn gap(report: &Report, last_event_id: u64) -> Option<Gap> {
 /// The header of a segment that ends where it does, with its final figures. Behind damage a walk by sizes gets lost;
 /// figures that speak of records there would not be true.
 pub(crate) fn final_header(segment: &SegmentReport) -> Option<JournalHeader> {
-    let flag = if segment.is_sealed { FLAG_SEALED } else { FLAG_CUT };
+    let end_flag = if segment.is_sealed { FLAG_SEALED } else { FLAG_CUT };
     let totals = &segment.totals;
+    let thinned = totals.thinned;
+    let flags = if thinned.events > 0 { end_flag | FLAG_THINNED } else { end_flag };
+    let records = totals.records.saturating_sub(thinned.events).saturating_add(thinned.records);
     let next_event_id = totals.last_event_id.saturating_add(1);
     let can_be = segment.header.is_some() && segment.damaged.is_empty();
-    can_be.then(|| JournalHeader::new(totals.records, next_event_id, segment.end as u64, flag))
+    can_be.then(|| JournalHeader::new(records, next_event_id, segment.end as u64, flags))
 }
 
 /// Makes the headers of segments final that a crash or a cut left as they were at creation.

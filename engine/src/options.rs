@@ -37,6 +37,13 @@ pub enum SyncPolicy {
     Strict,
 }
 
+impl SyncPolicy {
+    /// Whether events are synced that nobody asks for.
+    pub(crate) const fn syncs_events(self) -> bool {
+        matches!(self, Self::DataAndMetadata | Self::Strict)
+    }
+}
+
 /// When events are synced that nobody waits for.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum SyncStrategy {
@@ -64,7 +71,8 @@ pub enum Backpressure {
     Fail,
     /// The less urgent an event is, the earlier it is dropped: BACKGROUND when half of the buffer is in use, LOW at three
     /// quarters, NORMAL when it is full; HIGH and CRITICAL wait for room. A dropped event gives [`Error::Dropped`].
-    /// Dropped events have ids, and a Gap record in their place says how many of which types they were.
+    /// Dropped events have ids, and a Gap record in their place says how many of which types they were. A batch is dropped
+    /// as one, and is as urgent as the most urgent of its events.
     DropByPriority,
 }
 
@@ -113,7 +121,9 @@ pub struct Options {
     pub buffer_events: usize,
     /// How long the others wait at most for an emitter that was stopped in the middle of an emission, or died
     /// there. Then its event is recorded as missing, and it gets an error if it comes back. Default: 1 s,
-    /// which is longer than a busy machine keeps a thread from running.
+    /// which is longer than a busy machine keeps a thread from running. It holds for who fills a place that it has claimed; there
+    /// are locks of some instructions besides, for batches of more than 32 events, imported ids, notes of what was dropped
+    /// and the slots of events above 512 bytes, and who is stopped within these is waited for.
     pub claim_timeout: Duration,
     /// Who commits. Default: a thread of the journal's own.
     pub commit_on: CommitOn,

@@ -3,8 +3,8 @@
 
 use std::time::{Duration, Instant};
 
-use semj::format::Gap;
 use semj::format::control::{self, GapReason, GapType};
+use semj::format::{Draft, EventHeader, Gap};
 use semj::{Backpressure, CommitOn, Error, Event, EventType, Journal, OpenMode, Options, Priority, Reader};
 
 const PLACES: u64 = 64;
@@ -210,4 +210,31 @@ fn figures_of_the_pool_say_where_records_found_their_memory() {
     assert!(pool.iter().all(|class| (class.hits, class.misses) == (1, 0)), "{pool:?}");
     journal.sync().unwrap();
     assert!(journal.metrics().pool.iter().all(|class| class.used == 0));
+}
+
+#[test]
+fn a_batch_is_dropped_as_one_and_each_of_its_events_is_counted() {
+    for count in [4, 40] {
+        let dir = tempfile::tempdir().unwrap();
+        let journal = Journal::open(dir.path(), unattended(Backpressure::DropByPriority)).unwrap();
+        fill(|| journal.emit(&event(Priority::NORMAL))).unwrap();
+        let before = journal.stats().events_dropped;
+        let mut batch = vec![event(Priority::LOW); count];
+        batch[1] = Event::new(EventType::GRAPH_QUERY).priority(Priority::NORMAL);
+        let error = journal.emit_batch(&batch).unwrap_err();
+        assert!(matches!(error, Error::Dropped { priority: Priority::NORMAL }), "{error}");
+        assert_eq!(journal.stats().events_dropped - before, count as u64);
+    }
+}
+
+#[test]
+fn a_journal_whose_ids_are_used_up_can_be_closed_with_events_dropped() {
+    let dir = tempfile::tempdir().unwrap();
+    let journal = Journal::open(dir.path(), unattended(Backpressure::DropByPriority)).unwrap();
+    let event_id = (1 << 63) - 1;
+    journal.import(&Draft::new(EventHeader { event_id, ..EventHeader::new(0x0101) })).unwrap();
+    let error = (0..100 * PLACES).find_map(|_| journal.emit(&event(Priority::BACKGROUND)).err()).unwrap();
+    assert!(matches!(error, Error::Dropped { .. } | Error::Exhausted { .. }), "{error}");
+    // Which of the two it gives is not the point.
+    drop(journal.close());
 }

@@ -105,3 +105,16 @@ fn a_damaged_mark_is_said_to_be_one_and_nothing_is_retired_meanwhile() {
     assert!(journal.reader().get(1).unwrap().is_some());
     assert_eq!(fs::read(&path).unwrap(), bytes);
 }
+
+#[test]
+fn a_consumer_that_has_saved_nothing_yet_keeps_what_it_will_read() {
+    let dir = tempfile::tempdir().unwrap();
+    let journal = Journal::open(dir.path(), options()).unwrap();
+    emit(&journal, 3_000);
+    let mut consumer = journal.consumer("new").unwrap();
+    journal.retain(&Retention { max_segments: Some(1), ..Retention::default() }).unwrap();
+    assert!(take(&mut consumer, 3_000).into_iter().eq(1..=3_000));
+    drop(consumer);
+    let mut again = journal.consumer("new").unwrap();
+    assert_eq!(take(&mut again, 1), [1], "nothing was saved");
+}

@@ -282,3 +282,64 @@ fn a_snapshot_is_brought_forward_to_what_was_taken_out() {
         assert_eq!(ids(&Reader::open(&target, OpenMode::Strict).unwrap()), ids(&journal.reader()));
     }
 }
+
+/// Flips a bit in the payload of an event, which only the journal's own copy of it has.
+fn damage_event(path: &Path, id: u64) {
+    let mut bytes = fs::read(path).unwrap();
+    let payload = format!("{{\"n\":{id}}}");
+    let at = bytes.windows(payload.len()).position(|bytes| bytes == payload.as_bytes()).unwrap();
+    bytes[at] ^= 1;
+    fs::write(path, bytes).unwrap();
+}
+
+fn emit_more(journal: &Journal, count: u64) {
+    for _ in 0..count {
+        let id = journal.stats().last_emitted_id + 1;
+        let payload = format!("{{\"n\":{id}}}");
+        assert_eq!(journal.emit_durable(&Event::new(WRITE).payload(payload.as_bytes())).unwrap(), id);
+    }
+}
+
+#[test]
+fn a_thinned_segment_that_a_recovery_has_cut_is_good_and_so_is_what_comes_behind_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let journal = journal(dir.path(), small(), 3);
+    journal.thin(&[reads()]).unwrap();
+    journal.close().unwrap();
+    // In the third group of the second segment.
+    damage_event(&segment_files(dir.path())[1], 196);
+    let options = || Options { mode: OpenMode::PointInTime, ..small() };
+    let journal = Journal::open(dir.path(), options()).unwrap();
+    emit_more(&journal, 10);
+    let kept = ids(&journal.reader());
+    assert!(kept.iter().take_while(|id| **id <= 174).count() == kept.len() - 10 && kept.len() > 10);
+    journal.close().unwrap();
+    assert!(examine_journal(dir.path(), OpenMode::Strict).unwrap().is_whole());
+    let journal = Journal::open(dir.path(), options()).unwrap();
+    assert_eq!(ids(&journal.reader()), kept);
+    journal.close().unwrap();
+    assert_eq!(ids(&Reader::open(dir.path(), OpenMode::Strict).unwrap()), kept);
+}
+
+#[test]
+fn a_salvage_of_a_thinned_segment_loses_no_more_than_the_group_that_is_damaged() {
+    for is_seal in [false, true] {
+        let dir = tempfile::tempdir().unwrap();
+        let journal = journal(dir.path(), small(), 3);
+        journal.thin(&[reads()]).unwrap();
+        journal.close().unwrap();
+        match is_seal {
+            true => damage_seal(&segment_files(dir.path())[1]),
+            false => damage_event(&segment_files(dir.path())[1], 161),
+        }
+        let salvage = Options { mode: OpenMode::Salvage, ..small() };
+        let journal = Journal::open(dir.path(), salvage).unwrap();
+        emit_more(&journal, 10);
+        let kept = ids(&journal.reader());
+        journal.close().unwrap();
+        let is_kept = |id: &u64| type_of(*id) != READ && (is_seal || !(138..=174).contains(id));
+        assert!((1..=300).filter(is_kept).all(|id| kept.contains(&id)), "{kept:?}");
+        assert_eq!(ids(&Reader::open(dir.path(), OpenMode::Strict).unwrap()), kept);
+        assert_eq!(ids(&Journal::open(dir.path(), small()).unwrap().reader()), kept);
+    }
+}

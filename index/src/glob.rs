@@ -6,7 +6,7 @@
 //! | `?` | one character but `/` |
 //! | `[a-z]`, `[!a-z]` | one byte of the class, or one that is not of it and no `/` |
 //! | `**` as a whole component | any number of components, or none; at the end one at least |
-//! | `\` | the next byte as it is |
+//! | `\` | the next byte as it is; `\/` is `/` |
 //!
 //! A pattern that begins with `/` is held against the path from its beginning, any other at every depth. It matches a
 //! path and everything below it: `/project/src` is the directory, its files, and theirs.
@@ -181,7 +181,12 @@ impl Parser<'_> {
                 b'*' => Token::AnyRun,
                 b'?' => Token::AnyCharacter,
                 b'[' => self.class()?,
-                b'\\' => Token::Byte(self.next().ok_or(GlobError::OpenEscape)?),
+                b'\\' => match self.next().ok_or(GlobError::OpenEscape)? {
+                    // No name has one, so it parts components however it is written.
+                    b'/' if tokens.is_empty() => continue,
+                    b'/' => break,
+                    byte => Token::Byte(byte),
+                },
                 byte => Token::Byte(byte),
             });
         }
@@ -315,6 +320,8 @@ mod tests {
             ("/project/src", "/project/src2", false),
             ("/project/src", "/other/project/src", false),
             ("/project/src/", "/project/src", true),
+            (r"/project\/src", "/project/src", true),
+            (r"/project/\/s\rc", "/project/src", true),
             ("/project/src/**", "/project/src", false),
             ("/project/src/**", "/project/src/a", true),
             ("/project/src/**", "/project/src/a/b", true),

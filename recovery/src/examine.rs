@@ -631,10 +631,13 @@ fn examine_scanned<'a>(
     let number = scanner.opening().segment_number;
     let header_cut = scanner.header().filter(|header| next.is_none() && header.flags & FLAG_CUT != 0);
     let cut = next.filter(|next| next.previous_end == PreviousEnd::Cut.code());
-    let limit = cut.map(|next| next.previous_end_offset).or(header_cut.map(|header| header.journal_size));
-    let mut scanner = match limit.and_then(|offset| usize::try_from(offset).ok()) {
-        Some(offset) => scanner.stop_at(offset),
-        None => scanner,
+    let offset = |offset: u64| usize::try_from(offset).ok();
+    let limit = cut.and_then(|next| offset(next.previous_end_offset));
+    let limit_in_file = header_cut.and_then(|header| offset(header.journal_size));
+    let mut scanner = match (limit, limit_in_file) {
+        (Some(offset), _) => scanner.stop_at(offset),
+        (None, Some(offset)) => scanner.stop_at_in_file(offset),
+        (None, None) => scanner,
     };
 
     let mut found = Found::default();
@@ -702,9 +705,11 @@ fn examine_scanned<'a>(
     }
 }
 
-/// Where the following segment says that this one ends, if what was found here can have been followed by that.
+/// Where the following segment says that this one ends, if what was found here can have been followed by that. Nothing is known
+/// to have been taken out behind what was found.
 fn named_end(next: &SegmentOpen, scanner: &Scanner<'_>) -> Option<usize> {
-    let end = usize::try_from(next.previous_end_offset).ok()?;
+    let end = next.previous_end_offset.checked_add_signed(scanner.totals().thinned.bytes.checked_neg()?)?;
+    let end = usize::try_from(end).ok()?;
     let is_end =
         matches!(PreviousEnd::from_code(next.previous_end), Some(PreviousEnd::Sealed | PreviousEnd::Cut));
     let can_follow = is_end

@@ -56,11 +56,13 @@ impl Resumption {
             let Found::Commit(commit) = found else { return None };
             let is_next = commit.commit_sequence == totals.commit_sequence.wrapping_add(1);
             let is_chained = !is_next || commit.previous_digest == totals.digest;
-            let salvaged = if is_chained {
-                salvage_group(bytes, damage_start, at, &commit, totals.last_event_id)?
-            } else {
-                Salvaged::default()
+            let salvaged = match is_chained {
+                true => salvage_group(bytes, damage_start, at, &commit, totals.last_event_id),
+                false => Some(Salvaged::default()),
             };
+            // The next commit of the chain is that, wherever its group began: that is not known where events were taken out of
+            // it. Any other has to have its group behind the damage's beginning.
+            let salvaged = salvaged.or(is_next.then(Salvaged::default))?;
             let end = at + semj_format::control::record_size::<Commit>();
             let mut kept = salvaged.extents;
             Extent::push(&mut kept, Extent { start: at, end });

@@ -122,9 +122,11 @@ impl Thinning {
 /// One pass over one segment.
 #[derive(Debug)]
 pub struct Scanner<'a> {
-    /// The file up to where it was cut.
+    /// The file, not far beyond where it was cut.
     bytes: &'a [u8],
-    cut: Option<usize>,
+    /// Where it was cut: as it was before anything was taken out, and as it is.
+    cut: Option<u64>,
+    cut_in_file: Option<usize>,
     /// `None` where it is left out of account.
     header: Option<JournalHeader>,
     opening: SegmentOpen,
@@ -195,6 +197,7 @@ impl<'a> Scanner<'a> {
         Ok(Self {
             bytes,
             cut: None,
+            cut_in_file: None,
             header: None,
             opening,
             at: start,
@@ -209,12 +212,18 @@ impl<'a> Scanner<'a> {
         })
     }
 
-    /// Stops at this offset if a group ends there: the segment that follows says that this one was cut there.
+    /// Stops at this offset if a group ends there: the segment that follows says that this one was cut there, as it was
+    /// before anything was taken out.
     pub fn stop_at(mut self, offset: usize) -> Self {
         // A cut inside the header, which only a forged file names, leaves no group, as one behind it does.
         self.bytes = self.bytes.get(..offset.max(JournalHeader::SIZE)).unwrap_or(self.bytes);
-        self.cut = Some(offset);
+        self.cut = Some(offset as u64);
         self
+    }
+
+    /// The same where the header says so, which speaks of the file as it is.
+    pub(crate) fn stop_at_in_file(self, offset: usize) -> Self {
+        Self { cut: None, cut_in_file: Some(offset), ..self.stop_at(offset) }
     }
 
     /// The bytes that are scanned.
@@ -267,7 +276,7 @@ impl<'a> Scanner<'a> {
         if self.end.is_some() {
             return None;
         }
-        if self.cut == Some(self.at) {
+        if self.cut == Some(self.original_offset()) || self.cut_in_file == Some(self.at) {
             self.end = Some(ScanEnd::Limit);
             return None;
         }
@@ -359,6 +368,11 @@ impl<'a> Scanner<'a> {
                             return Err(fault(FaultKind::Misplaced { found }));
                         }
                         self.check_seal(&seal, at)?;
+                        if self.resumed {
+                            // Of what was lost it is not known how much was taken out before.
+                            let found = (at - JournalHeader::SIZE) as u64;
+                            self.totals.thinned.bytes = seal.byte_count.wrapping_sub(found).cast_signed();
+                        }
                         self.at = end;
                         self.totals.records += 1;
                         self.totals.digest = seal.digest;

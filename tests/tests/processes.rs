@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::Duration;
 
-use semj::{Error, Event, EventType, Journal, OpenMode, Options, Reader};
+use semj::{CommitOn, Error, Event, EventType, Journal, OpenMode, Options, Reader};
 
 /// Names the journal's directory to a child.
 const DIR: &str = "SEMJ_TEST_DIR";
@@ -288,4 +288,45 @@ fn a_file_that_may_not_grow_and_a_process_without_files_are_typed_errors_and_los
         assert!(lines.iter().any(|line| line == "closed false"), "{test}");
         assert_it_goes_on(dir.path(), &lines);
     }
+}
+
+#[test]
+fn child_that_forks() {
+    let Some(dir) = child_dir() else { return };
+    let options = Options { commit_on: CommitOn::CallersThread, ..options() };
+    let journal = Journal::open(&dir, options.clone()).unwrap();
+    let event = Event::new(EventType::FILESYSTEM_WRITE);
+    journal.emit_durable(&event).unwrap();
+    journal.emit(&event).unwrap();
+    // SAFETY: the process has no other thread that could hold a lock but the test harness's, which waits for this one.
+    match unsafe { libc::fork() } {
+        0 => {
+            journal.emit(&event).unwrap();
+            let refused = journal.sync().is_err() && journal.emit_durable(&event).is_err();
+            drop(journal);
+            let is_held = matches!(Journal::open(&dir, options), Err(Error::Locked { .. }));
+            // SAFETY: it ends the process, whatever there is.
+            unsafe { libc::_exit(if refused && is_held { 0 } else { 1 }) }
+        }
+        child => {
+            let mut status = -1;
+            // SAFETY: the pointer is to an integer.
+            assert_eq!(unsafe { libc::waitpid(child, &raw mut status, 0) }, child);
+            assert_eq!(status, 0, "the fork may write, or has given the lock back");
+            journal.emit_durable(&event).unwrap();
+            journal.close().unwrap();
+            say("closed");
+        }
+    }
+}
+
+#[test]
+fn a_fork_writes_nothing_and_leaves_the_journal_to_who_opened_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut child = start("child_that_forks", dir.path());
+    let lines = said(&mut child);
+    assert!(child.wait().unwrap().success(), "{lines:?}");
+    assert!(lines.iter().any(|line| line.ends_with("closed")), "{lines:?}");
+    let reader = Reader::open(dir.path(), OpenMode::Strict).unwrap();
+    assert_eq!(reader.iter(..).map(|record| record.unwrap().event_id()).collect::<Vec<_>>(), [1, 2, 3]);
 }

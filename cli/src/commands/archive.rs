@@ -131,14 +131,14 @@ pub(crate) fn run(args: &Args) -> Result<Outcome> {
                     "events": pushed.events, "generation": pushed.generation,
                 }))?;
             } else {
-                println!(
+                output::print_line(format_args!(
                     "{url}: {} uploaded ({}), {} were there; {} in {} archived",
                     output::count(pushed.uploaded, "segment"),
                     output::bytes(pushed.bytes_uploaded),
                     pushed.known + pushed.found,
                     output::count(pushed.events, "event"),
                     output::count(pushed.segments, "segment"),
-                );
+                ))?;
             }
             Ok(Outcome::Good)
         }
@@ -155,14 +155,14 @@ pub(crate) fn run(args: &Args) -> Result<Outcome> {
                     "bytes_fetched": fetched.bytes_fetched, "found": fetched.found, "events": fetched.events,
                 }))?;
             } else {
-                println!(
+                output::print_line(format_args!(
                     "{}: {} fetched ({}), {} were there; {}, verified",
                     dir.display(),
                     output::count(fetched.fetched, "segment"),
                     output::bytes(fetched.bytes_fetched),
                     fetched.found,
                     output::count(fetched.events, "event"),
-                );
+                ))?;
             }
             Ok(Outcome::Good)
         }

@@ -85,18 +85,21 @@ pub(crate) fn run(args: &Args) -> Result<Outcome> {
         let segments = output::count(done.compacted, "segment");
         let before = output::bytes(done.bytes_before);
         if args.dry_run {
-            println!("would compress {segments} of {before}");
+            output::print_line(format_args!("would compress {segments} of {before}"))?;
         } else if done.compacted == 0 {
-            println!("compressed nothing");
+            output::print_line(format_args!("compressed nothing"))?;
         } else {
-            println!(
+            output::print_line(format_args!(
                 "compressed {segments}: {before} to {}, {:.1} %, at {}/s",
                 output::bytes(done.bytes_after),
                 done.bytes_after as f64 * 100.0 / done.bytes_before as f64,
                 output::bytes((done.bytes_before as f64 / elapsed_s) as u64),
-            );
+            ))?;
         }
-        println!("{} were compressed before, {} are open, too young or were cut", done.kept, done.waiting);
+        output::print_line(format_args!(
+            "{} were compressed before, {} are open, too young or were cut",
+            done.kept, done.waiting
+        ))?;
         if done.is_unadopted {
             output::say(
                 "the journal's writer does not answer: the old files' room is free when it has closed the journal",

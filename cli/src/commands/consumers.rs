@@ -38,7 +38,10 @@ pub(crate) fn run(args: &Args) -> Result<Outcome> {
     if consumers.is_empty() && !args.json {
         output::say(format!("{}: no consumers", dir.display()));
     } else if !args.json {
-        println!("{:<24}  {:>12}  {:>12}  {:>10}  SAVED", "NAME", "LAST EVENT", "BEHIND BY", "SEGMENT");
+        output::print_line(format_args!(
+            "{:<24}  {:>12}  {:>12}  {:>10}  SAVED",
+            "NAME", "LAST EVENT", "BEHIND BY", "SEGMENT"
+        ))?;
     }
     for consumer in &consumers {
         let position = &consumer.position;
@@ -54,14 +57,14 @@ pub(crate) fn run(args: &Args) -> Result<Outcome> {
                 "saved_at_ns": consumer.saved_at_ns,
             }))?;
         } else {
-            println!(
+            output::print_line(format_args!(
                 "{:<24}  {:>12}  {:>12}  {:>10}  {}",
                 consumer.name,
                 position.last_event_id,
                 behind,
                 position.segment_number,
                 output::wall_clock(consumer.saved_at_ns)
-            );
+            ))?;
         }
     }
     Ok(Outcome::Good)

@@ -46,6 +46,19 @@ pub(crate) fn run(args: &Args) -> Result<Outcome> {
     let dir = args.journal.source();
     let query = Query::new();
     let (reader, losses) = answer::open_whole(&dir)?;
+    // What cannot be written in the kernel's format is found out before a file is replaced.
+    let measured = match args.format {
+        Format::Jsonl => None,
+        Format::Kernel => {
+            let mut measure = kernel::Measure::default();
+            for part in reader.parts(&query) {
+                for record in part.iter(..) {
+                    measure.push(&record?)?;
+                }
+            }
+            Some(measure)
+        }
+    };
     let mut out: Box<dyn Write> = match &args.output {
         Some(path) => {
             let file = File::create(path).with_context(|| format!("{}: can't create", path.display()))?;
@@ -55,8 +68,8 @@ pub(crate) fn run(args: &Args) -> Result<Outcome> {
     };
     let bar = output::progress(Some(reader.report().events()), Unit::Events).with_message("exporting");
     let mut events = 0u64;
-    match args.format {
-        Format::Jsonl => {
+    match measured {
+        None => {
             for part in reader.parts(&query) {
                 for record in part.iter(..) {
                     json::write_event(&record?, &mut out)?;
@@ -67,13 +80,7 @@ pub(crate) fn run(args: &Args) -> Result<Outcome> {
                 }
             }
         }
-        Format::Kernel => {
-            let mut measure = kernel::Measure::default();
-            for part in reader.parts(&query) {
-                for record in part.iter(..) {
-                    measure.push(&record?)?;
-                }
-            }
+        Some(measure) => {
             let mut writer = kernel::Writer::begin(&measure, &mut out)?;
             for part in reader.parts(&query) {
                 for record in part.iter(..) {

@@ -43,8 +43,8 @@ pub(crate) fn run(args: &Args) -> Result<Outcome> {
     if args.json {
         out.write_all(&line)?;
     } else {
-        let value: serde_json::Value = serde_json::from_slice(&line)?;
-        writeln!(out, "{value:#}")?;
+        out.write_all(&output::pretty_json(&line))?;
+        writeln!(out)?;
     }
     out.flush()?;
     Ok(if losses.is_empty() { Outcome::Good } else { Outcome::Incomplete })

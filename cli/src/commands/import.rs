@@ -191,6 +191,8 @@ struct Import<'a> {
     bar: ProgressBar,
 }
 
+/// Bytes of a line at most: the largest record, each byte of which is escaped by six, has fewer than 1 MiB.
+const LINE_SIZE_MAX: u64 = 4 << 20;
 /// Lines that are parsed before they are handed to the journal together, so that the two can be timed apart.
 const LINES_AT_ONCE: usize = 1024;
 
@@ -203,8 +205,12 @@ impl Import<'_> {
             let mut read = Ok(());
             for line in &mut lines {
                 line.clear();
-                match reader.read_until(b'\n', line) {
+                match (&mut *reader).take(LINE_SIZE_MAX).read_until(b'\n', line) {
                     Ok(0) => break,
+                    Ok(size) if size as u64 == LINE_SIZE_MAX && !line.ends_with(b"\n") => {
+                        read = Err(io::Error::other("the line is longer than any event can be"));
+                        break;
+                    }
                     Ok(_) => filled += 1,
                     // The lines before it are good all the same.
                     Err(error) => {

@@ -71,7 +71,7 @@ pub(crate) fn run(args: &Args) -> Result<Outcome> {
             "no limit is given: --max-bytes, --max-age or --max-segments",
         )
     }
-    let plan = semj::plan_retention(&dir, &retention, None)?;
+    let mut plan = semj::plan_retention(&dir, &retention, None)?;
     if !args.damaged_too {
         plan.prove(&dir)
             .context("nothing is retired while what would go is damaged, but with --damaged-too")?;
@@ -79,6 +79,13 @@ pub(crate) fn run(args: &Args) -> Result<Outcome> {
     let is_done = !args.dry_run && !plan.retiring.is_empty();
     if is_done {
         semj::request_retention(&dir, &retention, None, args.wait)?;
+        // The journal's writer may know of needs that are not written down.
+        let left = semj::plan_retention(&dir, &retention, None)?;
+        let is_left = |segment: &mut RetiringSegment| left.retiring.iter().any(|of| of.name == segment.name);
+        let held_back: Vec<_> = plan.retiring.extract_if(.., is_left).collect();
+        plan.kept_segments += held_back.len() as u64;
+        plan.kept_bytes += held_back.iter().map(|segment| segment.bytes).sum::<u64>();
+        plan.held_back.extend(held_back);
     }
     print(args, &dir, &plan, is_done)?;
     Ok(Outcome::Good)

@@ -33,9 +33,9 @@ pub(crate) fn run(args: &Args) -> Result<Outcome> {
     if args.json {
         output::print_json(&json!({ "journal": dir, "rotated": has_rotated }))?;
     } else if has_rotated {
-        println!("{}: a new segment is begun", dir.display());
+        output::print_line(format_args!("{}: a new segment is begun", dir.display()))?;
     } else {
-        println!("{}: closed: its newest segment has ended already", dir.display());
+        output::print_line(format_args!("{}: closed: its newest segment has ended already", dir.display()))?;
     }
     Ok(Outcome::Good)
 }

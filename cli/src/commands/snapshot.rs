@@ -110,7 +110,7 @@ pub(crate) fn print(
         }));
     }
     let segments = taken.kept + taken.cloned + taken.linked + taken.copied;
-    println!(
+    output::print_line(format_args!(
         "{}: {} in {} ({} were there, {} cloned, {} linked, {} copied: {}); ends with event {}, commit {}, {}",
         to.display(),
         output::count(taken.events, "event"),
@@ -123,6 +123,6 @@ pub(crate) fn print(
         taken.tip.last_event_id,
         taken.tip.commit_sequence,
         taken.tip.digest
-    );
+    ))?;
     Ok(())
 }

@@ -28,9 +28,9 @@ impl Front {
     fn next_doze(&self, doze: Duration, pending: u64) -> Duration {
         let capacity = self.ring.capacity();
         if pending > capacity / 16 * 3 {
-            (doze / 2).max(DOZE_MIN)
+            (doze / 2).max(DOZE_MIN).min(self.setup.commit_interval)
         } else if pending < capacity / 16 {
-            (doze * 2).min(self.setup.commit_interval)
+            doze.saturating_mul(2).min(self.setup.commit_interval)
         } else {
             doze
         }
@@ -49,7 +49,8 @@ impl Front {
             if state.closing || state.failure.is_some() {
                 return Work::Close;
             }
-            let is_urgent = pending > 0 && self.is_urgent.swap(false, Ordering::SeqCst);
+            // One that a group has taken along already has to be told of too.
+            let is_urgent = self.is_urgent.swap(false, Ordering::SeqCst);
             let commit_at = state.waiting_since.and_then(|since| since.checked_add(state.doze));
             let is_enough =
                 pending >= self.ring.capacity() / 4 || self.room_waiters.load(Ordering::SeqCst) > 0;
@@ -62,7 +63,7 @@ impl Front {
             let sleep = if pending > 0 || lingers { Sleep::Dozing } else { Sleep::Asleep };
             self.sleep.store(sleep as u8, Ordering::SeqCst);
             // An event that came before the producers could see this would wake nobody.
-            if self.is_urgent.load(Ordering::SeqCst) && pending > 0 {
+            if self.is_urgent.load(Ordering::SeqCst) {
                 // Looked at again above.
             } else if sleep == Sleep::Dozing || self.ring.tail() == tail {
                 let linger = (sleep == Sleep::Dozing).then(|| now.checked_add(state.doze)).flatten();

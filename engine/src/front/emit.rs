@@ -66,10 +66,10 @@ impl Front {
         let mut wait = Wait::new(patience);
         loop {
             match refused {
-                Refused::Full => wait.for_room(self, Some(header))?,
+                Refused::Full => wait.for_room(self, header)?,
                 Refused::Id { .. } => match self.claim_ids(header.event_id, 1)? {
                     Some(claimed) => return Ok(claimed),
-                    None => wait.for_room(self, Some(header))?,
+                    None => wait.for_room(self, header)?,
                 },
             }
             self.check()?;
@@ -96,10 +96,10 @@ impl Front {
         };
         if patience.backpressure == Backpressure::DropByPriority {
             // A batch is as urgent as the most urgent of its events: it is taken in or not as one.
-            self.admit_all(urgent, events)?;
+            self.admit(urgent).inspect_err(|error| self.drop_rest(error, urgent, events))?;
         }
         let Some(slots) = self.take_slots(events) else {
-            return self.push_external(events, patience);
+            return self.push_external(events, urgent, patience);
         };
         let mut wait = Wait::new(patience);
         let mut homes = [0; SLAB_BATCH_MAX];
@@ -109,7 +109,8 @@ impl Front {
             if let Ok(claim) = self.ring.claim(homes, None) {
                 break claim;
             }
-            if let Err(error) = wait.for_room(self, None).and_then(|()| self.check()) {
+            if let Err(error) = wait.for_room(self, urgent).and_then(|()| self.check()) {
+                self.drop_rest(&error, urgent, events);
                 slots.iter().flatten().for_each(|slot| self.slab.give_back(*slot));
                 return Err(error);
             }
@@ -147,7 +148,12 @@ impl Front {
     }
 
     /// A batch that is encoded in memory of its own and takes one place.
-    fn push_external(&self, events: &[Emitted<'_>], patience: Patience<'_>) -> Result<Range<u64>, Error> {
+    fn push_external(
+        &self,
+        events: &[Emitted<'_>],
+        urgent: &EventHeader,
+        patience: Patience<'_>,
+    ) -> Result<Range<u64>, Error> {
         let count = events.len() as u64;
         let size = events.iter().map(|event| event.measure.size()).sum();
         let mut wait = Wait::new(patience);
@@ -157,18 +163,18 @@ impl Front {
             if has_memory && let Some(claimed) = self.claim_ids(0, count)? {
                 break claimed;
             }
-            wait.for_room(self, None).map_err(|error| match error {
+            wait.for_room(self, urgent).map_err(|error| match error {
                 Error::Full { .. } if !has_memory => Error::LargeBatchesFull { bytes: EXTERNAL_BYTES_MAX },
-                other => other,
+                other => {
+                    self.drop_rest(&other, urgent, events);
+                    other
+                }
             })?;
             self.check()?;
         };
         let mut batch = Batch::with_capacity(size);
-        let mut urgent = u32::MAX;
         for (id, event) in (claim.first_id..).zip(events) {
-            let header = event.header(id);
-            urgent = urgent.min(header.event_priority);
-            batch.push(&header, event.draft, event.measure);
+            batch.push(&event.header(id), event.draft, event.measure);
         }
         let ids = claim.first_id..claim.first_id + count;
         debug_assert_eq!(batch.len(), size);
@@ -177,7 +183,7 @@ impl Front {
         }
         // The committer gives them back.
         std::mem::forget(reserved);
-        self.wake_if_needed(claim.first_place, urgent);
+        self.wake_if_needed(claim.first_place, urgent.event_priority);
         Ok(ids)
     }
 
@@ -256,7 +262,7 @@ impl Front {
                 self.slab.prefetch_start(slot);
                 return Ok(slot);
             }
-            wait.for_room(self, Some(header))?;
+            wait.for_room(self, header)?;
             self.check()?;
         }
     }

@@ -27,21 +27,22 @@ impl<'a> Wait<'a> {
         Self { patience, since: None }
     }
 
-    /// Returns when it is worth another attempt. `header` is that of the event, where there is one alone.
+    /// Returns when it is worth another attempt. `header` is that of the event, or of the most urgent one of a batch.
     #[cold]
-    pub(super) fn for_room(&mut self, front: &Front, header: Option<&EventHeader>) -> Result<(), Error> {
+    pub(super) fn for_room(&mut self, front: &Front, header: &EventHeader) -> Result<(), Error> {
+        front.check_process()?;
         if self.since.is_none() {
             front.waits.fetch_add(1, Ordering::Relaxed);
         }
         let now = Instant::now();
         let since = *self.since.get_or_insert(now);
-        let limit = match (self.patience.backpressure, header) {
-            (Backpressure::Fail, _) => Some(Duration::ZERO),
-            (Backpressure::WaitFor(limit), _) => Some(limit),
-            (Backpressure::DropByPriority, Some(header)) if header.event_priority > Priority::HIGH.0 => {
+        let limit = match self.patience.backpressure {
+            Backpressure::Fail => Some(Duration::ZERO),
+            Backpressure::WaitFor(limit) => Some(limit),
+            Backpressure::DropByPriority if header.event_priority > Priority::HIGH.0 => {
                 return Err(front.drop_event(header));
             }
-            (Backpressure::DropByPriority | Backpressure::Wait, _) => None,
+            Backpressure::DropByPriority | Backpressure::Wait => None,
         };
         if let Some(make_room) = self.patience.make_room {
             if limit == Some(Duration::ZERO) {
@@ -103,19 +104,19 @@ impl Front {
         if self.pending() < limit { Ok(()) } else { Err(self.drop_event(header)) }
     }
 
-    pub(super) fn admit_all(&self, urgent: &EventHeader, events: &[Emitted<'_>]) -> Result<(), Error> {
-        self.admit(urgent).inspect_err(|_| {
-            // One of them is counted already.
-            let others = events.iter().map(|event| event.draft.header.event_type);
-            let mut skipped = false;
-            for event_type in others {
-                if !skipped && event_type == urgent.event_type {
-                    skipped = true;
-                } else {
-                    self.count_drop(event_type);
-                }
+    /// Counts the rest of a batch, if that was refused because its most urgent event was dropped.
+    pub(super) fn drop_rest(&self, error: &Error, urgent: &EventHeader, events: &[Emitted<'_>]) {
+        if !matches!(error, Error::Dropped { .. }) {
+            return;
+        }
+        let mut skipped = false;
+        for event_type in events.iter().map(|event| event.draft.header.event_type) {
+            if !skipped && event_type == urgent.event_type {
+                skipped = true;
+            } else {
+                self.count_drop(event_type);
             }
-        })
+        }
     }
 
     /// Counts an event that is not taken in. It gets its id with the next place that is claimed.

@@ -14,6 +14,9 @@ use rustix::time::{ClockId, clock_gettime};
 
 /// Ticks for which a line is used, about 1 to 2 seconds.
 const TICKS_MAX: u64 = 1 << 32;
+/// Ticks by which a line may begin ahead of a look at the counter, on another processor. One that begins farther ahead is of
+/// a counter that began anew since, as it does when a machine wakes from hibernation.
+const AHEAD_MAX: u64 = 1 << 20;
 /// Fraction bits of [`Clock::slope`]. With them, ticks times slope stay below 2^64 for processors above 1 GHz.
 const SLOPE_BITS: u32 = 32;
 /// Nanoseconds between the first two looks at least, and between later ones: one look is right to some 50 ns.
@@ -58,9 +61,7 @@ impl Clock {
         if slope == 0 || version & 1 != 0 || self.version.load(Ordering::Relaxed) != version {
             return None;
         }
-        // A line may have been begun on another processor a hair's breadth ahead of this read of the counter.
-        let ticks = counter::read().saturating_sub(start);
-        (ticks < TICKS_MAX).then(|| (start_ns + ((ticks * slope) >> SLOPE_BITS)) as i64)
+        Line { start, start_ns, slope }.at(counter::read())
     }
 
     /// Holds the line against the kernel's clock, if the last time is long enough ago.
@@ -78,7 +79,13 @@ impl Clock {
         let has_line = self.slope.load(Ordering::Relaxed) != 0;
         let span_ns = ns - last_ns;
         let span_min_ns = if has_line { SPAN_NS } else { FIRST_SPAN_NS };
-        if span_ns < span_min_ns || ticks <= last_ticks {
+        if ticks < last_ticks {
+            // The counter began anew, and the line with it.
+            *last = Some((ticks, ns));
+            self.set(Line::NONE);
+            return;
+        }
+        if span_ns < span_min_ns || ticks == last_ticks {
             return;
         }
         *last = Some((ticks, ns));
@@ -88,13 +95,41 @@ impl Clock {
         // What is off goes away within a span like this one.
         let (start_ns, rise) = if is_new { (ns, span_ns) } else { (line_ns, span_ns + off_ns) };
         let Some(slope) = slope(rise, ticks - last_ticks) else { return };
+        self.set(Line { start: ticks, start_ns: start_ns as u64, slope });
+    }
+
+    /// Called by one at a time.
+    fn set(&self, line: Line) {
         // Odd first, then the line, then even: a reader between sees that the version is odd or has changed.
         self.version.fetch_add(1, Ordering::AcqRel);
         fence(Ordering::Release);
-        self.ticks.store(ticks, Ordering::Relaxed);
-        self.ns.store(start_ns as u64, Ordering::Relaxed);
-        self.slope.store(slope, Ordering::Relaxed);
+        self.ticks.store(line.start, Ordering::Relaxed);
+        self.ns.store(line.start_ns, Ordering::Relaxed);
+        self.slope.store(line.slope, Ordering::Relaxed);
         self.version.fetch_add(1, Ordering::Release);
+    }
+}
+
+/// What turns ticks into nanoseconds.
+#[derive(Clone, Copy, Debug)]
+struct Line {
+    /// Ticks where it begins.
+    start: u64,
+    /// Nanoseconds there.
+    start_ns: u64,
+    /// Nanoseconds per tick; 0 where there is no line.
+    slope: u64,
+}
+
+impl Line {
+    const NONE: Self = Self { start: 0, start_ns: 0, slope: 0 };
+
+    /// The time at a reading of the counter; `None` if the line says nothing about it.
+    #[inline]
+    fn at(self, now: u64) -> Option<i64> {
+        let ticks = now.saturating_sub(self.start);
+        let is_near = ticks < TICKS_MAX && self.start.saturating_sub(now) < AHEAD_MAX;
+        is_near.then(|| (self.start_ns + ((ticks * self.slope) >> SLOPE_BITS)) as i64)
     }
 }
 
@@ -180,6 +215,21 @@ mod tests {
             told += 1;
         }
         assert!(told > 0 || !counter::is_usable());
+    }
+
+    #[test]
+    fn a_counter_that_began_anew_is_not_told_time_by() {
+        let line = Line { start: 1 << 40, start_ns: 7, slope: 1 << 31 };
+        assert_eq!(line.at((1 << 40) + 10), Some(12));
+        assert_eq!(line.at((1 << 40) - 10), Some(7), "of a line that another processor has begun");
+        assert_eq!(line.at(1 << 39), None);
+        assert_eq!(line.at(1 << 41), None, "too old a line");
+        let clock = Clock::new();
+        *clock.last.lock() = Some((u64::MAX, 0));
+        clock.set(line);
+        clock.adjust();
+        assert!(!counter::is_usable() || clock.now_ns().is_none());
+        assert!(!counter::is_usable() || clock.slope.load(Ordering::Relaxed) == 0);
     }
 
     fn look_at_kernel() -> i64 {

@@ -60,8 +60,12 @@ impl Medium for Disk {
 
     fn create(&self, path: &Path, size: u64) -> io::Result<Box<dyn File>> {
         let file = OpenOptions::new().read(true).write(true).create(true).truncate(true).open(path)?;
-        if size > 0 {
-            retry_on_intr(|| fallocate(&file, FallocateFlags::empty(), 0, size))?;
+        if size > 0
+            && let Err(error) = retry_on_intr(|| fallocate(&file, FallocateFlags::empty(), 0, size))
+        {
+            // It may have taken all the space that was left.
+            drop(fs::remove_file(path));
+            return Err(error.into());
         }
         Ok(Box::new(DiskFile { file }))
     }
@@ -116,7 +120,11 @@ impl Medium for Disk {
         }
         file.set_len(0)?;
         file.write_all_at(format!("{}\n", std::process::id()).as_bytes(), 0)?;
-        Ok(LockOutcome::Acquired(Box::new(DiskLock { file, path: path.to_owned() })))
+        Ok(LockOutcome::Acquired(Box::new(DiskLock {
+            file,
+            path: path.to_owned(),
+            process_id: std::process::id(),
+        })))
     }
 
     fn monotonic_ns(&self) -> i64 {
@@ -207,10 +215,16 @@ fn nanoseconds(time: Timespec) -> i64 {
 struct DiskLock {
     file: fs::File,
     path: PathBuf,
+    /// Who took it.
+    process_id: u32,
 }
 
 impl Drop for DiskLock {
     fn drop(&mut self) {
+        // One that was forked from this one would give back what is not its own.
+        if std::process::id() != self.process_id {
+            return;
+        }
         // Closing the file is not enough: a child process that was just forked has it open too until it executes its
         // program, and would keep the lock.
         match fs2::FileExt::unlock(&self.file) {
