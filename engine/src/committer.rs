@@ -249,7 +249,8 @@ impl Committer {
             syncing.unsynced_since.get_or_insert_with(Instant::now);
         }
         syncing.unsynced_bytes = self.recorder.bytes() - syncing.flushed_bytes;
-        syncing.is_urgent |= is_urgent;
+        // Nothing is urgent any more if somebody else has synced it.
+        syncing.is_urgent |= is_urgent && syncing.unsynced_since.is_some();
         self.wake_syncing(&syncing);
     }
 

@@ -46,7 +46,8 @@ const SAMPLE: u64 = 1024;
 /// some milliseconds after it was emitted at most, and *durable* when a sync has reached the disk: at the
 /// latest when a [`Journal::sync`] that was called after its emission has returned, or the journal was closed.
 ///
-/// Dropping a journal closes it, with errors going to the log; [`Journal::close`] returns them.
+/// Dropping a journal closes it, with errors going to the log; [`Journal::close`] returns them. In a process that was forked from
+/// the one that opened it nothing is written, closed or unlocked: see [`Error::Forked`].
 #[derive(Debug)]
 pub struct Journal {
     medium: Arc<dyn Medium>,
