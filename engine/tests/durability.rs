@@ -4,7 +4,6 @@
     expect(clippy::unwrap_used, reason = "a test ends where something is not as it should be")
 )]
 
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use semj::{CommitOn, Event, EventType, Journal, Options, Priority, Rotation, SyncPolicy, SyncStrategy};
@@ -227,35 +226,6 @@ fn segments_that_end_before_they_are_full_do_not_run_away_from_the_disk() {
     journal.close().unwrap();
     let report = semj::examine_journal(dir.path(), semj::OpenMode::Strict).unwrap();
     assert!(report.is_whole() && report.is_closed() && report.events() == 5_000);
-}
-
-#[test]
-fn who_waits_for_durability_does_not_wait_for_what_others_emit_meanwhile() {
-    const EVENTS_MAX: u64 = 1_000_000;
-    let dir = tempfile::tempdir().unwrap();
-    // A round of appending ends where sixteen segments wait for the disk, and the buffer holds more than that.
-    let options = Options { segment_size: 256 << 10, ..patient() };
-    let journal = Journal::open(dir.path(), options).unwrap();
-    let payload = [7; 300];
-    let is_done = AtomicBool::new(false);
-    std::thread::scope(|scope| {
-        let emit = || {
-            let event = EVENT.payload(&payload);
-            let mut emitted = 0;
-            while !is_done.load(Ordering::Relaxed) && emitted < EVENTS_MAX {
-                assert!(journal.emit(&event).is_ok());
-                emitted += 1;
-            }
-            emitted
-        };
-        let producers = [scope.spawn(emit), scope.spawn(emit)];
-        let results = [(); 10].map(|()| journal.sync());
-        is_done.store(true, Ordering::Relaxed);
-        assert!(results.iter().all(Result::is_ok));
-        for producer in producers {
-            assert!(producer.join().is_ok_and(|emitted| emitted < EVENTS_MAX), "ten syncs lasted to the end");
-        }
-    });
 }
 
 #[test]

@@ -359,6 +359,11 @@ mod tests {
             ("**", "/a", true),
         ] {
             assert_eq!(matches(pattern, path), expected, "{pattern} on {path}");
+            // What a filter is asked for is in every path that matches.
+            let mut keys = Vec::new();
+            Key::of_path(path.as_bytes(), |key| keys.push(key));
+            let asked = Glob::new(pattern).unwrap().keys();
+            assert!(!expected || asked.iter().all(|key| keys.contains(key)), "{pattern} on {path}");
         }
         assert!(!Glob::new("/").unwrap().matches(b""));
     }
