@@ -556,12 +556,10 @@ fn gap(report: &Report, last_event_id: u64) -> Option<Gap> {
 pub(crate) fn final_header(segment: &SegmentReport) -> Option<JournalHeader> {
     let end_flag = if segment.is_sealed { FLAG_SEALED } else { FLAG_CUT };
     let totals = &segment.totals;
-    let thinned = totals.thinned;
-    let flags = if thinned.events > 0 { end_flag | FLAG_THINNED } else { end_flag };
-    let records = totals.records.saturating_sub(thinned.events).saturating_add(thinned.records);
+    let flags = if totals.thinned.events > 0 { end_flag | FLAG_THINNED } else { end_flag };
     let next_event_id = totals.last_event_id.saturating_add(1);
     let can_be = segment.header.is_some() && segment.damaged.is_empty();
-    can_be.then(|| JournalHeader::new(records, next_event_id, segment.end as u64, flags))
+    can_be.then(|| JournalHeader::new(totals.records_left(), next_event_id, segment.end as u64, flags))
 }
 
 /// Makes the headers of segments final that a crash or a cut left as they were at creation.

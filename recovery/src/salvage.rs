@@ -55,14 +55,17 @@ impl Resumption {
         find_behind(bytes, damage_start, epoch, totals.commit_sequence).find_map(|(at, found)| {
             let Found::Commit(commit) = found else { return None };
             let is_next = commit.commit_sequence == totals.commit_sequence.wrapping_add(1);
-            let is_chained = !is_next || commit.previous_digest == totals.digest;
-            let salvaged = match is_chained {
-                true => salvage_group(bytes, damage_start, at, &commit, totals.last_event_id),
-                false => Some(Salvaged::default()),
+            let contradicts = is_next && commit.previous_digest != totals.digest;
+            let salvaged = match contradicts {
+                true => None,
+                false => salvage_group(bytes, damage_start, at, &commit, totals.last_event_id),
             };
-            // The next commit of the chain is that, wherever its group began: that is not known where events were taken out of
-            // it. Any other has to have its group behind the damage's beginning.
-            let salvaged = salvaged.or(is_next.then(Salvaged::default))?;
+            // Where the group began is not known if events were taken out of it. That of the next commit is lost then; any other
+            // has to have its group behind the damage's beginning.
+            let salvaged = match salvaged {
+                None if !is_next => return None,
+                salvaged => salvaged.unwrap_or_default(),
+            };
             let end = at + semj_format::control::record_size::<Commit>();
             let mut kept = salvaged.extents;
             Extent::push(&mut kept, Extent { start: at, end });

@@ -93,6 +93,13 @@ pub struct Totals {
     pub thinned: Thinning,
 }
 
+impl Totals {
+    /// Records that stand in the file as it is, which a final header counts.
+    pub const fn records_left(&self) -> u64 {
+        self.records.wrapping_sub(self.thinned.events).wrapping_add(self.thinned.records)
+    }
+}
+
 /// What was taken out of a segment since it was sealed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Thinning {
@@ -512,9 +519,7 @@ impl<'a> Scanner<'a> {
             return Ok(());
         };
         let check = Check { offset: seal_at as u64 };
-        let thinned = self.totals.thinned;
-        let records = self.totals.records.wrapping_sub(thinned.events).wrapping_add(thinned.records);
-        check.figure("header total_events", header.total_events, records)?;
+        check.figure("header total_events", header.total_events, self.totals.records_left())?;
         check.figure("header journal_size", header.journal_size, self.at as u64)
     }
 }

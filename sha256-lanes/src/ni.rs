@@ -1,7 +1,7 @@
 //! The compression function with the SHA instructions of x86-64, for several messages side by side.
 //!
 //! AVX is asked for because its instructions name where the result goes: without it every other one is preceded by a copy
-//! of a register, and hashing takes a fifth longer (Zen 3).
+//! of a register, and hashing takes 6 % longer (Zen 3).
 //!
 //! An intrinsic may only run where the processor has it, which a [`Processor`] is the proof of, and loads and
 //! stores take pointers: hence the `unsafe`.

@@ -20,7 +20,7 @@ use super::{emission, machine, reopen, sustained, verify};
 
 /// Everything, with the peers, as one page: what must hold, the ratios, then the figures.
 ///
-/// All parts are measured by turns, as often as --runs says; the medians are shown. Takes about eight minutes for each
+/// All parts are measured by turns, as often as --runs says; the medians are shown. Takes about ten minutes for each
 /// run, and 25 GB of disk.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {

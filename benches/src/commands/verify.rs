@@ -44,12 +44,13 @@ impl Row {
     /// Verifies a journal in this process.
     pub(crate) fn measure(payload: usize, dir: &std::path::Path) -> Result<Self> {
         let source = vec![0x5A; machine::HASHED];
-        let hashed_before = machine::hashed_per_second(&source, 1 << 20);
+        let hashed = || machine::hashed_per_second(&source, 1 << 20);
+        let hashed_before = hashed();
         let processor_began = process::processor_time();
         let began = Instant::now();
         let verified = subject::verify(dir)?;
         let (elapsed, processor) = (began.elapsed(), process::processor_time() - processor_began);
-        let hashed_after = machine::hashed_per_second(&source, 1 << 20);
+        let hashed_after = hashed();
         Ok(Self {
             payload: payload as u64,
             events: verified.events,

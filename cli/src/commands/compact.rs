@@ -87,7 +87,7 @@ pub(crate) fn run(args: &Args) -> Result<Outcome> {
         if args.dry_run {
             output::print_line(format_args!("would compress {segments} of {before}"))?;
         } else if done.compacted == 0 {
-            output::print_line(format_args!("compressed nothing"))?;
+            output::print_line("compressed nothing")?;
         } else {
             output::print_line(format_args!(
                 "compressed {segments}: {before} to {}, {:.1} %, at {}/s",
