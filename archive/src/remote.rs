@@ -133,6 +133,7 @@ fn report_of(entry: &Entry, opening: &SegmentOpen, next: Option<&SegmentOpen>) -
         entry.extents.iter().map(|(start, end)| Some(Extent { start: size(*start)?, end: size(*end)? }));
     let extents = extents.collect::<Option<Vec<_>>>()?;
     let end = size(entry.end)?;
+    let last_event_id = entry.last_event_id.max(opening.next_event_id.saturating_sub(1));
     Some(SegmentReport {
         name: entry.name.clone(),
         number: entry.number,
@@ -146,7 +147,8 @@ fn report_of(entry: &Entry, opening: &SegmentOpen, next: Option<&SegmentOpen>) -
             events: entry.events,
             commits: entry.commits,
             first_event_id: entry.first_event_id,
-            last_event_id: entry.last_event_id.max(opening.next_event_id.saturating_sub(1)),
+            last_event_id,
+            next_event_id: last_event_id.saturating_add(1),
             commit_sequence: entry.commit_sequence,
             synced_upto: entry.commit_sequence,
             digest: entry.digest()?,
@@ -175,6 +177,7 @@ fn report(segments: Vec<SegmentReport>) -> Report {
             digest: segment.totals.digest,
             commit_sequence: segment.totals.commit_sequence,
             last_event_id: segment.totals.last_event_id,
+            next_event_id: segment.totals.next_event_id,
         })
     });
     Report {

@@ -252,7 +252,7 @@ impl Appender {
             dir: &self.dir,
             size: self.segment_size,
             number: previous.segment_number + 1,
-            next_event_id: self.last_committed_id + 1,
+            next_event_id: self.writer.next_event_id(),
             previous,
             spare: self.spare.take(),
         };

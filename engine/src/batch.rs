@@ -47,9 +47,10 @@ impl Batch {
         Self { bytes: Vec::with_capacity(bytes), places, ..Self::default() }
     }
 
-    /// Says what an empty batch follows on.
-    pub(crate) fn follow(&mut self, previous_id: u64, monotonic_ns: i64) {
+    /// Says what an empty batch follows on: the last id, and how many events are missing behind it.
+    pub(crate) fn follow(&mut self, previous_id: u64, missing: u64, monotonic_ns: i64) {
         self.previous_id = previous_id;
+        self.missing = missing;
         self.monotonic_ns = monotonic_ns;
     }
 
@@ -132,18 +133,21 @@ impl Batch {
         }
     }
 
-    /// Notes an id, the next one, whose event never came.
+    /// Notes a place whose event, or whose events, never came.
     #[cold]
     pub(crate) fn miss(&mut self) {
         self.missing += 1;
     }
 
-    /// Writes down what was missed at the end, and gives the last id, missed or not.
-    pub(crate) fn finish(&mut self) -> u64 {
-        if self.missing > 0 {
-            self.push_gap(self.previous_id + self.missing);
-        }
-        self.previous_id
+    /// Places that turned out to hold no event behind the last record: no Gap says so yet.
+    pub(crate) fn missing(&self) -> u64 {
+        self.missing
+    }
+
+    /// Writes down what was missed at the end, up to this id.
+    #[cold]
+    pub(crate) fn miss_upto(&mut self, last_event_id: u64) {
+        self.push_gap(last_event_id);
     }
 
     /// Writes down that events, the next ones, were dropped.
@@ -266,6 +270,11 @@ impl Batch {
     /// 0 where there is no event.
     pub(crate) fn last_event_id(&self) -> u64 {
         self.last_event_id
+    }
+
+    /// The last id that was given up to here, to an event or to what is missing.
+    pub(crate) fn previous_id(&self) -> u64 {
+        self.previous_id
     }
 
     /// Empties the batch. Memory beyond `capacity`, which an unusually large batch needed, is given back.

@@ -67,8 +67,10 @@ pub(crate) struct Front {
     spinners: AtomicU64,
     waits: AtomicU64,
     dropped_events: AtomicU64,
-    /// The committer's own: the last id that it has drained.
+    /// The committer's own: the last id that it has drained, and the places behind it that hold no event and of which no
+    /// Gap says so yet.
     last_drained_id: AtomicU64,
+    missing: AtomicU64,
     state: Mutex<State>,
     /// Taken by whoever moves the ids.
     id_lock: Mutex<()>,
@@ -233,6 +235,7 @@ impl Front {
             waits: AtomicU64::new(0),
             dropped_events: AtomicU64::new(0),
             last_drained_id: AtomicU64::new(next_event_id - 1),
+            missing: AtomicU64::new(0),
             state: Mutex::new(state),
             id_lock: Mutex::new(()),
             externals: Mutex::new(Vec::new()),

@@ -296,7 +296,8 @@ pub(crate) fn open_for_writing(
     next(report.tip.map_or(0, |tip| tip.commit_sequence), "commit numbers")?;
     let last_event_id = report.tip.map_or(0, |tip| tip.last_event_id);
     let gap = gap(&report, last_event_id);
-    let next_event_id = next(gap.map_or(last_event_id, |gap| gap.last_event_id), "event ids")?;
+    let given = report.tip.map_or(0, |tip| tip.next_event_id - 1);
+    let next_event_id = next(gap.map_or(given, |gap| gap.last_event_id.max(given)), "event ids")?;
 
     remove_unfinished(medium, dir)?;
     let quarantine = Quarantine { medium, dir, epoch };
@@ -557,9 +558,8 @@ pub(crate) fn final_header(segment: &SegmentReport) -> Option<JournalHeader> {
     let end_flag = if segment.is_sealed { FLAG_SEALED } else { FLAG_CUT };
     let totals = &segment.totals;
     let flags = if totals.thinned.events > 0 { end_flag | FLAG_THINNED } else { end_flag };
-    let next_event_id = totals.last_event_id.saturating_add(1);
     let can_be = segment.header.is_some() && segment.damaged.is_empty();
-    can_be.then(|| JournalHeader::new(totals.records_left(), next_event_id, segment.end as u64, flags))
+    can_be.then(|| JournalHeader::new(totals.records_left(), totals.next_event_id, segment.end as u64, flags))
 }
 
 /// Makes the headers of segments final that a crash or a cut left as they were at creation.

@@ -11,7 +11,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use semj_format::control::{Body as _, Compacted, CompactedKind, GapType, Thinned};
+use semj_format::control::{Body as _, Compacted, CompactedKind, GapType, Thinned, missing_upto};
 use semj_format::digest::MerkleTree;
 use semj_format::journal_header::{FLAG_SEALED, FLAG_THINNED};
 use semj_format::{Digest, EventType, JournalHeader, Priority, Record, SegmentOpen};
@@ -264,6 +264,9 @@ fn thinned(segment: &Segment, thinner: Thinner<'_>) -> Result<Vec<u8>, Error> {
             place += 1;
             return;
         }
+        if record.is_control() && record.event_type() == EventType::JOURNAL_GAP {
+            next_event_id = next_event_id.max(missing_upto(record).saturating_add(1));
+        }
         records += run.end(&mut out) + 1;
         out.extend_from_slice(record.bytes());
         place = match Thinned::parse(record) {
@@ -272,8 +275,8 @@ fn thinned(segment: &Segment, thinner: Thinner<'_>) -> Result<Vec<u8>, Error> {
             None => place + 1,
         };
     })?;
-    if let Some(last) = segment.figures().map(|figures| figures.last_event_id).filter(|last| *last > 0) {
-        next_event_id = last + 1;
+    if let Some(figures) = segment.figures() {
+        next_event_id = next_event_id.max(figures.last_event_id + 1);
     }
     let flags = FLAG_SEALED | FLAG_THINNED;
     let header = JournalHeader::new(records, next_event_id, out.len() as u64, flags);

@@ -216,6 +216,8 @@ pub(crate) struct SegmentWriter {
     event_count: u64,
     first_event_id: u64,
     last_event_id: u64,
+    /// Behind all ids that were given, to events or to what is missing.
+    next_event_id: u64,
     commits: CommitTree,
 }
 
@@ -301,6 +303,7 @@ impl SegmentWriter {
             event_count: 0,
             first_event_id: 0,
             last_event_id: 0,
+            next_event_id: new.next_event_id,
             commits,
         };
         Ok((writer, naming))
@@ -314,6 +317,11 @@ impl SegmentWriter {
     /// The segment's number.
     pub(crate) fn number(&self) -> u64 {
         self.segment.opening.segment_number
+    }
+
+    /// The id that comes next.
+    pub(crate) const fn next_event_id(&self) -> u64 {
+        self.next_event_id
     }
 
     /// Offset behind everything that was written.
@@ -387,6 +395,7 @@ impl SegmentWriter {
         if batch.last_event_id() != 0 {
             self.last_event_id = batch.last_event_id();
         }
+        self.next_event_id = self.next_event_id.max(batch.previous_id() + 1);
         let events = batch.places().iter().filter(|place| place.event_id != 0);
         self.segment.publish(events.map(|place| (place.event_id, start + place.offset)), self.at);
         Ok(batch.len() as u64)
@@ -445,11 +454,8 @@ impl SegmentWriter {
         self.at += group.len();
         chain.digest = seal.digest;
 
-        let next_event_id = match self.last_event_id {
-            0 => self.segment.opening.next_event_id,
-            last => last + 1,
-        };
-        let header = JournalHeader::new(self.record_count + 1, next_event_id, self.at as u64, FLAG_SEALED);
+        let header =
+            JournalHeader::new(self.record_count + 1, self.next_event_id, self.at as u64, FLAG_SEALED);
         self.segment.publish(std::iter::empty(), self.at);
         self.segment.ended(Figures {
             records: self.record_count + 1,

@@ -504,6 +504,11 @@ pub fn gap_types<'a>(record: &Record<'a>) -> impl Iterator<Item = GapType> + use
     entries.as_chunks().0.iter().map(GapType::decode)
 }
 
+/// The last id that a Gap says is missing, 0 where its body is not right.
+pub fn missing_upto(gap: &Record<'_>) -> u64 {
+    parse::<Gap>(gap).ok().flatten().map_or(0, |gap| gap.last_event_id)
+}
+
 /// The types behind a [`Compacted`] body. Whole entries only, as [`parse`] has checked.
 pub fn compacted_types<'a>(record: &Record<'a>) -> impl Iterator<Item = GapType> + use<'a> {
     let entries = record.payload().get(Compacted::SIZE..).unwrap_or_default();

@@ -182,6 +182,8 @@ pub struct Tip {
     pub commit_sequence: u64,
     /// The highest id that is kept.
     pub last_event_id: u64,
+    /// The id that comes next: behind that one, and behind those that Gaps say are missing.
+    pub next_event_id: u64,
 }
 
 /// What a journal proves, and the plan that follows from it.
@@ -396,6 +398,7 @@ fn examine_from(
             digest: segment.totals.digest,
             commit_sequence: segment.totals.commit_sequence,
             last_event_id: segment.totals.last_event_id,
+            next_event_id: segment.totals.next_event_id,
         })
     });
     report
@@ -934,6 +937,7 @@ fn bad_opening(input: &SegmentInput<'_>, last_event_id: u64, fault: Fault) -> Se
         commits: 0,
         first_event_id: 0,
         last_event_id,
+        next_event_id: last_event_id.saturating_add(1),
         commit_sequence: 0,
         synced_upto: 0,
         digest: Digest::ZERO,

@@ -83,6 +83,8 @@ pub struct Totals {
     pub first_event_id: u64,
     /// The highest id up to here, that of segments before included.
     pub last_event_id: u64,
+    /// The id that comes next: behind the highest one, and behind those that Gaps say are missing.
+    pub next_event_id: u64,
     /// Sequence number of the last commit, that of segments before included.
     pub commit_sequence: u64,
     /// The highest `synced_upto` of the commits.
@@ -97,6 +99,17 @@ impl Totals {
     /// Records that stand in the file as it is, which a final header counts.
     pub const fn records_left(&self) -> u64 {
         self.records.wrapping_sub(self.thinned.events).wrapping_add(self.thinned.records)
+    }
+
+    /// Takes the highest id of a group into account, 0 where it has none.
+    pub(crate) fn see_id(&mut self, event_id: u64) {
+        self.last_event_id = self.last_event_id.max(event_id);
+        self.miss_upto(event_id);
+    }
+
+    /// Takes the last id that a group's Gaps speak of into account, 0 where there is none.
+    pub(crate) fn miss_upto(&mut self, event_id: u64) {
+        self.next_event_id = self.next_event_id.max(event_id.saturating_add(1));
     }
 }
 
@@ -189,13 +202,15 @@ impl<'a> Scanner<'a> {
         let opening = control::parse::<SegmentOpen>(&first)
             .map_err(|error| fault(start, FaultKind::Control(error)))?
             .ok_or(fault(start, FaultKind::NoSegmentOpen))?;
+        // Nor does an id below the segment's own bound belong here.
+        let last_event_id = last_event_id.max(opening.next_event_id.saturating_sub(1));
         let totals = Totals {
             records: 0,
             events: 0,
             commits: 0,
             first_event_id: 0,
-            // Nor does an id below the segment's own bound belong here.
-            last_event_id: last_event_id.max(opening.next_event_id.saturating_sub(1)),
+            last_event_id,
+            next_event_id: last_event_id.saturating_add(1),
             commit_sequence: opening.next_commit_sequence.wrapping_sub(1),
             synced_upto: 0,
             digest: opening.previous_digest,
@@ -322,7 +337,7 @@ impl<'a> Scanner<'a> {
         totals.events += events;
         totals.commit_sequence = commit.commit_sequence;
         totals.digest = commit.digest;
-        totals.last_event_id = totals.last_event_id.max(commit.last_event_id);
+        totals.see_id(commit.last_event_id);
         totals.synced_upto = totals.synced_upto.max(commit.synced_upto);
         if totals.first_event_id == 0 && events > 0 {
             totals.first_event_id = commit.first_event_id;
@@ -389,6 +404,9 @@ impl<'a> Scanner<'a> {
                     }
                     EventType::JOURNAL_SEGMENT_OPEN if at > JournalHeader::SIZE => {
                         return Err(fault(FaultKind::Misplaced { found: "second SegmentOpen" }));
+                    }
+                    EventType::JOURNAL_GAP => {
+                        group.missing_upto = group.missing_upto.max(control::missing_upto(&record));
                     }
                     _ => {}
                 }
@@ -478,7 +496,8 @@ impl<'a> Scanner<'a> {
         if totals.first_event_id == 0 {
             totals.first_event_id = group.first;
         }
-        totals.last_event_id = totals.last_event_id.max(group.last);
+        totals.see_id(group.last);
+        totals.miss_upto(group.missing_upto);
         totals.commit_sequence = commit.commit_sequence;
         totals.synced_upto = totals.synced_upto.max(commit.synced_upto);
         totals.digest = commit.digest;
@@ -551,6 +570,8 @@ struct GroupTotals {
     first: u64,
     last: u64,
     highest: u64,
+    /// The last id that is said to be missing, 0 where none is.
+    missing_upto: u64,
     /// The first id that is not above all before it, and the highest before it.
     out_of_order: Option<(u64, u64)>,
     thinned: Thinning,
@@ -564,6 +585,7 @@ impl GroupTotals {
             first: 0,
             last: 0,
             highest: last_event_id,
+            missing_upto: 0,
             out_of_order: None,
             thinned: Thinning::default(),
         }

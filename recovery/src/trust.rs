@@ -111,6 +111,8 @@ pub(crate) fn whole_segment(
         Some(last_record) => of_seal(scanner, last_record, end, is_thinned)?,
         None => of_seal(scanner, seal_before(scanner.bytes(), end)?, end, is_thinned)?,
     };
+    // The seal does not count the ids that Gaps speak of.
+    totals.miss_upto(header.next_event_id.saturating_sub(1));
     let is_named = totals.digest == named.digest && totals.commit_sequence == named.commit_sequence;
     if is_thinned {
         // It may have become longer: a lone small event leaves a larger record.
@@ -151,12 +153,14 @@ fn of_seal(scanner: &Scanner<'_>, bytes: &[u8], end: usize, is_thinned: bool) ->
         && seal.segment_number == opening.segment_number
         && seal.epoch == opening.epoch
         && (seal.byte_count == (start - JournalHeader::SIZE) as u64 || is_thinned);
+    let last_event_id = seal.last_event_id.max(scanner.totals().last_event_id);
     fits.then_some(Totals {
         records: seal.record_count.checked_add(1)?,
         events: seal.event_count,
         commits: seal.commit_count,
         first_event_id: seal.first_event_id,
-        last_event_id: seal.last_event_id.max(scanner.totals().last_event_id),
+        last_event_id,
+        next_event_id: last_event_id.saturating_add(1),
         commit_sequence: seal.commit_sequence,
         synced_upto: seal.synced_upto,
         digest: seal.digest,
@@ -178,11 +182,13 @@ fn of_walk(scanner: &Scanner<'_>, end: usize) -> Option<Totals> {
         } else if record.event_type() == EventType::JOURNAL_COMMIT {
             let commit = control::parse::<Commit>(&record).ok()??;
             totals.commits += 1;
-            totals.last_event_id = totals.last_event_id.max(commit.last_event_id);
+            totals.see_id(commit.last_event_id);
             if totals.first_event_id == 0 {
                 totals.first_event_id = commit.first_event_id;
             }
             last = Some((record, commit));
+        } else if record.event_type() == EventType::JOURNAL_GAP && record.verify_checksum().is_ok() {
+            totals.miss_upto(control::missing_upto(&record));
         }
     }
     let (record, commit) = last?;

@@ -4,7 +4,9 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use semj::{Error, Event, EventType, Journal, OpenMode, Options, Proof, Reader, Verdict};
+use semj::{
+    Backpressure, CommitOn, Error, Event, EventType, Journal, OpenMode, Options, Proof, Reader, Verdict,
+};
 use semj_format::{EventType as Type, Gap, JournalHeader, Recovered, SegmentOpen, control, journal_header};
 
 fn options(mode: OpenMode) -> Options {
@@ -90,6 +92,53 @@ fn after_a_crash_the_old_segment_is_never_appended_to_and_a_new_epoch_begins() {
         reader.records().filter_map(|at| control::parse(&at.unwrap().record).unwrap()).collect();
     assert_eq!(recovered.len(), 1);
     assert_eq!((recovered[0].kept_events, recovered[0].quarantined_bytes), (10, 0));
+}
+
+/// The ids that Gaps say are missing.
+fn missing(dir: &Path) -> Vec<u64> {
+    let reader = Reader::open(dir, OpenMode::Strict).unwrap();
+    let gaps: Vec<Gap> =
+        reader.records().filter_map(|at| control::parse(&at.unwrap().record).unwrap()).collect();
+    gaps.iter().flat_map(|gap| gap.first_event_id..=gap.last_event_id).collect()
+}
+
+#[test]
+fn ids_that_a_gap_says_are_missing_are_not_given_again() {
+    let options = || Options {
+        buffer_events: 64,
+        backpressure: Backpressure::DropByPriority,
+        commit_on: CommitOn::CallersThread,
+        ..strict()
+    };
+    let event = Event::new(EventType::FILESYSTEM_WRITE);
+    // The journal's last record but the Commit is a Gap.
+    let end_with_a_gap = |journal: &Journal| {
+        let error = (0..1000).find_map(|_| journal.emit(&event).err()).unwrap();
+        assert!(matches!(error, Error::Dropped { .. }), "{error}");
+        journal.sync().unwrap();
+    };
+    let goes_on = |dir: &Path| {
+        // An open in between has nothing to say of ids but in what it begins.
+        Journal::open(dir, options()).unwrap().close().unwrap();
+        let journal = Journal::open(dir, options()).unwrap();
+        let id = journal.emit(&event).unwrap();
+        journal.close().unwrap();
+        let missing = missing(dir);
+        assert!(!missing.is_empty());
+        assert!(missing.iter().all(|of| *of < id), "{id} is behind {missing:?}");
+        let all: std::collections::BTreeSet<_> =
+            ids(dir, OpenMode::Strict).into_iter().chain(missing).collect();
+        assert!(all.into_iter().eq(1..=id), "each id is an event's or in one gap");
+    };
+
+    let dir = tempfile::tempdir().unwrap();
+    let journal = Journal::open(dir.path(), options()).unwrap();
+    end_with_a_gap(&journal);
+    goes_on(crashed(&journal).path());
+    journal.rotate().unwrap();
+    goes_on(crashed(&journal).path());
+    journal.close().unwrap();
+    goes_on(dir.path());
 }
 
 #[test]

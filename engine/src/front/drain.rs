@@ -86,7 +86,8 @@ impl Front {
     /// away and becomes a gap.
     pub(crate) fn gather(&self, batch: &mut Batch, upto: u64, monotonic_ns: i64) -> bool {
         let mut blocked_since = None;
-        batch.follow(self.last_drained_id.load(Ordering::Relaxed), monotonic_ns);
+        let previous_id = self.last_drained_id.load(Ordering::Relaxed);
+        batch.follow(previous_id, self.missing.load(Ordering::Relaxed), monotonic_ns);
         let start = self.ring.drained();
         let mut at = start;
         let mut told = start;
@@ -129,7 +130,15 @@ impl Front {
                 }
             }
         };
-        self.last_drained_id.store(batch.finish(), Ordering::Relaxed);
+        if batch.missing() > 0
+            && let (tail, next_id) = self.ring.next()
+            && tail == at
+        {
+            batch.miss_upto(next_id - 1);
+        }
+        // A place may stand for many ids. Which ones are missing is said when it is known what stands behind them.
+        self.missing.store(batch.missing(), Ordering::Relaxed);
+        self.last_drained_id.store(batch.previous_id(), Ordering::Relaxed);
         self.ring.set_drained(at);
         if at > told {
             self.tell_of_room();

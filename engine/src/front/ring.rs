@@ -215,12 +215,17 @@ impl Ring {
 
     /// The id that the next claim gets.
     pub(crate) fn next_id(&self) -> u64 {
+        self.next().1
+    }
+
+    /// The next place to be claimed, and the id that it gets.
+    pub(crate) fn next(&self) -> (u64, u64) {
         let claims = &self.claims.0;
         loop {
             let tail = claims.tail.load(Ordering::Acquire);
             let offset = claims.id_offset.load(Ordering::Acquire);
             if tail & LOCKED == 0 && claims.tail.load(Ordering::Acquire) == tail {
-                return offset.wrapping_add(tail);
+                return (tail, offset.wrapping_add(tail));
             }
             spin_loop();
         }

@@ -137,6 +137,29 @@ fn of_a_batch_whose_producer_stopped_nothing_is_taken() {
 }
 
 #[test]
+fn all_ids_of_a_batch_whose_producer_stopped_are_in_the_gap_whatever_stands_behind_it() {
+    // Who has a batch that does not go through the slab claims one place for all of its ids.
+    let front = front(64);
+    push(&front, b"1").unwrap();
+    let (_stopped, _) = front.claim_ids(0, 40).unwrap().unwrap();
+    assert_eq!(gather(&front), (vec![1], vec![(2, 41, 0)]), "nothing stands behind it");
+
+    let (_stopped, _) = front.claim_ids(0, 40).unwrap().unwrap();
+    push(&front, b"82").unwrap();
+    assert_eq!(gather(&front), (vec![82], vec![(42, 81, 0)]));
+
+    // What stands behind it comes in another group.
+    let (stopped, _) = front.claim_ids(0, 40).unwrap().unwrap();
+    let mut homes = [0];
+    let slow = front.ring.claim(&mut homes, None).unwrap();
+    let mut batch = Batch::default();
+    assert!(front.gather(&mut batch, stopped.first_place + 1, 1));
+    assert!(batch.is_empty(), "it is not known yet where the gap ends");
+    assert!(front.fill(&slow, 0, homes[0], None, &emitted(&draft(b"123"))));
+    assert_eq!(gather(&front), (vec![123], vec![(83, 122, 0)]));
+}
+
+#[test]
 fn what_is_published_before_it_is_taken_away_is_taken_in() {
     let front = front(64);
     push(&front, b"1").unwrap();
