@@ -11,8 +11,8 @@
 use std::path::Path;
 use std::{fs, io};
 
-use semj_format::journal_header::{FLAG_CUT, FLAG_SEALED};
-use semj_format::{JournalHeader, WatermarkFile};
+use semj_format::journal_header::{FLAG_CUT, FLAG_SEALED, FLAG_THINNED};
+use semj_format::{Commit, JournalHeader, Records, WatermarkFile, control};
 use semj_recovery::{Effort, OpenMode, Proof, Scanner, SegmentReport, Tip};
 
 use crate::compressed;
@@ -283,7 +283,8 @@ impl Earlier {
         let mut earlier = Self { names: Vec::new(), complete: Vec::new(), retired: Vec::new() };
         let all = medium.list(target).map_err(Error::io("list", target))?;
         let segments = &found.report.segments;
-        let first = segments.first().map_or(0, |segment| segment.number);
+        // What it lost in another way may be nowhere but here.
+        let retired_upto = found.report.retired.map_or(0, |retired| retired.segment_number);
         for (number, name) in directory::segments(all.clone()) {
             let path = target.join(&name);
             let refuse = |what| Err(Error::not_a_snapshot(target, &name, what));
@@ -295,7 +296,7 @@ impl Earlier {
             let opening = *scanner.opening();
             let place = segments.iter().position(|segment| segment.name == name);
             match place.and_then(|place| Some((segments.get(place)?, found.map(place)?))) {
-                None if number < first
+                None if number <= retired_upto
                     && Some(opening.journal_uuid) == found.report.tip.map(|tip| tip.journal_uuid) =>
                 {
                     earlier.retired.push(name);
@@ -359,7 +360,36 @@ fn agree(target: &dyn Map, source: &dyn Map, segment: &SegmentReport) -> Option<
     if segment.is_sealed && found == segment.totals.digest.0 {
         return Some(Agreed::Whole);
     }
-    (end <= segment.end && found == source.bytes(start..end)).then_some(Agreed::Part)
+    // Where the segment's end is known to be lost, its file may end before.
+    let there = source.bytes(start..end);
+    let is_same = found.starts_with(there) && found.get(there.len()..).is_some_and(is_zero);
+    let is_part = end <= segment.end && is_same || is_thinned(segment) && has_commit(source, found);
+    is_part.then_some(Agreed::Part)
+}
+
+fn is_zero(bytes: &[u8]) -> bool {
+    bytes.iter().all(|byte| *byte == 0)
+}
+
+/// Whether events were taken out of it: nothing in it stands where it stood.
+fn is_thinned(segment: &SegmentReport) -> bool {
+    segment.header.is_some_and(|header| header.flags & FLAG_THINNED != 0)
+}
+
+/// Whether a segment has a Commit with this digest.
+fn has_commit(segment: &dyn Map, digest: &[u8]) -> bool {
+    let mut start = 0;
+    while start < segment.size() {
+        let end = segment.piece_end(start);
+        let records =
+            Records::new(segment.bytes(start..end), if start == 0 { JournalHeader::SIZE } else { 0 });
+        let mut commits = records.map_while(|found| control::parse::<Commit>(&found.ok()?.1).ok());
+        if commits.any(|commit| commit.is_some_and(|commit| commit.digest.0 == digest)) {
+            return true;
+        }
+        start = end;
+    }
+    false
 }
 
 struct Taker<'a> {
@@ -442,9 +472,16 @@ impl Taker<'_> {
         while start < segment.end {
             let map_anew = map.anew();
             let map = map_anew.as_deref().unwrap_or(map);
+            if start >= map.size()
+                && segment.damaged.iter().any(|of| of.start <= start && segment.end <= of.end)
+            {
+                // That this is lost is known, and the new file has zeros there.
+                self.advance((segment.end - start) as u64);
+                break;
+            }
             let end = segment.end.min(start + COPY_SIZE).min(map.piece_end(start));
             let bytes = map.bytes(start..end);
-            if bytes.len() < end - start {
+            if bytes.is_empty() || bytes.len() < end - start {
                 return Err(Error::changed(&self.dir.join(&segment.name), map));
             }
             file.write_at(start as u64, bytes).map_err(write)?;

@@ -180,6 +180,76 @@ fn damage_is_found_before_it_is_restored() {
     assert!(!back.exists(), "nothing is made of it");
 }
 
+/// Opens a damaged journal, which accepts the damage, and has it go on.
+fn salvage(dir: &Path) {
+    let journal = Journal::open(dir, Options { mode: OpenMode::Salvage, ..small() }).unwrap();
+    emit(&journal, 3);
+    journal.close().unwrap();
+}
+
+#[test]
+fn what_a_journal_has_lost_is_not_removed_from_its_snapshot() {
+    let dir = tempfile::tempdir().unwrap();
+    let [live, target] = ["live", "target"].map(|name| dir.path().join(name));
+    let journal = Journal::open(&live, small()).unwrap();
+    for _ in 0..3 {
+        emit(&journal, 10);
+        journal.rotate().unwrap();
+    }
+    journal.close().unwrap();
+    take(&live, &target, SnapshotMethod::Copy).unwrap();
+    let first = segment_files(&live)[0].clone();
+    let mut bytes = fs::read(&first).unwrap();
+    bytes[60] ^= 1;
+    fs::write(&first, bytes).unwrap();
+    salvage(&live);
+    assert!(!first.exists(), "nothing of it can be placed");
+    let refused = take(&live, &target, SnapshotMethod::Copy);
+    assert!(
+        matches!(refused, Err(Error::NotASnapshot { what: "the journal has no such segment", .. })),
+        "{refused:?}"
+    );
+    assert_eq!(range(&target), (1, 30), "nowhere else");
+    // What it has now goes into another one.
+    let taken = take(&live, &dir.path().join("another"), SnapshotMethod::Copy).unwrap();
+    assert_eq!(taken.events, 23);
+}
+
+#[test]
+fn a_segment_whose_end_is_known_to_be_lost_is_copied_as_far_as_it_goes() {
+    let dir = tempfile::tempdir().unwrap();
+    let [live, target, back] = ["live", "target", "back"].map(|name| dir.path().join(name));
+    let journal = Journal::open(&live, small()).unwrap();
+    for _ in 0..3 {
+        for _ in 0..5 {
+            emit(&journal, 10);
+            journal.sync().unwrap();
+        }
+        journal.rotate().unwrap();
+    }
+    journal.close().unwrap();
+    let second = &segment_files(&live)[1];
+    let end = examine_journal(&live, OpenMode::Strict).unwrap().segments[1].end as u64;
+    fs::File::options().write(true).open(second).unwrap().set_len(end - 1_500).unwrap();
+    salvage(&live);
+    let events = |dir: &Path| {
+        let reader = Reader::open(dir, OpenMode::Strict).unwrap();
+        reader.iter(..).map(|record| record.unwrap().event_id()).collect::<Vec<_>>()
+    };
+    let there = events(&live);
+    assert!((120..153).contains(&there.len()), "{}", there.len());
+    let mut progress = Vec::new();
+    let options = SnapshotOptions { method: SnapshotMethod::Copy, ..SnapshotOptions::default() };
+    snapshot(&live, &target, options, &mut |at| progress.push(at)).unwrap();
+    assert_eq!(events(&target), there);
+    assert!(progress.last().is_some_and(|last| last.done == last.total), "{progress:?}");
+    // And once more, and from there.
+    take(&live, &target, SnapshotMethod::Auto).unwrap();
+    assert_eq!(events(&target), there);
+    restore(&target, &back, SnapshotMethod::Auto, &mut |_| ()).unwrap();
+    assert_eq!(events(&back), there);
+}
+
 #[test]
 fn what_is_retired_while_a_snapshot_is_taken_is_in_it_nevertheless() {
     let dir = tempfile::tempdir().unwrap();

@@ -343,3 +343,34 @@ fn a_salvage_of_a_thinned_segment_loses_no_more_than_the_group_that_is_damaged()
         assert_eq!(ids(&Journal::open(dir.path(), small()).unwrap().reader()), kept);
     }
 }
+
+#[test]
+fn a_snapshot_of_what_was_active_is_brought_forward_when_that_was_sealed_and_thinned_since() {
+    for compressed in [false, true] {
+        let dir = tempfile::tempdir().unwrap();
+        let (live, target) = (dir.path().join("live"), dir.path().join("target"));
+        let journal = journal(&live, small(), 1);
+        for id in 101..=150 {
+            let payload = format!("{{\"n\":{id}}}");
+            journal.emit(&Event::new(type_of(id)).payload(payload.as_bytes())).unwrap();
+            if id % 10 == 0 {
+                journal.sync().unwrap();
+            }
+        }
+        snapshot(&live, &target, SnapshotOptions::default(), &mut |_| ()).unwrap();
+        let size = fs::metadata(&segment_files(&target)[1]).unwrap().len();
+        journal.rotate().unwrap();
+        journal.thin(&[reads()]).unwrap();
+        if compressed {
+            journal
+                .compact(&semj::Compaction::default(), &mut |_| std::ops::ControlFlow::Continue(()))
+                .unwrap();
+        }
+        journal.close().unwrap();
+        snapshot(&live, &target, SnapshotOptions::default(), &mut |_| ()).unwrap();
+        assert!(fs::metadata(&segment_files(&target)[1]).unwrap().len() < size);
+        let [ours, theirs] = [&live, &target].map(|dir| ids(&Reader::open(dir, OpenMode::Strict).unwrap()));
+        assert_eq!(ours, theirs);
+        assert!(examine_journal(&target, OpenMode::Strict).unwrap().is_whole());
+    }
+}
