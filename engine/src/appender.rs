@@ -214,24 +214,40 @@ impl Appender {
 
     /// What is retired now, by the journal's own limits or by these.
     fn retire(&self, retention: Option<&Retention>) -> Option<Compacted> {
-        let Keeping { retention: own, needs, retired, .. } = &self.keeping;
-        let mut retentions =
-            [Some(own), retention].into_iter().flatten().filter(|retention| retention.is_any());
-        let first = retentions.next()?;
-        // Those that were retired are in the list until they are removed.
-        let mut ended = Ended::of_segments(&self.segments.snapshot());
-        let upto = retired.map_or(0, |retired| retired.segment_number);
-        ended.retain(|segment| segment.segment_number > upto);
+        let own = &self.keeping.retention;
+        let mut retentions = [Some(own), retention].into_iter().flatten().filter(|of| of.is_any()).peekable();
+        retentions.peek()?;
+        let ended = self.ended();
         let rest = Rest::new(self.writer.end(), self.segment_size);
         let now_ns = self.medium.clock_anchor().wall_clock_ns;
-        let mut plan = Plan::default();
-        for retention in std::iter::once(first).chain(retentions) {
-            match retention::lowest_needed(&*self.medium, &self.dir, retention, needs.as_ref()) {
-                Ok(lowest) => plan = plan.or(Plan::new(&ended, rest, retention, now_ns, lowest)),
-                Err(error) => tracing::warn!(%error, "nothing is retired: what is needed is not known"),
+        let plans = retentions.map(|retention| self.plan(&ended, rest, retention, now_ns));
+        let plan = plans.fold(Plan::default(), Plan::or);
+        plan.statement(&ended, self.keeping.retired.as_ref(), now_ns)
+    }
+
+    /// Whether limits are passed as the journal is, and nobody needs what would go.
+    pub(crate) fn is_passed(&self, retention: &Retention) -> bool {
+        let rest = Rest::newest(self.writer.end());
+        let now_ns = self.medium.clock_anchor().wall_clock_ns;
+        self.plan(&self.ended(), rest, retention, now_ns).count > 0
+    }
+
+    /// The segments that have ended and are not retired. Those that are stand in the list until they are removed.
+    fn ended(&self) -> Vec<Ended> {
+        let upto = self.keeping.retired.map_or(0, |retired| retired.segment_number);
+        let mut ended = Ended::of_segments(&self.segments.snapshot());
+        ended.retain(|segment| segment.segment_number > upto);
+        ended
+    }
+
+    fn plan(&self, ended: &[Ended], rest: Rest, retention: &Retention, now_ns: i64) -> Plan {
+        match retention::lowest_needed(&*self.medium, &self.dir, retention, self.keeping.needs.as_ref()) {
+            Ok(lowest) => Plan::new(ended, rest, retention, now_ns, lowest),
+            Err(error) => {
+                tracing::warn!(%error, "nothing is retired: what is needed is not known");
+                Plan::default()
             }
         }
-        plan.statement(&ended, retired.as_ref(), now_ns)
     }
 
     /// Ends the active segment and begins the next, which says what is retired by the journal's limits or by these, and what

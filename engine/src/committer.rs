@@ -434,6 +434,14 @@ impl Committer {
         self.sync()
     }
 
+    /// Retires what passes these limits, with a rotation. Where they are not passed it is a sync.
+    pub(crate) fn retain(&self, retention: &Retention) -> Result<(), Error> {
+        self.front.settle()?;
+        self.make_room()?;
+        let is_passed = self.appender.lock().is_passed(retention);
+        if is_passed { self.rotate(Some(retention), &[]) } else { self.sync() }
+    }
+
     /// Ends the active segment if it is too old.
     pub(crate) fn rotate_if_old(&self) -> Result<(), Error> {
         let is_old = self.appender.lock().is_old();

@@ -390,13 +390,14 @@ impl Journal {
         Consumer::open_on(Arc::clone(&self.medium), &self.committer.dir, name, View::Durable)
     }
 
-    /// [`Journal::rotate`], and retires what passes these limits too.
+    /// Retires what passes these limits, with a [`Journal::rotate`]: the new segment says what was retired, and counts too.
+    /// Where they are not passed it is a [`Journal::sync`].
     ///
     /// # Errors
     ///
     /// As [`Journal::rotate`].
     pub fn retain(&self, retention: &Retention) -> Result<(), Error> {
-        self.committer.rotate(Some(retention), &[])
+        self.committer.retain(retention)
     }
 
     /// Takes events out of segments that have ended, by rules: an event goes that any of them takes and nobody needs

@@ -71,7 +71,8 @@ fn look_around(committer: &Committer) -> Result<(), Error> {
     if let Some(asked) = request::take(&*committer.medium, committer.dir()) {
         tracing::info!(?asked, "another process asks");
         match asked {
-            Request::Rotate(retention) => committer.rotate(retention.as_ref(), &[])?,
+            Request::Rotate(None) => committer.rotate(None, &[])?,
+            Request::Rotate(Some(retention)) => committer.retain(&retention)?,
             Request::Adopt => {
                 // The files of before are right too.
                 if let Err(error) = compaction::adopt(committer) {

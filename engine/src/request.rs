@@ -19,7 +19,7 @@ use crate::journal::Journal;
 use crate::medium::{Disk, LockOutcome, Medium};
 use crate::open;
 use crate::options::{CommitOn, Options};
-use crate::retention::{Needs, Retention};
+use crate::retention::{self, Needs, Retention};
 use crate::writer::SEGMENT_SIZE_MIN;
 
 /// The longest request that is read.
@@ -161,8 +161,8 @@ pub fn request_rotation(dir: impl AsRef<Path>, patience: Duration) -> Result<boo
     Ok(true)
 }
 
-/// Applies a retention to the journal in a directory, whoever writes to it, as [`request_rotation`] does. The journal gets
-/// a new segment, which says what was retired, so that it is better not to ask where [`crate::plan_retention`] finds nothing.
+/// Applies a retention to the journal in a directory, whoever writes to it, as [`request_rotation`] does. Where limits are
+/// passed ([`crate::plan_retention`]), the journal gets a new segment, which says what was retired; else nothing is done.
 /// What its writer was told to keep for others stays; `needs` is for a journal without a writer.
 ///
 /// # Errors
@@ -175,9 +175,10 @@ pub fn request_retention(
     patience: Duration,
 ) -> Result<(), Error> {
     let dir = dir.as_ref();
-    // No journal is to begin where there is none.
-    let effort = Effort { proof: Proof::Newest, threads: Disk.threads() };
-    drop(open::examine_dir(&Disk, dir, OpenMode::Strict, effort)?.accepted(dir)?.of_some(dir)?);
+    // It fails where there is no journal: none is to begin there.
+    if retention::plan_retention_on(&Disk, dir, retention, needs.as_ref())?.retiring.is_empty() {
+        return Ok(());
+    }
     let request = Request::Rotate(Some(retention.clone()));
     open_or_ask(dir, Options { retention: retention.clone(), needs, ..small() }, &request, patience)
 }
@@ -201,6 +202,11 @@ fn writer(medium: &dyn Medium, dir: &Path) -> Result<Option<Option<u32>>, Error>
         LockOutcome::Acquired(_) => Ok(None),
         LockOutcome::Held(pid) => Ok(Some(pid)),
     }
+}
+
+/// Whether a process has the journal open for writing. Who may not ask takes it that none has.
+pub(crate) fn has_writer(medium: &dyn Medium, dir: &Path) -> bool {
+    writer(medium, dir).is_ok_and(|writer| writer.is_some())
 }
 
 /// For an open that writes no events.

@@ -18,14 +18,14 @@ use crate::medium::{Disk, Medium};
 use crate::open;
 use crate::segment::Segment;
 use crate::writer::SEGMENT_SIZE_MIN;
-use crate::{consumer, directory};
+use crate::{consumer, directory, request};
 
 /// How much of a journal is kept. What passes any of these limits goes, whole segments, the oldest first; the segment that
 /// is written and the one before it always stay.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Retention {
-    /// Bytes of all segments: of those that have ended what is used of them, or of their compressed files; of the one that is
-    /// written its whole file.
+    /// Bytes of all segments: of those that have ended what is used of them, or of their compressed files; of the one that a
+    /// rotation begins its whole file.
     /// Sidecars come on top.
     pub max_bytes: Option<u64>,
     /// How long ago a segment was ended.
@@ -184,6 +184,10 @@ impl Ended {
 }
 
 /// What stays in any case.
+///
+/// Who is asked to retire something looks twice: whether the limits are passed as the journal is, and what goes then so that
+/// they are not when there is one segment more, which says so. That segment alone is no reason: each further call would
+/// retire one for the sake of it.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Rest {
     pub(crate) bytes: u64,
@@ -191,6 +195,11 @@ pub(crate) struct Rest {
 }
 
 impl Rest {
+    /// The newest segment as it is.
+    pub(crate) const fn newest(bytes: u64) -> Self {
+        Self { bytes, segments: 1 }
+    }
+
     /// The segment that has just ended, and the one behind it.
     pub(crate) const fn new(ended_bytes: u64, next_bytes: u64) -> Self {
         Self { bytes: ended_bytes + next_bytes, segments: 2 }
@@ -348,7 +357,7 @@ impl RetiringSegment {
     }
 }
 
-/// What a retention would take of a journal.
+/// What a retention would take of a journal: nothing, where it is within the limits as it is.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct RetentionPlan {
@@ -356,7 +365,7 @@ pub struct RetentionPlan {
     pub retiring: Vec<RetiringSegment>,
     /// Segments that would go too if nobody needed what is in them.
     pub held_back: Vec<RetiringSegment>,
-    /// Segments that there would be then.
+    /// Segments that there would be then; the one that says what was retired is among them, where something was.
     pub kept_segments: u64,
     /// Their bytes.
     pub kept_bytes: u64,
@@ -408,15 +417,20 @@ pub fn plan_retention_on(
     let report = &found.report;
     let segments = report.kept_segments();
     let ended = Ended::of_reports(segments);
-    // What is retired is said in a new segment, behind the newest one. It is as large as the one that is written, or is closed
-    // at once.
-    let newest = segments.last();
-    let next =
-        newest.filter(|_| !report.is_closed()).map_or(SEGMENT_SIZE_MIN, |newest| newest.file_size as u64);
-    let rest = Rest::new(newest.map_or(0, |newest| newest.end as u64), next);
     let lowest = lowest_needed(medium, dir, retention, needs)?;
     let now_ns = medium.clock_anchor().wall_clock_ns;
-    let plan = Plan::new(&ended, rest, retention, now_ns, lowest);
+    let newest = segments.last();
+    let newest_end = newest.map_or(0, |newest| newest.end as u64);
+    let mut rest = Rest::newest(newest_end);
+    let mut plan = Plan::new(&ended, rest, retention, now_ns, lowest);
+    if plan.count > 0 {
+        // What is retired is said in a new segment, behind the newest one. It is as large as the one that is written, or is
+        // closed at once.
+        let is_written = !report.is_closed() && request::has_writer(medium, dir);
+        let next = newest.filter(|_| is_written).map_or(SEGMENT_SIZE_MIN, |newest| newest.file_size as u64);
+        rest = Rest::new(newest_end, next);
+        plan = Plan::new(&ended, rest, retention, now_ns, lowest);
+    }
     let (retiring, kept) = ended.split_at(plan.count);
     Ok(RetentionPlan {
         retiring: retiring.iter().map(RetiringSegment::new).collect(),

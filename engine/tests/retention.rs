@@ -158,7 +158,7 @@ fn what_somebody_needs_stays_unless_that_is_to_be_ignored() {
     let journal = journal(dir.path(), options, 5);
     assert_eq!(files(dir.path()), [3, 4, 5]);
     let plan = plan_retention(dir.path(), &segments(2), needs().as_ref()).unwrap();
-    assert_eq!((plan.retiring.len(), plan.held_back.len()), (0, 2));
+    assert_eq!((plan.retiring.len(), plan.held_back.len()), (0, 1));
     let plan = plan_retention(dir.path(), &segments(2), None).unwrap();
     assert_eq!(plan.retiring.iter().map(|s| s.segment_number).collect::<Vec<_>>(), [3, 4]);
     assert_eq!(
@@ -242,6 +242,37 @@ fn of_several_who_ask_at_once_each_gets_what_it_asked_for() {
     let names = fs::read_dir(dir.path()).unwrap().map(|entry| entry.unwrap().file_name());
     let left: Vec<_> = names.filter(|name| name.to_string_lossy().starts_with("REQUEST")).collect();
     assert!(left.is_empty(), "{left:?}");
+}
+
+#[test]
+fn a_retention_whose_limits_are_not_passed_takes_nothing_however_often_it_is_asked_for() {
+    let patience = Duration::from_secs(30);
+    for is_open in [true, false] {
+        let dir = tempfile::tempdir().unwrap();
+        let journal = journal(dir.path(), heeding(), 5);
+        let journal = if is_open { Some(journal) } else { journal.close().map(|_| None).unwrap() };
+        let bytes = plan_retention(dir.path(), &Retention::default(), None).unwrap().kept_bytes;
+        let limits = [
+            segments(5),
+            Retention { max_bytes: Some(bytes), ..Retention::default() },
+            Retention { max_age: Some(Duration::from_secs(3600)), ..Retention::default() },
+        ];
+        for retention in &limits {
+            let plan = plan_retention(dir.path(), retention, None).unwrap();
+            assert_eq!((plan.retiring.len(), plan.kept_segments, plan.kept_bytes), (0, 5, bytes));
+            request_retention(dir.path(), retention, None, patience).unwrap();
+            if let Some(journal) = &journal {
+                journal.retain(retention).unwrap();
+            }
+            assert_eq!(files(dir.path()), [1, 2, 3, 4, 5]);
+        }
+        // And one that is passed takes once what is too much.
+        for _ in 0..3 {
+            request_retention(dir.path(), &segments(4), None, patience).unwrap();
+            wait_until("the files of retired segments go", || files(dir.path()) == [3, 4, 5, 6]);
+        }
+        assert!(ids(dir.path()).into_iter().eq(21..=50));
+    }
 }
 
 #[test]

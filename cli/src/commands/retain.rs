@@ -79,13 +79,11 @@ pub(crate) fn run(args: &Args) -> Result<Outcome> {
     let is_done = !args.dry_run && !plan.retiring.is_empty();
     if is_done {
         semj::request_retention(&dir, &retention, None, args.wait)?;
-        // The journal's writer may know of needs that are not written down.
-        let left = semj::plan_retention(&dir, &retention, None)?;
-        let is_left = |segment: &mut RetiringSegment| left.retiring.iter().any(|of| of.name == segment.name);
-        let held_back: Vec<_> = plan.retiring.extract_if(.., is_left).collect();
-        plan.kept_segments += held_back.len() as u64;
-        plan.kept_bytes += held_back.iter().map(|segment| segment.bytes).sum::<u64>();
-        plan.held_back.extend(held_back);
+        // What the journal is now, by its own word: its writer may know of needs that are not written down.
+        let now = semj::plan_retention(&dir, &Retention::default(), None)?;
+        let upto = now.retired.map_or(0, |retired| retired.segment_number);
+        plan.held_back.splice(..0, plan.retiring.extract_if(.., |segment| segment.segment_number > upto));
+        (plan.kept_segments, plan.kept_bytes) = (now.kept_segments, now.kept_bytes);
     }
     print(args, &dir, &plan, is_done)?;
     Ok(Outcome::Good)
