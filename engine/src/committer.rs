@@ -4,7 +4,8 @@
 //! waits for the disk, as long as there is room. The *writeback* thread has the disk begin with what was appended, makes
 //! files for segments to come, gives back the space behind those that are sealed ([`crate::writeback`]), and has old ones
 //! leave the page cache where memory is dear ([`crate::residency`]). The *syncing*
-//! thread makes durable what nobody waits for, and writes the watermark. Who waits for durability does the appending and
+//! thread makes durable what nobody waits for, writes the watermark, and rotates where another process asks for it or a segment
+//! is too old. Who waits for durability does the appending and
 //! the sync on its own thread ([`crate::group_commit`]). With [`crate::CommitOn::CallersThread`] there are no threads, and
 //! everything happens in the calls.
 //!
@@ -28,6 +29,7 @@ use crate::keeper;
 use crate::medium::Medium;
 use crate::metrics::Recorder;
 use crate::options::{SyncPolicy, SyncStrategy};
+use crate::request::{self, Request};
 use crate::residency::{Memory, Residents};
 use crate::retention::Retention;
 use crate::segment::{Segment, Segments};
@@ -82,6 +84,8 @@ struct Syncing {
     /// The moment that the watermark tells of, and when it was written.
     marked: Mark,
     marked_at: Instant,
+    /// Bytes appended up to that moment.
+    marked_bytes: u64,
     /// Since when something is committed and not durable.
     unsynced_since: Option<Instant>,
     unsynced_bytes: u64,
@@ -90,6 +94,8 @@ struct Syncing {
     flush_time: Duration,
     /// Something urgent, or a full segment, waits for a flush.
     is_urgent: bool,
+    /// Another process may ask for a rotation, or the active segment may be too old.
+    looks_around: bool,
     closing: bool,
     /// Until when the thread sleeps; `None` while it is awake.
     sleeps_until: Option<Option<Instant>>,
@@ -130,11 +136,13 @@ impl Committer {
                 durable,
                 marked: durable,
                 marked_at: Instant::now(),
+                marked_bytes: 0,
                 unsynced_since: None,
                 unsynced_bytes: 0,
                 flushed_bytes: 0,
                 flush_time: Duration::ZERO,
                 is_urgent: false,
+                looks_around: false,
                 closing: false,
                 sleeps_until: None,
             }),
@@ -273,15 +281,11 @@ impl Committer {
 
     /// When the watermark has to be written, if something is durable that it does not speak of.
     fn mark_at(&self, syncing: &Syncing) -> Option<Instant> {
-        let Syncing { durable, marked, marked_at, .. } = syncing;
+        let Syncing { durable, flushed_bytes, marked, marked_at, marked_bytes, .. } = syncing;
         if self.timing.policy == SyncPolicy::None || durable.is_same_place(marked) {
             return None;
         }
-        let behind = match durable.segment_number == marked.segment_number {
-            true => durable.end.saturating_sub(marked.end),
-            false => durable.end,
-        };
-        if behind >= MARK_BYTES {
+        if flushed_bytes - marked_bytes >= MARK_BYTES {
             Some(*marked_at)
         } else {
             marked_at.checked_add(self.timing.watermark_interval)
@@ -442,8 +446,26 @@ impl Committer {
         if is_passed { self.rotate(Some(retention), &[]) } else { self.sync() }
     }
 
-    /// Ends the active segment if it is too old.
-    pub(crate) fn rotate_if_old(&self) -> Result<(), Error> {
+    /// Has the syncing thread see to what another process asks and to the active segment's age.
+    pub(crate) fn have_looked_around(&self) {
+        self.syncing.lock().looks_around = true;
+        self.wakes_syncing.notify_one();
+    }
+
+    /// Does what another process asks for, and ends the active segment if it is too old.
+    fn look_around(&self) -> Result<(), Error> {
+        match request::take(&*self.medium, &self.dir) {
+            Some(Request::Rotate(retention)) => {
+                tracing::info!(?retention, "another process asks for a rotation");
+                match retention {
+                    Some(retention) => self.retain(&retention)?,
+                    None => self.rotate(None, &[])?,
+                }
+                request::answer(&*self.medium, &self.dir);
+            }
+            // That is the keeper's.
+            Some(Request::Adopt) | None => {}
+        }
         let is_old = self.appender.lock().is_old();
         if is_old { self.rotate(None, &[]) } else { Ok(()) }
     }
@@ -500,19 +522,31 @@ impl Committer {
         let mut syncing = self.syncing.lock();
         while !syncing.closing {
             let now = Instant::now();
-            let sync_at = self.sync_at(&syncing);
-            if sync_at.is_some_and(|at| at <= now) || self.group_commit.has_wakers() {
+            // First, because under load there is always something to sync.
+            if self.mark_at(&syncing).is_some_and(|at| at <= now) {
                 drop(syncing);
-                let cover = if self.group_commit.has_wakers() { Cover::Emitted } else { Cover::Appended };
-                if self.sync_with(cover).is_err() {
+                if self.mark_if_due().is_err() {
                     return;
                 }
                 syncing = self.syncing.lock();
                 continue;
             }
-            if self.mark_at(&syncing).is_some_and(|at| at <= now) {
+            if std::mem::take(&mut syncing.looks_around) {
                 drop(syncing);
-                if self.mark_if_due().is_err() {
+                if let Err(error) = self.look_around() {
+                    if self.front.failure().is_some() {
+                        return;
+                    }
+                    tracing::warn!(%error, "what another process asks for could not be done");
+                }
+                syncing = self.syncing.lock();
+                continue;
+            }
+            let sync_at = self.sync_at(&syncing);
+            if sync_at.is_some_and(|at| at <= now) || self.group_commit.has_wakers() {
+                drop(syncing);
+                let cover = if self.group_commit.has_wakers() { Cover::Emitted } else { Cover::Appended };
+                if self.sync_with(cover).is_err() {
                     return;
                 }
                 syncing = self.syncing.lock();
@@ -590,12 +624,16 @@ impl Committer {
     /// Marks everything that is durable.
     fn mark(&self) -> Result<(), Error> {
         let mut watermark = self.watermark.lock();
-        let durable = self.syncing.lock().durable;
+        let (durable, bytes) = {
+            let syncing = self.syncing.lock();
+            (syncing.durable, syncing.flushed_bytes)
+        };
         watermark.mark(&durable)?;
         self.recorder.marked(durable.last_event_id);
         self.recorder.synced(1);
         let mut syncing = self.syncing.lock();
         syncing.marked = durable;
+        syncing.marked_bytes = bytes;
         syncing.marked_at = Instant::now();
         Ok(())
     }

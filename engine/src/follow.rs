@@ -639,6 +639,10 @@ impl Follower {
         if !is_next || !continues {
             return Err(withdrawn(&self.segment.path, &self.position()));
         }
+        if next.opening.epoch != self.segment.opening.epoch {
+            // What was durable before may have been cut off since, and its numbers were given again.
+            self.durable = 0;
+        }
         self.segment = next;
         self.bytes.clear();
         self.seen = Seen::default();

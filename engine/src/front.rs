@@ -61,6 +61,8 @@ pub(crate) struct Front {
     has_failed: AtomicBool,
     /// An urgent event waits.
     is_urgent: AtomicBool,
+    /// Slots of some size run short, or there was no room: what has gathered is to be committed now.
+    is_short: AtomicBool,
     /// Producers that wait for room.
     room_waiters: AtomicU64,
     /// Producers that look for room and have not gone to sleep.
@@ -230,6 +232,7 @@ impl Front {
             is_unusual: AtomicBool::new(false),
             has_failed: AtomicBool::new(false),
             is_urgent: AtomicBool::new(false),
+            is_short: AtomicBool::new(false),
             room_waiters: AtomicU64::new(0),
             spinners: AtomicU64::new(0),
             waits: AtomicU64::new(0),

@@ -1,5 +1,6 @@
-//! The threads that keep a journal: one that removes the files of retired segments, ends segments that have become too old, and does what
-//! other processes ask for. Nothing waits for it, and it gives way to everybody.
+//! The threads that keep a journal: one that removes the files of retired segments, takes up those that were compressed, and
+//! looks whether another process asks for anything; one that compresses. Nothing waits for them, and they give way to everybody:
+//! so they take no lock that others need for long, and have the syncing thread rotate.
 
 use std::collections::BTreeSet;
 use std::ops::ControlFlow;
@@ -7,7 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{self, RecvTimeoutError};
 use std::thread::{self, JoinHandle};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crate::committer::Committer;
 use crate::compaction::{self, Compaction};
@@ -43,11 +44,15 @@ impl Keeper {
     }
 }
 
+/// It does not look around more often, whatever the interval.
+const INTERVAL_MIN: Duration = Duration::from_millis(1);
+
 fn keep(committer: &Committer, orders: &mpsc::Receiver<Vec<Arc<Segment>>>, interval: Option<Duration>) {
-    let mut interval = interval;
+    let next = || interval.and_then(|interval| Instant::now().checked_add(interval.max(INTERVAL_MIN)));
+    let mut looks_at = next();
     loop {
-        let order = match interval {
-            Some(interval) => orders.recv_timeout(interval),
+        let order = match looks_at {
+            Some(at) => orders.recv_timeout(at.saturating_duration_since(Instant::now())),
             None => orders.recv().map_err(|_| RecvTimeoutError::Disconnected),
         };
         match order {
@@ -57,32 +62,25 @@ fn keep(committer: &Committer, orders: &mpsc::Receiver<Vec<Arc<Segment>>>, inter
                 }
             }
             Err(RecvTimeoutError::Disconnected) => return,
-            Err(RecvTimeoutError::Timeout) => {
-                if let Err(error) = look_around(committer) {
-                    tracing::debug!(%error, "no requests are heeded any more");
-                    interval = None;
-                }
-            }
+            Err(RecvTimeoutError::Timeout) => {}
+        }
+        // Where there is always something to remove too.
+        if looks_at.is_some_and(|at| at <= Instant::now()) {
+            look_around(committer);
+            looks_at = next();
         }
     }
 }
 
-fn look_around(committer: &Committer) -> Result<(), Error> {
-    if let Some(asked) = request::take(&*committer.medium, committer.dir()) {
-        tracing::info!(?asked, "another process asks");
-        match asked {
-            Request::Rotate(None) => committer.rotate(None, &[])?,
-            Request::Rotate(Some(retention)) => committer.retain(&retention)?,
-            Request::Adopt => {
-                // The files of before are right too.
-                if let Err(error) = compaction::adopt(committer) {
-                    tracing::warn!(%error, "a compressed segment was not taken up");
-                }
-            }
+fn look_around(committer: &Committer) {
+    if request::take(&*committer.medium, committer.dir()) == Some(Request::Adopt) {
+        // The files of before are right too.
+        if let Err(error) = compaction::adopt(committer) {
+            tracing::warn!(%error, "a compressed segment was not taken up");
         }
         request::answer(&*committer.medium, committer.dir());
     }
-    committer.rotate_if_old()
+    committer.have_looked_around();
 }
 
 /// Removes the files of segments that the journal does not begin with any more.

@@ -402,13 +402,13 @@ pub(crate) fn chain(reader: &Reader, event_id: u64, effects_max: usize) -> Resul
     chain.causes.reverse();
 
     let mut seen = HashSet::from([event_id]);
-    let mut causes = vec![event_id];
+    let mut causes = HashSet::from([event_id]);
     for distance in 1.. {
         if causes.is_empty() {
             break;
         }
         let query = Query::new().caused_by(causes.iter().copied());
-        let mut next = Vec::new();
+        let mut next = HashSet::new();
         for record in reader.query(&query) {
             let record = record?;
             let parent = record.parent_event_id();
@@ -426,7 +426,7 @@ pub(crate) fn chain(reader: &Reader, event_id: u64, effects_max: usize) -> Resul
                 let record = if effect == record.event_id() { Some(record) } else { reader.get(effect)? };
                 if let Some(record) = record {
                     chain.effects.push(Effect { distance, cause, record });
-                    next.push(effect);
+                    next.insert(effect);
                 }
             }
         }

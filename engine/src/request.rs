@@ -241,11 +241,12 @@ fn ask(
     let text = request.encode();
     let file = medium.create(&unfinished, text.len() as u64).map_err(Error::io("create", &unfinished))?;
     file.write_at(0, text.as_bytes()).map_err(Error::io("write", &unfinished))?;
-    let until = Instant::now() + patience;
+    let until = Instant::now().checked_add(patience);
+    let has_time = || until.is_none_or(|until| Instant::now() < until);
     // A link takes nobody's place: whose request were overwritten would take its disappearing for the answer.
     let asked = loop {
         match medium.link(&unfinished, &path) {
-            Err(error) if error.kind() == ErrorKind::AlreadyExists && Instant::now() < until => {
+            Err(error) if error.kind() == ErrorKind::AlreadyExists && has_time() => {
                 thread::sleep(POLL);
             }
             Err(error) if error.kind() == ErrorKind::AlreadyExists => {
@@ -256,7 +257,7 @@ fn ask(
     };
     let removed = medium.remove(&unfinished).map_err(Error::io("remove", &unfinished));
     asked.and(removed)?;
-    while Instant::now() < until {
+    while has_time() {
         thread::sleep(POLL);
         match medium.open(&path, false) {
             Err(error) if error.kind() == ErrorKind::NotFound => {

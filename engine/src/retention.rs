@@ -104,8 +104,6 @@ pub(crate) struct Ended {
     events: u64,
     first_event_id: u64,
     last_event_id: u64,
-    /// No event behind it has a smaller id.
-    next_event_id: u64,
     end: u32,
     end_offset: u64,
     commit_sequence: u64,
@@ -149,7 +147,6 @@ impl Ended {
             events,
             first_event_id,
             last_event_id,
-            next_event_id: next.next_event_id,
             end: next.previous_end,
             end_offset: next.previous_end_offset,
             commit_sequence: next.next_commit_sequence.wrapping_sub(1),
@@ -239,7 +236,7 @@ impl Plan {
             if reason == 0 {
                 break;
             }
-            let is_needed = lowest_needed.is_some_and(|lowest| lowest < segment.next_event_id);
+            let is_needed = lowest_needed.is_some_and(|lowest| lowest <= segment.last_event_id);
             if is_needed || plan.held_back > 0 {
                 plan.held_back += 1;
             } else {
@@ -458,7 +455,6 @@ mod tests {
             events: 10,
             first_event_id: i * 10 - 9,
             last_event_id: i * 10,
-            next_event_id: i * 10 + 1,
             end: PreviousEnd::Sealed.code(),
             end_offset: 100,
             commit_sequence: i * 2,

@@ -44,6 +44,8 @@ pub(crate) struct Segment {
     is_verified: AtomicBool,
     /// A read has found that the file is not what it was.
     is_changed: AtomicBool,
+    /// It was retired: its files go.
+    is_retired: AtomicBool,
 }
 
 impl Segment {
@@ -61,6 +63,7 @@ impl Segment {
             figures: OnceLock::new(),
             is_verified: AtomicBool::new(true),
             is_changed: AtomicBool::new(false),
+            is_retired: AtomicBool::new(false),
         }
     }
 
@@ -93,6 +96,7 @@ impl Segment {
             figures: OnceLock::from(figures),
             is_verified: AtomicBool::new(is_verified),
             is_changed: AtomicBool::new(false),
+            is_retired: AtomicBool::new(false),
         };
         if is_verified && !has_sidecar {
             // All of it has just been read.
@@ -203,6 +207,11 @@ impl Segment {
     pub(crate) fn changed(&self) -> Error {
         self.is_changed.store(true, Ordering::Relaxed);
         Error::changed(&self.path, &*self.map)
+    }
+
+    /// Whether the journal does not begin with it any more.
+    pub(crate) fn is_retired(&self) -> bool {
+        self.is_retired.load(Ordering::SeqCst)
     }
 
     /// Whether nothing that was read of the segment was gone from its file.
@@ -336,6 +345,7 @@ impl Segment {
             figures: self.figures.clone(),
             is_verified: AtomicBool::new(self.is_verified.load(Ordering::Relaxed)),
             is_changed: AtomicBool::new(self.is_changed.load(Ordering::Relaxed)),
+            is_retired: AtomicBool::new(self.is_retired()),
         }
     }
 
@@ -522,7 +532,7 @@ impl Segments {
         *list = Arc::new(list.iter().cloned().chain([segment]).collect());
         drop(list);
         if let (Some(indexer), Some(sealed)) = (&*self.indexer.lock(), sealed) {
-            indexer.push(sealed);
+            indexer.push(&sealed);
         }
     }
 
@@ -536,16 +546,19 @@ impl Segments {
         *list = Arc::new(list.iter().map(replaced).collect());
         drop(list);
         if let Some(indexer) = &*self.indexer.lock() {
-            indexer.push(segment);
+            indexer.push(&segment);
         }
     }
 
     /// Leaves out the segments up to this number. Gives them; readers that have them keep them.
     pub(crate) fn retire(&self, segment_number: u64) -> Vec<Arc<Segment>> {
         let mut list = self.list.write();
-        let (gone, kept) =
+        let (gone, kept): (Vec<_>, Vec<_>) =
             list.iter().cloned().partition(|segment: &Arc<Segment>| segment.number() <= segment_number);
         *list = Arc::new(kept);
+        drop(list);
+        // Before the files go: see `sidecar::write_missing`.
+        gone.iter().for_each(|segment| segment.is_retired.store(true, Ordering::SeqCst));
         gone
     }
 

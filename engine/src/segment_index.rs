@@ -17,6 +17,9 @@ use crate::error::Error;
 use crate::medium::Map;
 use crate::segment::Segment;
 
+/// Bytes of records that become known without letting go of the lock.
+const CATCH_UP_STEP: usize = 64 << 10;
+
 /// See the module.
 pub(crate) struct SegmentIndex {
     /// Of a segment that this process writes, until its sidecar is written.
@@ -175,13 +178,23 @@ impl SegmentIndex {
     }
 
     /// Has the blocks known up to `end`, where the segment is growing.
+    ///
+    /// A thread that gives way to everybody does it too, so that none has the lock for long: others wait for it.
     pub(crate) fn catch_up(&self, segment: &Segment, end: usize) -> Result<(), Error> {
-        if let Some(growing) = &self.growing
-            && let Some(blocks) = &mut *growing.blocks.write()
-        {
-            for found in segment.walk(blocks.end().max(JournalHeader::SIZE), end) {
+        let Some(growing) = &self.growing else { return Ok(()) };
+        let mut is_complete = false;
+        while !is_complete {
+            let mut blocks = growing.blocks.write();
+            let Some(blocks) = &mut *blocks else { break };
+            let start = blocks.end().max(JournalHeader::SIZE);
+            is_complete = true;
+            for found in segment.walk(start, end) {
                 let (offset, record) = found?;
                 blocks.push(offset, &record);
+                if offset - start >= CATCH_UP_STEP {
+                    is_complete = false;
+                    break;
+                }
             }
         }
         Ok(())

@@ -4,10 +4,11 @@
 //! it, and what it does not come to is done after the next open. Where a journal has no threads of its own
 //! ([`crate::CommitOn::CallersThread`]), [`rebuild_sidecars`] is left to whoever wants them.
 
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc;
+use std::sync::{Arc, Weak};
 use std::thread::{self, JoinHandle};
 
 use semj_index::OwnedSidecar;
@@ -45,11 +46,20 @@ fn write(medium: &dyn Medium, segment: &Path, sidecar: &OwnedSidecar) -> Result<
 
 /// Writes the sidecar of a segment that has reached its end, unless there is one.
 fn write_missing(medium: &dyn Medium, segment: &Segment) -> Result<(), Error> {
-    if !segment.is_whole() || segment.index().has_file(segment) {
+    if segment.is_retired() || !segment.is_whole() || segment.index().has_file(segment) {
         return Ok(());
     }
     let sidecar = segment.index().finish(segment)?;
-    write(medium, segment.path(), &sidecar)?;
+    let path = write(medium, segment.path(), &sidecar)?;
+    if segment.is_retired() {
+        // Who removed its files may not have found this one yet.
+        return match medium.remove(&path) {
+            Err(source) if source.kind() != ErrorKind::NotFound => {
+                Err(Error::Io { operation: "remove", path, source })
+            }
+            _ => Ok(()),
+        };
+    }
     if let Some(map) = map(medium, segment.path()) {
         segment.index().written(map);
     }
@@ -72,7 +82,8 @@ fn remove_orphans(medium: &dyn Medium, dir: &Path) -> Result<(), Error> {
 #[derive(Debug)]
 pub(crate) struct Indexer {
     thread: JoinHandle<()>,
-    queue: mpsc::Sender<Arc<Segment>>,
+    /// Segments that are retired meanwhile are not kept for it.
+    queue: mpsc::Sender<Weak<Segment>>,
     is_ending: Arc<AtomicBool>,
 }
 
@@ -86,7 +97,7 @@ impl Indexer {
         let (queue, wanted) = mpsc::channel();
         for segment in segments {
             // The other end is in this function.
-            drop(queue.send(segment));
+            drop(queue.send(Arc::downgrade(&segment)));
         }
         let is_ending = Arc::new(AtomicBool::new(false));
         let ends = Arc::clone(&is_ending);
@@ -100,6 +111,7 @@ impl Indexer {
                 if ends.load(Ordering::Relaxed) {
                     break;
                 }
+                let Some(segment) = segment.upgrade() else { continue };
                 if let Err(error) = write_missing(&*medium, &segment) {
                     tracing::warn!(segment = segment.number(), %error, "sidecar not written");
                 }
@@ -111,9 +123,9 @@ impl Indexer {
     }
 
     /// A segment has reached its end.
-    pub(crate) fn push(&self, segment: Arc<Segment>) {
+    pub(crate) fn push(&self, segment: &Arc<Segment>) {
         // If the thread has ended in a panic, there are no sidecars.
-        drop(self.queue.send(segment));
+        drop(self.queue.send(Arc::downgrade(segment)));
     }
 
     /// Ends when the segment is done that is worked on.

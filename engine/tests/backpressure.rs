@@ -134,6 +134,27 @@ fn events_that_are_dropped_leave_the_places_that_are_left_to_more_urgent_ones() 
 }
 
 #[test]
+fn slots_of_a_size_that_runs_short_are_not_waited_for_until_the_next_commit_is_due() {
+    let dir = tempfile::tempdir().unwrap();
+    // Its committer does not come by by itself, and the ring is never a quarter full.
+    let options = Options {
+        commit_interval: Duration::from_secs(3600),
+        backpressure: Backpressure::Fail,
+        ..Options::default()
+    };
+    let journal = Journal::open(dir.path(), options).unwrap();
+    let large = Event::new(EventType::FILESYSTEM_WRITE).payload(&[7; 1024]);
+    let deadline = Instant::now() + Duration::from_secs(20);
+    for n in 0..5_000 {
+        while let Err(error) = journal.emit(&large) {
+            assert!(matches!(error, Error::Full { .. }), "{error}");
+            assert!(Instant::now() < deadline, "no slot for event {n}");
+            std::thread::sleep(Duration::from_millis(1));
+        }
+    }
+}
+
+#[test]
 fn what_is_dropped_last_is_written_down_before_the_journal_ends() {
     let dir = tempfile::tempdir().unwrap();
     let journal = Journal::open(dir.path(), unattended(Backpressure::DropByPriority)).unwrap();

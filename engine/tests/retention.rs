@@ -276,6 +276,34 @@ fn a_retention_whose_limits_are_not_passed_takes_nothing_however_often_it_is_ask
 }
 
 #[test]
+fn a_writer_that_always_has_something_to_remove_heeds_others_too() {
+    let dir = tempfile::tempdir().unwrap();
+    let interval = Some(Duration::from_millis(100));
+    let options = Options {
+        commit_on: CommitOn::OwnThread,
+        request_interval: interval,
+        retention: segments(2),
+        ..small()
+    };
+    let journal = Journal::open(dir.path(), options).unwrap();
+    let is_done = std::sync::atomic::AtomicBool::new(false);
+    let heeded = std::thread::scope(|scope| {
+        scope.spawn(|| {
+            while !is_done.load(std::sync::atomic::Ordering::Relaxed) {
+                emit(&journal, 1);
+                journal.rotate().unwrap();
+                std::thread::sleep(Duration::from_millis(10));
+            }
+        });
+        let heeded = request_rotation(dir.path(), Duration::from_secs(5));
+        is_done.store(true, std::sync::atomic::Ordering::Relaxed);
+        heeded
+    });
+    assert!(heeded.unwrap());
+    assert!(request_rotation(dir.path(), Duration::MAX).unwrap(), "who has all the time");
+}
+
+#[test]
 fn another_process_may_ask_the_writer() {
     let dir = tempfile::tempdir().unwrap();
     let journal = journal(dir.path(), heeding(), 4);

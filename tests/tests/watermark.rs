@@ -3,9 +3,10 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use semj::{Error, Event, EventType, Journal, OpenMode, Options, Proof, Reader, Verdict};
+use semj::{Error, Event, EventType, Journal, OpenMode, Options, Proof, Reader, SyncStrategy, Verdict};
 use semj_format::watermark::SLOT_STRIDE;
 use semj_format::{Gap, Watermark, WatermarkFile, control};
 
@@ -264,4 +265,36 @@ fn an_interval_without_an_end_is_no_error() {
     assert_eq!((journal.stats().last_durable_id, journal.stats().last_marked_id), (1, 0));
     journal.close().unwrap();
     assert_eq!(watermark(dir.path()).newest.unwrap().last_event_id, 1);
+}
+
+#[test]
+fn the_watermark_is_written_while_there_is_always_something_to_sync() {
+    let dir = tempfile::tempdir().unwrap();
+    let options = Options {
+        sync_strategy: SyncStrategy::Immediate,
+        commit_interval: Duration::from_micros(1),
+        watermark_interval: Duration::from_millis(20),
+        ..Options::default()
+    };
+    let journal = Journal::open(dir.path(), options).unwrap();
+    let deadline = Instant::now() + Duration::from_secs(3);
+    let is_done = AtomicBool::new(false);
+    let marks = std::thread::scope(|scope| {
+        let (journal, is_done) = (&journal, &is_done);
+        for _ in 0..2 {
+            scope.spawn(move || {
+                while !is_done.load(Ordering::Relaxed) {
+                    journal.emit(&Event::new(EventType::FILESYSTEM_WRITE).payload(b"{}")).unwrap();
+                }
+            });
+        }
+        let mut marks = std::collections::BTreeSet::new();
+        while marks.len() < 5 && Instant::now() < deadline {
+            marks.insert(journal.stats().last_marked_id);
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        is_done.store(true, Ordering::Relaxed);
+        marks
+    });
+    assert!(marks.len() >= 5, "{marks:?}");
 }

@@ -14,6 +14,8 @@ use crate::batch::Batch;
 const DOZE_MIN: Duration = Duration::from_micros(500);
 /// For how long after an event the committer wakes by the clock alone, so that no emission has to wake it.
 const LINGER: Duration = Duration::from_millis(50);
+/// It does so only if it sleeps for so long between two looks.
+const LINGER_DOZE_MIN: Duration = Duration::from_micros(50);
 /// How long the committer waits for a claimant between two looks.
 const CLAIM_WAIT: Duration = Duration::from_micros(50);
 /// The committer has records come to its processor's cache so many places ahead: producers have written them on others.
@@ -52,18 +54,21 @@ impl Front {
             // One that a group has taken along already has to be told of too.
             let is_urgent = self.is_urgent.swap(false, Ordering::SeqCst);
             let commit_at = state.waiting_since.and_then(|since| since.checked_add(state.doze));
-            let is_enough =
-                pending >= self.ring.capacity() / 4 || self.room_waiters.load(Ordering::SeqCst) > 0;
+            let is_short = self.is_short.swap(false, Ordering::SeqCst);
+            let is_enough = is_short
+                || pending >= self.ring.capacity() / 4
+                || self.room_waiters.load(Ordering::SeqCst) > 0;
             if is_urgent || is_enough && pending > 0 || commit_at.is_some_and(|at| now >= at) {
                 state.waiting_since = None;
                 state.doze = self.next_doze(state.doze, pending);
                 return if is_urgent { Work::CommitUrgent } else { Work::Commit };
             }
-            let lingers = now.duration_since(state.last_work) < LINGER;
+            // Where it would not sleep for long enough to spare anybody anything, each event wakes it.
+            let lingers = state.doze >= LINGER_DOZE_MIN && now.duration_since(state.last_work) < LINGER;
             let sleep = if pending > 0 || lingers { Sleep::Dozing } else { Sleep::Asleep };
             self.sleep.store(sleep as u8, Ordering::SeqCst);
             // An event that came before the producers could see this would wake nobody.
-            if self.is_urgent.load(Ordering::SeqCst) {
+            if self.is_urgent.load(Ordering::SeqCst) || self.is_short.load(Ordering::SeqCst) {
                 // Looked at again above.
             } else if sleep == Sleep::Dozing || self.ring.tail() == tail {
                 let linger = (sleep == Sleep::Dozing).then(|| now.checked_add(state.doze)).flatten();

@@ -47,7 +47,7 @@ impl Front {
             if let Some(next) = self.ring.guess_next(event.origin.cpu_id, claim.first_place) {
                 self.slab.prefetch(self.ring.home(next));
             }
-            self.wake_if_needed(claim.first_place, header.event_priority);
+            self.wake_if_needed(claim.first_place, 1, header.event_priority);
             Ok(claim.first_id)
         } else {
             Err(Error::Revoked { first: claim.first_id, last: claim.first_id })
@@ -120,7 +120,7 @@ impl Front {
         for (index, (event, (home, slot))) in (0..).zip(events.iter().zip(homes)) {
             is_whole &= self.fill(&claim, index, *home, slot, event);
         }
-        self.wake_if_needed(claim.first_place + count - 1, urgent.event_priority);
+        self.wake_if_needed(claim.first_place, count, urgent.event_priority);
         let end = claim.first_id + count;
         if is_whole {
             Ok(claim.first_id..end)
@@ -183,7 +183,7 @@ impl Front {
         }
         // The committer gives them back.
         std::mem::forget(reserved);
-        self.wake_if_needed(claim.first_place, urgent.event_priority);
+        self.wake_if_needed(claim.first_place, 1, urgent.event_priority);
         Ok(ids)
     }
 
@@ -259,6 +259,9 @@ impl Front {
         let mut wait = Wait::new(patience);
         loop {
             if let Some(slot) = self.slab.take_for(class) {
+                if self.slab.is_low(class) {
+                    self.hurry();
+                }
                 self.slab.prefetch_start(slot);
                 return Ok(slot);
             }
@@ -267,9 +270,9 @@ impl Front {
         }
     }
 
-    /// Wakes the committer if it would not see the event soon enough by itself.
+    /// Wakes the committer if it would not see the events at these places soon enough by itself.
     #[inline]
-    fn wake_if_needed(&self, place: u64, priority: u32) {
+    fn wake_if_needed(&self, place: u64, count: u64, priority: u32) {
         let is_urgent = priority <= Priority::HIGH.0 && self.setup.heeds_priority;
         if is_urgent {
             self.is_urgent.store(true, Ordering::SeqCst);
@@ -277,9 +280,10 @@ impl Front {
         let sleep = self.sleep.load(Ordering::SeqCst);
         // How full the ring is is looked at now and then only: where the committer is on that cache line, it costs as much
         // as an emission.
+        let end = place + count;
+        let is_look = (place ^ end) & !self.look_mask != 0;
         if sleep == Sleep::Asleep as u8
-            || sleep == Sleep::Dozing as u8
-                && (is_urgent || (place + 1) & self.look_mask == 0 && self.is_filling(place + 1))
+            || sleep == Sleep::Dozing as u8 && (is_urgent || is_look && self.is_filling(end))
         {
             self.wake();
         }
@@ -289,6 +293,17 @@ impl Front {
     #[cold]
     fn is_filling(&self, place: u64) -> bool {
         place.saturating_sub(self.ring.drained()) >= self.ring.capacity() / 4
+    }
+
+    /// Has the committer commit what there is, however little it is: something else than places runs short.
+    #[cold]
+    pub(super) fn hurry(&self) {
+        if !self.is_short.load(Ordering::Relaxed) {
+            self.is_short.store(true, Ordering::SeqCst);
+        }
+        if self.sleep.load(Ordering::SeqCst) != Sleep::Awake as u8 {
+            self.wake();
+        }
     }
 
     #[cold]

@@ -40,6 +40,8 @@ impl<'a> Wait<'a> {
             Backpressure::Fail => Some(Duration::ZERO),
             Backpressure::WaitFor(limit) => Some(limit),
             Backpressure::DropByPriority if header.event_priority > Priority::HIGH.0 => {
+                // Nobody waits, so that nobody else would wake the committer before its time.
+                front.hurry();
                 return Err(front.drop_event(header));
             }
             Backpressure::DropByPriority | Backpressure::Wait => None,
@@ -54,7 +56,10 @@ impl<'a> Wait<'a> {
         let left = match limit {
             Some(limit) => match limit.checked_sub(now - since).filter(|left| !left.is_zero()) {
                 Some(left) => left,
-                None => return Err(front.full()),
+                None => {
+                    front.hurry();
+                    return Err(front.full());
+                }
             },
             None => ROOM_WAIT,
         };

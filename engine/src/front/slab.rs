@@ -126,6 +126,12 @@ impl Slab {
         (class + 1..CLASS_SIZES.len()).find_map(|class| self.take(class))
     }
 
+    /// Whether fewer than half of the slots of a class, which is not 0, are free.
+    pub(crate) fn is_low(&self, class: usize) -> bool {
+        let free = &self.classes[class].free;
+        free.len() < free.capacity() / 2
+    }
+
     /// How the slots are used, for a ring of which `pending` places are and `claimed` were in use.
     pub(crate) fn pool(&self, pending: u64, claimed: u64) -> Vec<PoolClass> {
         let load = |count: &AtomicU64| count.load(Ordering::Relaxed);
