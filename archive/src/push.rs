@@ -108,19 +108,31 @@ impl Archive {
         manifest.retired_upto =
             manifest.retired_upto.max(report.retired.map_or(0, |retired| retired.segment_number));
         if before.as_ref() != Some(&manifest) {
-            manifest.generation += 1;
-            let (bytes, name) = manifest.encode().map_err(|error| Error::Damaged {
-                url: self.url().to_owned(),
-                object: "manifest".to_owned(),
-                what: error.to_string(),
-            })?;
-            self.storage.put(&format!("manifests/{name}"), &bytes, |_| ())?;
+            manifest = self.publish(manifest)?;
         }
         pushed.segments = manifest.segments.len() as u64;
         pushed.events = manifest.events();
         pushed.generation = manifest.generation;
         tracing::info!(?pushed, url = self.url(), "pushed");
         Ok(pushed)
+    }
+
+    /// Makes a manifest the newest one, with all that others have made the newest meanwhile. Gives what it is then.
+    fn publish(&self, mut manifest: Manifest) -> Result<Manifest, Error> {
+        let damaged = |what| self.damaged("manifest", what);
+        loop {
+            manifest.generation += 1;
+            let (bytes, name) = manifest.encode().map_err(|error| damaged(error.to_string()))?;
+            self.storage.put(&format!("manifests/{name}"), &bytes, |_| ())?;
+            // Of one generation all count; but others may have gone on to further ones, and know nothing of this.
+            let newest = self.existing_manifest()?;
+            let mut merged = newest.clone().merge(manifest).map_err(damaged)?;
+            merged.generation = newest.generation;
+            if merged == newest {
+                return Ok(newest);
+            }
+            manifest = merged;
+        }
     }
 
     fn push_segment(
@@ -143,11 +155,13 @@ impl Archive {
         };
         let native = unpacked.as_deref().unwrap_or(bytes);
         let unpacked_size = native.len();
-        let native = native.get(..segment.end).ok_or_else(|| {
+        let has_known_damage = segment.verdict == Verdict::KnownDamage;
+        // Where a segment's end is known to be lost, its file may end before.
+        let end = if has_known_damage { segment.end.min(native.len()) } else { segment.end };
+        let native = native.get(..end).ok_or_else(|| {
             // It was made shorter since.
             file("read all of", std::io::ErrorKind::UnexpectedEof.into())
         })?;
-        let has_known_damage = segment.verdict == Verdict::KnownDamage;
         if !has_known_damage {
             // It was proven when it was made durable; whether it is still so is asked once more.
             let input = SegmentInput::new(&segment.name, None, native);
@@ -272,12 +286,19 @@ impl Archive {
     pub fn keeps_from(&self, dir: &Path) -> Result<Option<u64>, Error> {
         let reader = Reader::open_newest(dir, OpenMode::Strict)?;
         let manifest = self.manifest()?;
-        let is_archived = |segment: &&SegmentReport| {
+        for segment in &reader.report().segments {
             let entry = manifest.as_ref().and_then(|manifest| manifest.segment(segment.number));
-            entry.is_some_and(|entry| entry.end_digest == segment.totals.digest.to_string())
-        };
-        let first = reader.report().segments.iter().find(|segment| !is_archived(segment));
-        Ok(first.and_then(|segment| Some(segment.opening?.next_event_id)))
+            let entry = entry.filter(|entry| entry.end_digest == segment.totals.digest.to_string());
+            // The manifest's word alone is not enough to let go of what may be the last copy.
+            let is_there = match entry {
+                Some(entry) => self.storage.size(&entry.object)? == Some(entry.size),
+                None => false,
+            };
+            if !is_there {
+                return Ok(segment.opening.map(|opening| opening.next_event_id));
+            }
+        }
+        Ok(None)
     }
 }
 
@@ -311,10 +332,16 @@ fn is_ended(segment: &SegmentReport, newest: Option<u64>) -> bool {
     if segment.opening.is_none() {
         return false;
     }
-    let flag = if segment.is_sealed { FLAG_SEALED } else { FLAG_CUT };
+    let is_newest = Some(segment.number) == newest;
+    // The newest segment of a snapshot was cut where the copy ends: in the journal it goes on.
+    let flags = if is_newest { FLAG_SEALED } else { FLAG_SEALED | FLAG_CUT };
     match segment.header {
-        Some(header) => header.flags & flag != 0 && header.journal_size == segment.end as u64,
-        None => Some(segment.number) != newest,
+        None => !is_newest,
+        Some(header) => {
+            // Of one whose end is known to be lost the header says where that was.
+            let is_at_its_end = header.journal_size == segment.end as u64;
+            header.flags & flags != 0 && (is_at_its_end || segment.verdict == Verdict::KnownDamage)
+        }
     }
 }
 
@@ -323,4 +350,32 @@ fn sha256(bytes: &[u8]) -> String {
     let mut hash = Sha256::new();
     bytes.chunks(PIECE).for_each(|piece| hash.update(piece));
     hex(&hash.finalize())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_others_have_made_the_newest_meanwhile_is_merged_and_not_lost() {
+        let Ok(dir) = tempfile::tempdir() else { return };
+        let archive = Archive::open(&dir.path().display().to_string()).ok();
+        let manifest = |generation, retired_upto| Manifest {
+            generation,
+            retired_upto,
+            ..Manifest::new("00".repeat(16))
+        };
+        let published = archive.and_then(|archive| {
+            // Another push has gone from generation 3 to 5 while this one was at 3.
+            archive.publish(manifest(3, 7)).ok()?;
+            archive.publish(manifest(4, 2)).ok()?;
+            let published = archive.publish(manifest(3, 9)).ok()?;
+            assert_eq!(archive.manifest().ok()??, published);
+            Some(published)
+        });
+        assert_eq!(
+            published.map(|published| (published.generation > 5, published.retired_upto)),
+            Some((true, 9))
+        );
+    }
 }

@@ -1,13 +1,14 @@
 //! Whether what is in an archive is the journal that was pushed.
 
+use std::collections::BTreeMap;
 use std::ops::RangeInclusive;
 use std::path::Path;
 
 use semj::blocks::{BlockDecoder, Layout};
-use semj::format::control::{self, Compacted};
-use semj::format::{EventType, JournalHeader, SegmentOpen, WatermarkFile};
-use semj::recovery::{Scanner, SegmentInput, examine};
-use semj::{OpenMode, Query, Reader, Report, Verdict};
+use semj::format::control::{self, Compacted, DamagedRange, PreviousEnd, Recovered};
+use semj::format::{Digest, EventType, JournalHeader, SegmentOpen, WatermarkFile};
+use semj::recovery::{Group, Scanner, SegmentInput, Thinning, examine, examine_alone};
+use semj::{OpenMode, Query, Reader, Record, Report, SegmentReport, Verdict};
 use sha2::{Digest as _, Sha256};
 
 use crate::archive::{Archive, Progress};
@@ -35,6 +36,9 @@ pub struct VerifyReport {
     pub begins_behind: Option<u64>,
     /// Segments between others that the journal retired before they were archived, as a record says.
     pub retired: Vec<RangeInclusive<u64>>,
+    /// Segments that are damaged, are lost, or lack events, and of which nothing archived says so: what does may stand in a
+    /// segment that is not archived yet. Beside the journal this is a fault.
+    pub unstated: Vec<u64>,
 }
 
 impl VerifyReport {
@@ -86,30 +90,44 @@ impl Archive {
     ///
     /// No archive there, a damaged manifest, the storage. What is wrong with segments is no error but what the report is about.
     pub fn verify(&self, progress: &mut dyn FnMut(Progress)) -> Result<VerifyReport, Error> {
-        self.verify_with(Vec::new(), progress)
+        self.verify_with(Statements::default(), false, progress)
     }
 
-    /// The same with what is said of retired segments elsewhere than in the archive.
+    /// The same with what the journal says elsewhere than in the archive, which may be all that there is.
     fn verify_with(
         &self,
-        mut statements: Vec<Compacted>,
+        mut said: Statements,
+        is_all: bool,
         progress: &mut dyn FnMut(Progress),
     ) -> Result<VerifyReport, Error> {
         let manifest = self.existing_manifest()?;
         let mut state = Progress { done: 0, total: manifest.bytes() };
-        let mut report = VerifyReport { findings: Vec::new(), begins_behind: None, retired: Vec::new() };
+        let mut report = VerifyReport {
+            findings: Vec::new(),
+            begins_behind: None,
+            retired: Vec::new(),
+            unstated: Vec::new(),
+        };
         let mut previous: Option<End> = None;
         let mut first: Option<SegmentOpen> = None;
         let mut gaps = Vec::new();
+        // Of which is still to be found whether anything says what they are.
+        let mut thinned = Vec::new();
+        let mut damaged = Vec::new();
         for entry in &manifest.segments {
             progress(state);
             let found = self.read_segment(entry).map(|bytes| {
                 let bytes = native(entry, bytes)?;
-                statements.extend(statements_of(&bytes));
+                said.hear(&bytes);
                 judge(entry, &bytes)
             });
             let fault = match found {
-                Ok(Ok((opening, end))) => {
+                Ok(Ok(Judged { opening, end, taken_out })) => {
+                    if entry.has_known_damage {
+                        damaged.push(report.findings.len());
+                    } else if taken_out > 0 {
+                        thinned.push((report.findings.len(), end.end.digest, taken_out));
+                    }
                     if let Some(previous) = previous.take_if(|previous| previous.is_long_before(&opening)) {
                         gaps.push((report.findings.len(), previous.end.segment_number, opening));
                     }
@@ -139,10 +157,33 @@ impl Archive {
             state.done += entry.size;
         }
         progress(state);
+        let mut unstated = Vec::new();
+        for (place, digest, taken_out) in thinned {
+            let number = report.findings.get(place).map_or(0, |finding| finding.entry.number);
+            if !said.is_thinned(number, digest, taken_out) {
+                unstated.push((place, "events were taken out of it, and nothing says so"));
+            }
+        }
+        for place in damaged {
+            let Some(finding) = report.findings.get_mut(place).filter(|finding| finding.fault.is_none())
+            else {
+                continue;
+            };
+            // It was read above, and is read once more now that all is known that is said of it.
+            let bytes = self.read_segment(&finding.entry)?;
+            let found = native(&finding.entry, bytes).and_then(|bytes| said.judge(&finding.entry, &bytes));
+            match found {
+                Ok(true) => {}
+                Ok(false) => unstated.push((place, "its damage, or what is lost before it, is not known")),
+                Err(what) => finding.fault = Some(what),
+            }
+        }
         for (place, before, opening) in gaps {
-            if statements.iter().any(|statement| statement.continues_in(&opening)) {
+            if said.is_retired(&opening) {
                 report.retired.push(before + 1..=opening.previous_segment);
-            } else if let Some(finding) = report.findings.get_mut(place) {
+            } else if !said.is_lost(&opening)
+                && let Some(finding) = report.findings.get_mut(place)
+            {
                 let what =
                     format!("segment {} before it is missing, and was not retired", opening.previous_segment);
                 finding.fault = finding.fault.take().or(Some(what));
@@ -150,13 +191,23 @@ impl Archive {
         }
         if let Some(first) = first.filter(|first| first.previous_segment != 0) {
             report.begins_behind = Some(first.previous_segment);
-            let is_stated = statements.iter().any(|statement| statement.continues_in(&first));
+            let is_stated = said.is_retired(&first) || said.is_lost(&first);
             if let Some(finding) = report.findings.first_mut().filter(|_| !is_stated) {
                 let what =
                     format!("segment {} before it is missing, and was not retired", first.previous_segment);
                 finding.fault = finding.fault.take().or(Some(what));
             }
         }
+        for (place, what) in unstated {
+            let Some(finding) = report.findings.get_mut(place) else { continue };
+            // What says so may stand in a segment behind the last one here.
+            if is_all {
+                finding.fault.get_or_insert_with(|| what.to_owned());
+            } else {
+                report.unstated.push(finding.entry.number);
+            }
+        }
+        report.unstated.sort_unstable();
         Ok(report)
     }
 
@@ -173,7 +224,7 @@ impl Archive {
         progress: &mut dyn FnMut(Progress),
     ) -> Result<JournalReport, Error> {
         let manifest = self.existing_manifest()?;
-        let archived = self.verify_with(retirements(dir, journal), progress)?;
+        let archived = self.verify_with(Statements::of_journal(dir, journal), true, progress)?;
         let mut report = JournalReport { archived, retired: None, fault: None };
         let Some((first, opening)) = journal.segments.first().and_then(|first| Some((first, first.opening?)))
         else {
@@ -218,6 +269,9 @@ impl Archive {
         if let Some(what) = different(&bytes, &sha256, entry.size, &entry.sha256) {
             let place = first_damage(entry, &bytes).map(|place| format!("; {place}"));
             return Err(self.damaged(&entry.object, what + &place.unwrap_or_default()));
+        }
+        if entry.form == Form::Compressed && bytes.first_chunk().copied() != entry.header() {
+            return Err(self.damaged(&entry.object, "the manifest has another header".to_owned()));
         }
         self.check_sidecar(entry)?;
         Ok(bytes)
@@ -283,17 +337,117 @@ fn first_damage(entry: &Entry, bytes: &[u8]) -> Option<String> {
     })
 }
 
-/// What a journal's segments say of retired ones.
-fn retirements(dir: &Path, journal: &Report) -> Vec<Compacted> {
-    let mut statements: Vec<_> = journal.retired.into_iter().collect();
-    // One that is damaged says what its examination made of it.
-    let Ok(reader) = Reader::open_newest(dir, OpenMode::Strict) else { return statements };
-    let query = Query::new().types([EventType::JOURNAL_COMPACTED]).control();
-    for part in reader.parts(&query) {
-        let found = part.query(&query).map_while(Result::ok);
-        statements.extend(found.filter_map(|record| control::parse::<Compacted>(&record).ok()?));
+/// What segments say of other ones: that they were retired, that events were taken out of them, what of them is damaged or lost,
+/// and where they end.
+#[derive(Default)]
+struct Statements {
+    compacted: Vec<Compacted>,
+    damage: Vec<DamagedRange>,
+    openings: BTreeMap<u64, SegmentOpen>,
+}
+
+impl Statements {
+    /// Those of a journal's segments.
+    fn of_journal(dir: &Path, journal: &Report) -> Self {
+        let openings = journal.segments.iter().filter_map(|of| Some((of.number, of.opening?))).collect();
+        let mut all = Self { compacted: journal.retired.into_iter().collect(), damage: Vec::new(), openings };
+        // One that is damaged says what its examination made of it.
+        let Ok(reader) = Reader::open_newest(dir, OpenMode::Strict) else { return all };
+        let types = [EventType::JOURNAL_COMPACTED, EventType::JOURNAL_RECOVERED];
+        let query = Query::new().types(types).control();
+        for part in reader.parts(&query) {
+            part.query(&query).map_while(Result::ok).for_each(|record| all.take(&record));
+        }
+        all
     }
-    statements
+
+    /// Takes in what the first group of a segment says.
+    fn hear(&mut self, segment: &[u8]) {
+        let Ok(mut scanner) = Scanner::without_header(segment, 0) else { return };
+        self.openings.insert(scanner.opening().segment_number, *scanner.opening());
+        let group = scanner.next_group();
+        group.iter().flat_map(Group::records).for_each(|(_, record)| self.take(&record));
+    }
+
+    fn take(&mut self, record: &Record<'_>) {
+        if let Ok(Some(compacted)) = control::parse::<Compacted>(record) {
+            self.compacted.push(compacted);
+        } else if let Ok(Some(_)) = control::parse::<Recovered>(record) {
+            self.damage.extend(control::damaged_ranges(record));
+        }
+    }
+
+    /// Whether what stands before a segment was retired.
+    fn is_retired(&self, opening: &SegmentOpen) -> bool {
+        self.compacted.iter().any(|said| said.continues_in(opening))
+    }
+
+    /// Whether the segment before this one is known to be lost.
+    fn is_lost(&self, opening: &SegmentOpen) -> bool {
+        self.damage.iter().any(|range| {
+            let end = range.offset.saturating_add(range.length);
+            (range.segment_number, range.offset) == (opening.previous_segment, 0)
+                && end >= opening.previous_end_offset
+        })
+    }
+
+    /// Whether so many events were taken out of a segment with this digest.
+    fn is_thinned(&self, number: u64, digest: Digest, events: u64) -> bool {
+        self.compacted.iter().any(|said| {
+            said.kind == control::CompactedKind::Thinned.code()
+                && (said.segment_number, said.digest) == (number, digest)
+                && said.event_count >= events
+        })
+    }
+
+    /// Holds a segment with known damage against what is said of it, and the manifest against that. Whether anything is said
+    /// that is enough.
+    fn judge(&self, entry: &Entry, bytes: &[u8]) -> Result<bool, String> {
+        let next = self.openings.range(entry.number + 1..).next().map(|(_, next)| next);
+        let next = next.filter(|next| next.previous_segment == entry.number);
+        let input = SegmentInput::new(&entry.name, None, bytes);
+        let segment = examine_alone(&input, next, &self.damage);
+        let is_said = self.damage.iter().any(|range| range.segment_number == entry.number);
+        match segment.verdict.is_good() {
+            true => contradiction(entry, &segment).map_or(Ok(true), Err),
+            false if is_said || segment.opening.is_none() => Err(fault_of(&segment)),
+            false => Ok(false),
+        }
+    }
+}
+
+fn fault_of(segment: &SegmentReport) -> String {
+    match &segment.fault {
+        Some(fault) => format!("{}: {fault}", segment.verdict.name()),
+        None => segment.verdict.name().to_owned(),
+    }
+}
+
+/// In what the manifest contradicts a segment that was found right: who reads the archive where it is goes by these figures.
+fn contradiction(entry: &Entry, segment: &SegmentReport) -> Option<String> {
+    let totals = &segment.totals;
+    let opening = segment.opening?;
+    let extents: Vec<_> =
+        segment.extents.iter().map(|extent| (extent.start as u64, extent.end as u64)).collect();
+    let last_event_id = if totals.events == 0 { 0 } else { totals.last_event_id };
+    // What stands in a segment that was cut counts what is left.
+    let is_counted = totals.thinned == Thinning::default() || segment.is_sealed;
+    let figures = [
+        ("number", entry.number == segment.number),
+        ("end", entry.end == segment.end as u64),
+        ("end_digest", entry.end_digest == totals.digest.to_string()),
+        ("opening", entry.opening == hex(&opening.encode())),
+        ("lower_bound", entry.lower_bound == opening.next_event_id),
+        ("extents", entry.extents == extents),
+        ("commits", entry.commits == totals.commits),
+        ("commit_sequence", entry.commit_sequence == totals.commit_sequence),
+        ("records", !is_counted || entry.records == totals.records),
+        ("events", !is_counted || entry.events == totals.events),
+        ("first_event_id", !is_counted || entry.first_event_id == totals.first_event_id),
+        ("last_event_id", !is_counted || entry.last_event_id == last_event_id),
+    ];
+    let (what, _) = figures.iter().find(|(_, is_right)| !is_right)?;
+    Some(format!("segment {} ends with {}: the manifest has another {what}", segment.number, totals.digest))
 }
 
 /// What both have, and is not the same.
@@ -315,33 +469,42 @@ fn native(entry: &Entry, bytes: Vec<u8>) -> Result<Vec<u8>, String> {
     }
 }
 
-/// What a segment's bytes prove, by themselves.
-fn judge(entry: &Entry, bytes: &[u8]) -> Result<(SegmentOpen, End), String> {
-    let input = SegmentInput::new(&entry.name, None, bytes);
-    let report = examine(&[input], WatermarkFile::default(), OpenMode::Strict);
-    let segment = report.segments.first().ok_or("no segment")?;
+/// What was found of a segment by itself.
+struct Judged {
+    opening: SegmentOpen,
+    end: End,
+    /// Events that were taken out of it.
+    taken_out: u64,
+}
+
+/// What a segment's bytes prove, by themselves, and whether the manifest says the same.
+fn judge(entry: &Entry, bytes: &[u8]) -> Result<Judged, String> {
     if entry.has_known_damage {
-        // Its bytes are those that were archived, and what they prove is for whoever has the records of its damage.
+        // What its bytes prove is seen when all is known that is said of it.
         let opening = *Scanner::without_header(bytes, 0).map_err(|fault| fault.to_string())?.opening();
-        return Ok((opening, End { uuid: opening.journal_uuid, end: known_end(entry, &opening) }));
+        let end = End { uuid: opening.journal_uuid, end: known_end(entry, &opening) };
+        return Ok(Judged { opening, end, taken_out: 0 });
     }
+    let segment = examine_alone(&SegmentInput::new(&entry.name, None, bytes), None, &[]);
     let opening = segment.opening.filter(|_| segment.verdict == Verdict::Whole);
-    let opening = opening.ok_or_else(|| match &segment.fault {
-        Some(fault) => format!("{}: {fault}", segment.verdict.name()),
-        None => segment.verdict.name().to_owned(),
-    })?;
-    if (segment.number, segment.totals.digest.to_string()) != (entry.number, entry.end_digest.clone()) {
-        return Err(format!("it is segment {}, which ends with {}", segment.number, segment.totals.digest));
+    let opening = opening.ok_or_else(|| fault_of(&segment))?;
+    if let Some(what) = contradiction(entry, &segment) {
+        return Err(what);
     }
+    let previous_end = if segment.is_sealed { PreviousEnd::Sealed } else { PreviousEnd::Cut };
     let end = Compacted {
         segment_number: segment.number,
-        end_offset: segment.end as u64,
+        end_offset: segment.original_end(),
         commit_sequence: segment.totals.commit_sequence,
-        end: report.tip.map_or(0, |tip| tip.previous_end.code()),
+        end: previous_end.code(),
         digest: segment.totals.digest,
         ..known_end(entry, &opening)
     };
-    Ok((opening, End { uuid: opening.journal_uuid, end }))
+    Ok(Judged {
+        opening,
+        end: End { uuid: opening.journal_uuid, end },
+        taken_out: segment.totals.thinned.events,
+    })
 }
 
 /// The end of a segment of which only the place is known. The one behind it names the rest.
@@ -361,7 +524,7 @@ fn known_end(entry: &Entry, opening: &SegmentOpen) -> Compacted {
         end: 0,
         type_count: 0,
         wall_clock_ns: opening.wall_clock_ns,
-        digest: semj::format::Digest::ZERO,
+        digest: entry.digest().unwrap_or(Digest::ZERO),
     }
 }
 
@@ -376,16 +539,12 @@ fn follow_fault(opening: &SegmentOpen, previous: Option<&End>) -> Option<String>
         }
         Some(previous) => {
             let is_known = previous.end.end_offset == 0;
-            let goes_on =
-                previous.uuid == opening.journal_uuid && (is_known || previous.end.continues_in(opening));
+            let ends_there = match is_known {
+                true => previous.end.digest == opening.previous_digest,
+                false => previous.end.continues_in(opening),
+            };
+            let goes_on = previous.uuid == opening.journal_uuid && ends_there;
             (!goes_on).then(|| "it goes on from another end or digest than the segment before has".to_owned())
         }
     }
-}
-
-/// What the first group of a segment says of retired segments.
-fn statements_of(bytes: &[u8]) -> Vec<Compacted> {
-    let group = Scanner::without_header(bytes, 0).ok().and_then(|mut scanner| scanner.next_group());
-    let records = group.iter().flat_map(|group| group.records());
-    records.filter_map(|(_, record)| control::parse::<Compacted>(&record).ok()?).collect()
 }

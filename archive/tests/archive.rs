@@ -208,6 +208,163 @@ fn a_segment_that_has_rotted_is_not_pushed() {
     assert!(archive.manifest().unwrap().is_none());
 }
 
+fn thin(journal: &Journal) {
+    journal.thin(&[semj::ThinRule { keep_one_in: Some(3), ..Default::default() }]).unwrap();
+}
+
+#[test]
+fn an_archive_of_a_journal_that_lacks_events_is_whole_if_a_record_says_so() {
+    for codec in [None, PushOptions::default().codec] {
+        let dir = tempfile::tempdir().unwrap();
+        let (live, folder) = (dir.path().join("live"), dir.path().join("archive"));
+        let nothing = &mut |_| ();
+        let journal = journal(&live, 3);
+        thin(&journal);
+        let archive = Archive::open(folder.to_str().unwrap()).unwrap();
+        archive.push(&live, PushOptions { codec, ..PushOptions::default() }, nothing).unwrap();
+        // What says so stands in the segment that is written.
+        let report = archive.verify(nothing).unwrap();
+        assert!(report.is_whole() && report.unstated == [1, 2, 3], "{report:?}");
+        let local = examine_journal(&live, OpenMode::Strict).unwrap();
+        let report = archive.verify_journal(&live, &local, nothing).unwrap();
+        assert!(report.is_whole() && report.archived.unstated.is_empty(), "{report:?}");
+        journal.close().unwrap();
+        archive.push(&live, PushOptions::default(), nothing).unwrap();
+        let report = archive.verify(nothing).unwrap();
+        assert!(report.is_whole() && report.unstated.is_empty(), "{report:?}");
+        assert_eq!(archived_events(&archive), events(&live));
+    }
+}
+
+/// A journal whose second segment has lost its end, and whose third one is lost, as a salvage has recorded.
+fn damaged_journal(live: &Path) {
+    let journal = journal(live, 4);
+    journal.close().unwrap();
+    let end = examine_journal(live, OpenMode::Strict).unwrap().segments[1].end as u64;
+    let names = objects(live);
+    fs::File::options().write(true).open(&names[1]).unwrap().set_len(end - 700).unwrap();
+    let mut third = fs::read(&names[2]).unwrap();
+    third[60] ^= 1;
+    fs::write(&names[2], third).unwrap();
+    let journal = Journal::open(live, Options { mode: OpenMode::Salvage, ..small() }).unwrap();
+    emit(&journal, 5);
+    journal.close().unwrap();
+}
+
+#[test]
+fn known_damage_is_archived_and_proven_to_be_what_is_known() {
+    let dir = tempfile::tempdir().unwrap();
+    let (live, folder) = (dir.path().join("live"), dir.path().join("archive"));
+    let nothing = &mut |_| ();
+    damaged_journal(&live);
+    let archive = Archive::open(folder.to_str().unwrap()).unwrap();
+    let pushed = archive.push(&live, PushOptions::default(), nothing).unwrap();
+    assert_eq!(pushed.segments, 5, "all but the one that is lost");
+    assert!(archive.keeps_from(&live).unwrap().is_none());
+    let report = archive.verify(nothing).unwrap();
+    assert!(report.is_whole() && report.unstated.is_empty(), "{report:?}");
+    assert_eq!(archived_events(&archive), events(&live));
+    let back = dir.path().join("back");
+    archive.fetch(&back, &FetchOptions::default(), nothing).unwrap();
+    assert_eq!(events(&back), events(&live));
+
+    // Who may write to the archive can't pass other events off as what is left of a damaged segment: here of one that is whole,
+    // with a manifest that says that it is damaged.
+    let mut manifest = archive.existing_manifest().unwrap();
+    let entry = manifest.segments.last_mut().unwrap();
+    let object = folder.join(&entry.object);
+    let mut bytes = match entry.form {
+        Form::Compressed => {
+            let packed = fs::read(&object).unwrap();
+            let layout = semj::blocks::Layout::parse(&packed).unwrap();
+            layout.decompress(&packed, &mut semj::blocks::BlockDecoder::default()).unwrap()
+        }
+        Form::Native => fs::read(&object).unwrap(),
+    };
+    let at = bytes.windows(5).rposition(|window| window == b"{\"n\":").unwrap();
+    bytes[at + 5] ^= 1;
+    fs::write(&object, &bytes).unwrap();
+    entry.sha256 = sha2_of(&bytes);
+    (entry.size, entry.form, entry.has_known_damage) = (bytes.len() as u64, Form::Native, true);
+    entry.header.clear();
+    write_manifest(&folder, manifest);
+    let report = archive.verify(nothing).unwrap();
+    assert!(!report.is_whole() || !report.unstated.is_empty(), "{report:?}");
+    let local = examine_journal(&live, OpenMode::Strict).unwrap();
+    assert!(!archive.verify_journal(&live, &local, nothing).unwrap().is_whole());
+}
+
+fn sha2_of(bytes: &[u8]) -> String {
+    use sha2::Digest as _;
+    sha2::Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// Makes a manifest the newest one.
+fn write_manifest(folder: &Path, mut manifest: semj_archive::Manifest) {
+    manifest.generation += 1;
+    let bytes = serde_json::to_vec(&manifest).unwrap();
+    let name = format!("manifests/{:020}-{}.json", manifest.generation, sha2_of(&bytes));
+    fs::write(folder.join(name), bytes).unwrap();
+}
+
+#[test]
+fn the_manifest_is_held_against_the_segments() {
+    let dir = tempfile::tempdir().unwrap();
+    let (live, folder) = (dir.path().join("live"), dir.path().join("archive"));
+    let nothing = &mut |_| ();
+    journal(&live, 3).close().unwrap();
+    let archive = Archive::open(folder.to_str().unwrap()).unwrap();
+    archive.push(&live, PushOptions::default(), nothing).unwrap();
+    let right = archive.existing_manifest().unwrap();
+    let lies: [fn(&mut semj_archive::Entry); 4] = [
+        |entry| entry.extents[0].1 -= 300,
+        |entry| entry.events -= 1,
+        |entry| entry.lower_bound += 1,
+        |entry| entry.last_event_id += 1,
+    ];
+    let mut generation = right.generation;
+    for lie in lies {
+        let mut manifest = right.clone();
+        manifest.generation = generation;
+        lie(&mut manifest.segments[1]);
+        write_manifest(&folder, manifest);
+        generation += 1;
+        // Where it contradicts itself it is not taken at all.
+        let is_found = archive.verify(nothing).map_or(true, |report| !report.is_whole());
+        assert!(is_found, "generation {generation}");
+    }
+}
+
+#[test]
+fn a_snapshot_that_is_pushed_does_not_keep_the_journal_from_being_pushed() {
+    let dir = tempfile::tempdir().unwrap();
+    let [live, copy, folder] = ["live", "copy", "archive"].map(|name| dir.path().join(name));
+    let nothing = &mut |_| ();
+    let journal = journal(&live, 2);
+    let archive = Archive::open(folder.to_str().unwrap()).unwrap();
+    journal.snapshot(&copy, semj::SnapshotOptions::default(), &mut |_| ()).unwrap();
+    assert_eq!(archive.push(&copy, PushOptions::default(), nothing).unwrap().segments, 2);
+    emit(&journal, 10);
+    journal.rotate().unwrap();
+    journal.snapshot(&copy, semj::SnapshotOptions::default(), &mut |_| ()).unwrap();
+    assert_eq!(archive.push(&copy, PushOptions::default(), nothing).unwrap().segments, 3);
+    journal.close().unwrap();
+    assert_eq!(archive.push(&live, PushOptions::default(), nothing).unwrap().segments, 4);
+    assert!(archive.verify(nothing).unwrap().is_whole());
+}
+
+#[test]
+fn what_the_archive_has_lost_is_kept() {
+    let dir = tempfile::tempdir().unwrap();
+    let (live, folder) = (dir.path().join("live"), dir.path().join("archive"));
+    let _journal = journal(&live, 3);
+    let archive = Archive::open(folder.to_str().unwrap()).unwrap();
+    archive.push(&live, PushOptions::default(), &mut |_| ()).unwrap();
+    assert_eq!(archive.keeps_from(&live).unwrap(), Some(31));
+    fs::remove_file(&objects(&folder.join("segments"))[1]).unwrap();
+    assert_eq!(archive.keeps_from(&live).unwrap(), Some(11));
+}
+
 /// An S3 server with a bucket, which ends with this.
 #[cfg(feature = "cloud")]
 struct Moto(Child);

@@ -295,6 +295,17 @@ pub fn examine_unretired(
     examine_from(inputs, None, true, watermark, mode, effort)
 }
 
+/// One segment by itself, with what others say of it: the SegmentOpen of the one behind it, if there is one, and the damage that
+/// is recorded. Every byte is looked at. What stands before it, and whether anything says that it lacks events, is not.
+pub fn examine_alone(
+    input: &SegmentInput<'_>,
+    next: Option<&SegmentOpen>,
+    damage: &[DamagedRange],
+) -> SegmentReport {
+    let follows = next.map_or(Follows::Nothing, Follows::Segment);
+    examine_segment(input, 0, follows, &KnownDamage::new(damage), OpenMode::Strict, false).segment
+}
+
 fn examine_from(
     inputs: &[SegmentInput<'_>],
     beginning: Option<Beginning>,

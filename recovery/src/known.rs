@@ -11,6 +11,10 @@ use crate::scanner::Scanner;
 pub(crate) struct KnownDamage(Vec<DamagedRange>);
 
 impl KnownDamage {
+    pub(crate) fn new(ranges: &[DamagedRange]) -> Self {
+        Self(ranges.to_vec())
+    }
+
     /// They stand in the first group of a segment, and are believed whatever that segment's header says.
     pub(crate) fn of(inputs: &[SegmentInput<'_>]) -> Self {
         let first_groups =

@@ -30,7 +30,7 @@ pub use decision::{Verdict, decide};
 pub use evidence::{End, Evidence, Link};
 pub use examine::{
     Backing, Effort, Extent, OpenMode, Packed, Report, SegmentInput, SegmentReport, Tip, examine,
-    examine_unretired, examine_with,
+    examine_alone, examine_unretired, examine_with,
 };
 pub use fault::{Fault, FaultKind};
 pub use scanner::{Group, ScanEnd, Scanner, Thinning};

@@ -204,7 +204,11 @@ fn list(which: &Which) -> Result<Outcome> {
 pub(crate) fn verify(url: &str, json: bool) -> Result<Outcome> {
     let archive = Archive::existing(url)?;
     let report = with_progress("verifying", |progress| archive.verify(progress))?;
-    let outcome = if report.is_whole() { Outcome::Good } else { Outcome::Bad };
+    let outcome = match (report.is_whole(), report.unstated.is_empty()) {
+        (true, true) => Outcome::Good,
+        (true, false) => Outcome::Incomplete,
+        (false, _) => Outcome::Bad,
+    };
     if json {
         let segments: Vec<_> = report
             .findings
@@ -214,6 +218,7 @@ pub(crate) fn verify(url: &str, json: bool) -> Result<Outcome> {
         output::print_json(&json!({
             "archive": url, "is_whole": report.is_whole(), "begins_behind": report.begins_behind,
             "retired": report.retired.iter().map(|numbers| json!([numbers.start(), numbers.end()])).collect::<Vec<_>>(),
+            "unstated": report.unstated,
             "segments": segments,
         }))?;
         return Ok(outcome);
@@ -228,6 +233,12 @@ pub(crate) fn verify(url: &str, json: bool) -> Result<Outcome> {
     }
     for numbers in &report.retired {
         writeln!(out, "segments {} to {}: retired by policy, not archived", numbers.start(), numbers.end())?;
+    }
+    for number in &report.unstated {
+        writeln!(
+            out,
+            "segment {number}: events or bytes are gone, and no segment here says so: verify the journal with --archive"
+        )?;
     }
     let state = if report.is_whole() { "whole" } else { "DAMAGED" };
     writeln!(out, "{}: {state}, {}", url, output::count(report.findings.len() as u64, "segment"))?;
