@@ -227,7 +227,7 @@ impl Appender {
 
     /// Whether limits are passed as the journal is, and nobody needs what would go.
     pub(crate) fn is_passed(&self, retention: &Retention) -> bool {
-        let rest = Rest::newest(self.writer.end());
+        let rest = Rest::newest(self.segment_size);
         let now_ns = self.medium.clock_anchor().wall_clock_ns;
         self.plan(&self.ended(), rest, retention, now_ns).count > 0
     }

@@ -421,6 +421,8 @@ impl Journal {
 
     /// Does something while no thread of the journal's own compacts.
     fn without_compactor<T>(&self, work: impl FnOnce() -> Result<T, Error>) -> Result<T, Error> {
+        // One that was forked from the process that opened the journal has no such thread to wait for.
+        self.committer.front.check_process()?;
         let mut compactor = self.compactor.lock();
         let compaction = compactor.take().map(Compactor::end);
         let done = work();
@@ -441,8 +443,8 @@ impl Journal {
         compaction: &Compaction,
         progress: &mut dyn FnMut(CompactionProgress) -> ControlFlow<()>,
     ) -> Result<CompactionReport, Error> {
-        self.committer.front.check()?;
         self.without_compactor(|| {
+            self.committer.front.check()?;
             compaction::compact_own(&self.committer, compaction, &BTreeSet::new(), progress)
         })
     }

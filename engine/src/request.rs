@@ -16,7 +16,7 @@ use semj_recovery::{Effort, OpenMode, Proof};
 use crate::directory;
 use crate::error::Error;
 use crate::journal::Journal;
-use crate::medium::{Disk, LockOutcome, Medium};
+use crate::medium::{Disk, File, LockOutcome, Medium};
 use crate::open;
 use crate::options::{CommitOn, Options};
 use crate::retention::{self, Needs, Retention};
@@ -40,6 +40,9 @@ const ROTATE: &str = "rotate";
 /// And: to look for segments that have a compressed file now.
 const ADOPT: &str = "adopt";
 
+/// Who asks, which says nothing to the writer.
+const ASKER: &str = "asker";
+
 /// What is asked for.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Request {
@@ -50,10 +53,13 @@ pub(crate) enum Request {
 }
 
 impl Request {
-    /// As the file has it: a line for each thing that is said.
-    fn encode(&self) -> String {
-        let Self::Rotate(retention) = self else { return format!("{ADOPT}\n") };
-        let mut text = format!("{ROTATE}\n");
+    /// As the file has it: a line for each thing that is said, and one that tells it from the requests of others.
+    fn encode(&self, asker: u64) -> String {
+        let (first, retention) = match self {
+            Self::Rotate(retention) => (ROTATE, retention.as_ref()),
+            Self::Adopt => (ADOPT, None),
+        };
+        let mut text = format!("{first}\n{ASKER} {asker}\n");
         if let Some(retention) = retention {
             let age_ns = retention.max_age.map(|age| u64::try_from(age.as_nanos()).unwrap_or(u64::MAX));
             let limits = [
@@ -86,12 +92,13 @@ impl Request {
                 "max_segments" => retention.max_segments = Some(value),
                 "keeps_from" => retention.keeps_from = Some(value),
                 "ignores_needs" => retention.ignores_needs = value == 1,
+                ASKER => {}
                 _ => return None,
             }
         }
         match first {
             ROTATE => Some(Self::Rotate(retention.is_any().then_some(retention))),
-            ADOPT if rest.is_empty() => Some(Self::Adopt),
+            ADOPT if retention == Retention::default() => Some(Self::Adopt),
             _ => None,
         }
     }
@@ -100,24 +107,28 @@ impl Request {
 /// What is asked of the writer in a directory, if anything is; what can't be read or understood is told and removed.
 pub(crate) fn take(medium: &dyn Medium, dir: &Path) -> Option<Request> {
     let path = dir.join(directory::REQUEST);
-    let file = medium.open(&path, false).ok()?;
-    let mut bytes = vec![0; SIZE_MAX];
-    let mut size = 0;
-    let read = loop {
-        match file.read_at(size as u64, bytes.get_mut(size..).unwrap_or_default()) {
-            Ok(0) => break Ok(()),
-            Ok(read) => size += read,
-            Err(error) => break Err(error),
-        }
-    };
-    let text = bytes.get(..size).and_then(|bytes| std::str::from_utf8(bytes).ok());
-    let request = text.and_then(Request::parse);
-    if read.is_err() || request.is_none() {
+    let bytes = read(&*medium.open(&path, false).ok()?).unwrap_or_default();
+    let request = std::str::from_utf8(&bytes).ok().and_then(Request::parse);
+    if request.is_none() {
         tracing::warn!(path = %path.display(), "a request that can't be understood is passed over");
         answer(medium, dir);
         return None;
     }
     request
+}
+
+/// What a request's file says, as far as it is looked at.
+fn read(file: &dyn File) -> io::Result<Vec<u8>> {
+    let mut bytes = vec![0; SIZE_MAX];
+    let mut size = 0;
+    loop {
+        match file.read_at(size as u64, bytes.get_mut(size..).unwrap_or_default())? {
+            0 => break,
+            read => size += read,
+        }
+    }
+    bytes.truncate(size);
+    Ok(bytes)
 }
 
 /// Tells whoever asked that it was done.
@@ -238,7 +249,7 @@ fn ask(
     let path = dir.join(directory::REQUEST);
     let number = NEXT.fetch_add(1, Ordering::Relaxed);
     let unfinished = dir.join(directory::unfinished_request(process::id(), number));
-    let text = request.encode();
+    let text = request.encode(u64::from(process::id()) << 32 | number & u64::from(u32::MAX));
     let file = medium.create(&unfinished, text.len() as u64).map_err(Error::io("create", &unfinished))?;
     file.write_at(0, text.as_bytes()).map_err(Error::io("write", &unfinished))?;
     let until = Instant::now().checked_add(patience);
@@ -257,21 +268,24 @@ fn ask(
     };
     let removed = medium.remove(&unfinished).map_err(Error::io("remove", &unfinished));
     asked.and(removed)?;
+    // Another's may be there as soon as this one is answered.
+    let is_there = || match medium.open(&path, false).and_then(|file| read(&*file)) {
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(false),
+        found => found.map(|found| found == text.as_bytes()).map_err(Error::io("read", &path)),
+    };
     while has_time() {
         thread::sleep(POLL);
-        match medium.open(&path, false) {
-            Err(error) if error.kind() == ErrorKind::NotFound => {
-                let mut said = [0; TURNED_DOWN.len()];
-                let read = file.read_at(0, &mut said).map_err(Error::io("read", &path))?;
-                return match said.get(..read) {
-                    Some(TURNED_DOWN) => Err(Error::Unheeded { dir: dir.to_owned(), pid }),
-                    _ => Ok(()),
-                };
-            }
-            other => drop(other.map_err(Error::io("open", &path))?),
+        if !is_there()? {
+            return match read(&*file).map_err(Error::io("read", &unfinished))?.starts_with(TURNED_DOWN) {
+                true => Err(Error::Unheeded { dir: dir.to_owned(), pid }),
+                false => Ok(()),
+            };
         }
     }
     // Nobody shall find it later. If it is gone by now it was heeded after all.
+    if !is_there()? {
+        return Ok(());
+    }
     match medium.remove(&path) {
         Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
         Err(source) => Err(Error::Io { operation: "remove", path, source }),
@@ -295,9 +309,10 @@ mod tests {
         let some = Retention { max_segments: Some(1), ..Retention::default() };
         for retention in [None, Some(some), Some(retention)] {
             let request = Request::Rotate(retention);
-            assert_eq!(Request::parse(&request.encode()), Some(request));
+            assert_eq!(Request::parse(&request.encode(u64::MAX)), Some(request));
         }
-        assert_eq!(Request::parse(&Request::Adopt.encode()), Some(Request::Adopt));
+        assert_eq!(Request::parse(&Request::Adopt.encode(7)), Some(Request::Adopt));
+        assert_ne!(Request::Adopt.encode(7), Request::Adopt.encode(8));
         for other in [
             "",
             "rotate",

@@ -24,8 +24,8 @@ use crate::{consumer, directory, request};
 /// is written and the one before it always stay.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Retention {
-    /// Bytes of all segments: of those that have ended what is used of them, or of their compressed files; of the one that a
-    /// rotation begins its whole file.
+    /// Bytes of all segments: of those that have ended what is used of them, or of their compressed files; of the one that is
+    /// written its whole file.
     /// Sidecars come on top.
     pub max_bytes: Option<u64>,
     /// How long ago a segment was ended.
@@ -418,14 +418,15 @@ pub fn plan_retention_on(
     let now_ns = medium.clock_anchor().wall_clock_ns;
     let newest = segments.last();
     let newest_end = newest.map_or(0, |newest| newest.end as u64);
-    let mut rest = Rest::newest(newest_end);
+    // One that is written has its room; any other is closed by who opens the journal.
+    let is_written = !report.is_closed() && request::has_writer(medium, dir);
+    let written = newest.filter(|_| is_written).map(|newest| newest.file_size as u64);
+    let mut rest = Rest::newest(written.unwrap_or(newest_end));
     let mut plan = Plan::new(&ended, rest, retention, now_ns, lowest);
     if plan.count > 0 {
         // What is retired is said in a new segment, behind the newest one. It is as large as the one that is written, or is
         // closed at once.
-        let is_written = !report.is_closed() && request::has_writer(medium, dir);
-        let next = newest.filter(|_| is_written).map_or(SEGMENT_SIZE_MIN, |newest| newest.file_size as u64);
-        rest = Rest::new(newest_end, next);
+        rest = Rest::new(newest_end, written.unwrap_or(SEGMENT_SIZE_MIN));
         plan = Plan::new(&ended, rest, retention, now_ns, lowest);
     }
     let (retiring, kept) = ended.split_at(plan.count);

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 
 use parking_lot::{Mutex, RwLock};
-use semj_format::{JournalHeader, Record, RecordError, Records, SegmentOpen};
+use semj_format::{Digest, JournalHeader, Record, RecordError, Records, SegmentOpen};
 use semj_index::sidecar::EVENTS_PER_PLACE;
 use semj_index::{Origin, Sought};
 use semj_recovery::Extent;
@@ -151,6 +151,12 @@ impl Segment {
         let end = self.end();
         let end_bytes = self.map.bytes(end.checked_sub(32)?..end);
         Origin::new(&self.opening, end as u64, end_bytes)
+    }
+
+    /// Whether it ends with this digest, of its seal or its last Commit. One whose end is lost does not.
+    pub(crate) fn ends_with(&self, digest: &Digest) -> bool {
+        let end = self.end();
+        end.checked_sub(digest.0.len()).is_some_and(|start| self.map.bytes(start..end) == digest.0)
     }
 
     /// Whether all its records stand back to back, from the beginning on.

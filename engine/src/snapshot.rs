@@ -144,6 +144,8 @@ pub(crate) fn snapshot_with(
             Err(Error::Io { source, .. }) if retries > 0 && source.kind() == io::ErrorKind::NotFound => {
                 retries -= 1;
             }
+            // Events were taken out of a segment meanwhile, and what says so is in one that was not found.
+            Err(Error::Changed { .. }) if retries > 0 => retries -= 1,
             other => return other,
         }
     }
@@ -415,6 +417,10 @@ impl Taker<'_> {
         let unfinished = self.target.join(directory::copying(name));
         // One that is not final is written once more.
         let shared = if open::is_final(segment) { self.share(&source, &unfinished)? } else { None };
+        if shared.is_some() && !self.is_of(segment, &unfinished)? {
+            medium.remove(&unfinished).map_err(Error::io("remove", &unfinished))?;
+            return Err(Error::changed(&source, map));
+        }
         match shared {
             Some(Shared::Cloned) => {
                 let file = medium.open(&unfinished, false).map_err(Error::io("open", &unfinished))?;
@@ -437,6 +443,15 @@ impl Taker<'_> {
             self.put_sidecar(&source, &target);
         }
         medium.sync_dir(self.target).map_err(Error::io("sync", self.target))
+    }
+
+    /// Whether a file is the one that was examined, and not one that has taken its name since.
+    fn is_of(&self, segment: &SegmentReport, path: &Path) -> Result<bool, Error> {
+        let file = self.medium.open(path, false).map_err(Error::io("open", path))?;
+        let map = compressed::unpacking(file.map().map_err(Error::io("map", path))?);
+        let found = JournalHeader::parse(map.bytes(0..JournalHeader::SIZE)).ok();
+        let figures = |header: JournalHeader| (header.journal_size, header.total_events, header.flags);
+        Ok(found.map(figures) == segment.header.map(figures))
     }
 
     /// Has a file share what another has, if it can and may. One whose name is gone, because it was retired meanwhile, is

@@ -167,13 +167,14 @@ impl Count {
 /// Types that one statement lists at most.
 const TYPES_MAX: usize = 80;
 
-/// Segments of which something may go: sealed, whole, and with one behind them that says where they end.
+/// Segments of which something may go: sealed, whole, and with one behind them that says where they end, and as it says.
 fn candidates(segments: &[Arc<Segment>]) -> impl Iterator<Item = (&Arc<Segment>, &SegmentOpen)> {
     let pairs = segments.iter().zip(segments.iter().skip(1));
     pairs.map(|(segment, next)| (segment, &next.opening)).filter(|(segment, next)| {
         segment.is_whole()
             && next.previous_segment == segment.number()
             && next.previous_end == semj_format::control::PreviousEnd::Sealed.code()
+            && segment.ends_with(&next.previous_digest)
     })
 }
 

@@ -374,3 +374,24 @@ fn a_snapshot_of_what_was_active_is_brought_forward_when_that_was_sealed_and_thi
         assert!(examine_journal(&target, OpenMode::Strict).unwrap().is_whole());
     }
 }
+
+#[test]
+fn a_segment_whose_seal_is_known_to_be_lost_is_left_as_it_is_and_the_others_are_thinned() {
+    let dir = tempfile::tempdir().unwrap();
+    journal(dir.path(), small(), 3).close().unwrap();
+    let end = examine_journal(dir.path(), OpenMode::Strict).unwrap().segments[1].end;
+    let path = &segment_files(dir.path())[1];
+    let mut bytes = fs::read(path).unwrap();
+    bytes[end - 40] ^= 1;
+    fs::write(path, bytes).unwrap();
+    let options = Options { mode: OpenMode::Salvage, ..small() };
+    let journal = Journal::open(dir.path(), options).unwrap();
+    let done = journal.thin(&[reads()]).unwrap();
+    assert_eq!(done.segments, 2);
+    assert_eq!(journal.thin(&[reads()]).unwrap().segments, 0, "nothing is left to be done");
+    let left = ids(&journal.reader());
+    assert!(left.iter().all(|id| (101..=200).contains(id) || type_of(*id) == WRITE));
+    assert_eq!(left.iter().filter(|id| (101..=200).contains(*id)).count(), 100);
+    journal.close().unwrap();
+    assert!(examine_journal(dir.path(), OpenMode::Strict).unwrap().is_whole());
+}

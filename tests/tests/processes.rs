@@ -303,6 +303,9 @@ fn child_that_forks() {
         0 => {
             journal.emit(&event).unwrap();
             let refused = journal.sync().is_err() && journal.emit_durable(&event).is_err();
+            let compaction = semj::Compaction::default();
+            let compacted = journal.compact(&compaction, &mut |_| std::ops::ControlFlow::Continue(()));
+            let refused = refused && matches!(compacted, Err(Error::Forked { .. }));
             drop(journal);
             let is_held = matches!(Journal::open(&dir, options), Err(Error::Locked { .. }));
             // SAFETY: it ends the process, whatever there is.
