@@ -5,6 +5,7 @@ use std::fmt::Display;
 use std::fs;
 use std::io::{self, BufWriter, IsTerminal, StdoutLock, Write};
 use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use anyhow::{Context as _, Result};
@@ -15,9 +16,44 @@ use semj::recovery::Extent;
 use semj::{Compacted, Report, SegmentReport};
 use serde_json::{Value, json};
 
+/// Standard output, which notes that nobody reads it any more.
+pub(crate) struct Stdout(StdoutLock<'static>);
+
+/// Whether the reader of standard output went away.
+static IS_CLOSED: AtomicBool = AtomicBool::new(false);
+
+impl Write for Stdout {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.write(bytes).inspect_err(note_closed)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.0.flush().inspect_err(note_closed)
+    }
+}
+
+fn note_closed(error: &io::Error) {
+    if error.kind() == io::ErrorKind::BrokenPipe {
+        IS_CLOSED.store(true, Ordering::Relaxed);
+    }
+}
+
 /// Standard output, buffered.
-pub(crate) fn stdout() -> BufWriter<StdoutLock<'static>> {
-    BufWriter::with_capacity(64 << 10, io::stdout().lock())
+pub(crate) fn stdout() -> BufWriter<Stdout> {
+    BufWriter::with_capacity(64 << 10, Stdout(io::stdout().lock()))
+}
+
+/// What was found counts, whether or not anybody reads all that is said of it.
+pub(crate) fn unless_closed(printed: Result<()>) -> Result<()> {
+    match printed {
+        Err(error) if is_broken_pipe(&error) => Ok(()),
+        other => other,
+    }
+}
+
+/// A path in JSON, whose texts are UTF-8: what is not is replaced in it.
+pub(crate) fn path(path: &Path) -> Value {
+    path.to_string_lossy().into()
 }
 
 /// Prints one JSON value as a line.
@@ -118,15 +154,16 @@ pub(crate) fn shortened(bytes: &[u8]) -> String {
     }
 }
 
-/// Whether the reader of standard output went away.
+/// Whether this is that the reader of standard output went away. Any other pipe is another matter.
 pub(crate) fn is_broken_pipe(error: &anyhow::Error) -> bool {
-    error.chain().any(|cause| {
+    let is_pipe = error.chain().any(|cause| {
         let kind = match cause.downcast_ref::<io::Error>() {
             Some(error) => Some(error.kind()),
             None => cause.downcast_ref::<serde_json::Error>().and_then(serde_json::Error::io_error_kind),
         };
         kind == Some(io::ErrorKind::BrokenPipe)
-    })
+    });
+    is_pipe && IS_CLOSED.load(Ordering::Relaxed)
 }
 
 /// A progress bar over bytes or events: on a terminal, and nothing in a pipe.
@@ -215,14 +252,22 @@ pub(crate) fn lost_segment(lost: &DamagedRange) -> String {
 /// The bytes of a file, or those that it gives back if it is a compressed segment.
 pub(crate) fn native_bytes(path: &Path) -> Result<Vec<u8>> {
     let bytes = fs::read(path).with_context(|| format!("{}: can't read", path.display()))?;
-    if !Layout::is_compressed(&bytes) {
-        return Ok(bytes);
+    match native(&bytes).with_context(|| path.display().to_string())? {
+        Cow::Borrowed(_) => Ok(bytes),
+        Cow::Owned(native) => Ok(native),
     }
-    let native = Layout::parse(&bytes).and_then(|layout| {
-        layout.verify_digest(&bytes)?;
-        layout.decompress(&bytes, &mut BlockDecoder::default())
+}
+
+/// The bytes of a file that was read, or those that it gives back if it is a compressed segment.
+pub(crate) fn native(bytes: &[u8]) -> Result<Cow<'_, [u8]>> {
+    if !Layout::is_compressed(bytes) {
+        return Ok(Cow::Borrowed(bytes));
+    }
+    let native = Layout::parse(bytes).and_then(|layout| {
+        layout.verify_digest(bytes)?;
+        layout.decompress(bytes, &mut BlockDecoder::default())
     });
-    native.with_context(|| format!("{}: a compressed segment that is damaged", path.display()))
+    native.map(Cow::Owned).context("a compressed segment that is damaged")
 }
 
 /// What a journal begins behind.

@@ -160,6 +160,8 @@ pub enum SidecarState {
     Right,
     /// Not there.
     Missing,
+    /// Not there: the newest segment of a journal that was closed gets its sidecar when the journal is next opened for writing.
+    Due,
     /// Damaged, of another state of the segment, or not what the segment makes.
     Wrong,
     /// The segment has not reached its end, or is damaged: there has to be none.
@@ -215,7 +217,10 @@ fn each(
         if place < finals && segment.is_whole() {
             let sidecar = segment_index::make(segment)?;
             report.state = act(medium, segment.path(), &sidecar)?;
-            if report.state != SidecarState::Missing {
+            if report.state == SidecarState::Missing && place + 1 == segments.len() {
+                report.state = SidecarState::Due;
+            }
+            if !matches!(report.state, SidecarState::Missing | SidecarState::Due) {
                 report.sidecar_size = sidecar.as_bytes().len() as u64;
             }
         }

@@ -214,12 +214,16 @@ impl Measure {
     ///
     /// # Errors
     ///
-    /// [`WriteError::Context`]: it can't be written.
+    /// [`WriteError::Context`]: it can't be written. [`WriteError::TooMany`].
     pub fn push(&mut self, record: &Record<'_>) -> Result<(), WriteError> {
         check_context(record)?;
         self.count += 1;
         self.size += kernel_size(record);
-        self.last_event_id = record.event_id();
+        // In groups that are ordered by priority the last one is not the highest.
+        self.last_event_id = self.last_event_id.max(record.event_id());
+        if self.count > KERNEL_EVENT_COUNT_MAX {
+            return Err(WriteError::TooMany);
+        }
         Ok(())
     }
 }
@@ -237,12 +241,9 @@ impl Writer {
     ///
     /// # Errors
     ///
-    /// [`WriteError::TooMany`], the output.
+    /// The output.
     pub fn begin(measure: &Measure, out: &mut impl Write) -> Result<Self, WriteError> {
         let Measure { count, size, last_event_id } = *measure;
-        if count > KERNEL_EVENT_COUNT_MAX {
-            return Err(WriteError::TooMany);
-        }
         let size = JournalHeader::SIZE as u64 + size;
         let header = JournalHeader::new(count, last_event_id.saturating_add(1), size, 0);
         out.write_all(&header.encode())?;

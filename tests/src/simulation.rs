@@ -365,7 +365,7 @@ impl History {
     }
 
     /// Takes a snapshot, onto an earlier one where there is one.
-    fn snapshot(&mut self, journal: &Journal, model: &mut Model) -> bool {
+    fn snapshot(&mut self, journal: &Journal, model: &mut Model) -> Result<(), Error> {
         let retired = journal.retired().map_or(0, |retired| retired.segment_number);
         // A segment that lacks events stands before the one that says so: in between it can't be read as it is.
         let is_unreadable_between = model.thinned > 0;
@@ -376,12 +376,10 @@ impl History {
             _ => SnapshotMethod::Copy,
         };
         let options = SnapshotOptions { method, ..SnapshotOptions::default() };
-        let taken = journal.snapshot(SNAPSHOT, options, &mut |_| ());
-        if let Ok(report) = &taken {
-            model.snapshot = Some(report.tip);
-            model.is_snapshot_replaced = false;
-        }
-        taken.is_ok()
+        let report = journal.snapshot(SNAPSHOT, options, &mut |_| ())?;
+        model.snapshot = Some(report.tip);
+        model.is_snapshot_replaced = false;
+        Ok(())
     }
 
     /// Compacts, by the journal's writer or by another process.
@@ -488,6 +486,12 @@ impl History {
         journal: &Journal,
         model: &mut Model,
     ) -> Result<bool, String> {
+        let faults = disk.faults_left();
+        // What fails without a fault of the disk is a fault of ours.
+        let excused = |what: &str, error: &Error| match disk.has_power() && disk.faults_left() == faults {
+            true => Err(format!("I17: a {what} fails for no reason: {error}")),
+            false => Ok(()),
+        };
         let done = match self.random.below(10) {
             0..5 => {
                 let payload = self.payload();
@@ -505,7 +509,8 @@ impl History {
                 self.emitted(model, emitted, payloads)?
             }
             6 if self.random.one_in(4) => {
-                if !self.snapshot(journal, model) {
+                if let Err(error) = self.snapshot(journal, model) {
+                    excused("snapshot", &error)?;
                     // The journal may be all right: what failed may have been about the snapshot alone. The sync that it
                     // begins with may have retired something.
                     model.retired = model.retired.max(retired_of(journal));
@@ -517,7 +522,10 @@ impl History {
             7 if self.random.one_in(3) => {
                 // What failed was about the compaction alone, and may have been the only fault.
                 let writer = self.random.one_in(2).then_some(journal);
-                return Ok(self.compact(disk, writer).is_ok());
+                return match self.compact(disk, writer) {
+                    Ok(()) => Ok(true),
+                    Err(error) => excused("compaction", &error).map(|()| false),
+                };
             }
             6..9 => journal.sync().map(|()| model.acknowledged = model.emitted()).is_ok(),
             _ => {
@@ -526,7 +534,8 @@ impl History {
                         // What is there when it begins may go; what is emitted later is not there.
                         model.thinned = model.emitted();
                         let rule = ThinRule { keep_one_in: Some(KEEP_ONE_IN), ..ThinRule::default() };
-                        if journal.thin(&[rule]).is_err() {
+                        if let Err(error) = journal.thin(&[rule]) {
+                            excused("thinning", &error)?;
                             // As for a snapshot: what failed may have been about the new file alone.
                             model.retired = model.retired.max(retired_of(journal));
                             return Ok(false);

@@ -151,7 +151,7 @@ pub(crate) fn run(args: &Args) -> Result<Outcome> {
             let fetched = with_progress("fetching", |progress| archive.fetch(dir, &options, progress))?;
             if *json {
                 output::print_json(&json!({
-                    "archive": url, "journal": dir, "fetched": fetched.fetched,
+                    "archive": url, "journal": output::path(dir), "fetched": fetched.fetched,
                     "bytes_fetched": fetched.bytes_fetched, "found": fetched.found, "events": fetched.events,
                 }))?;
             } else {
@@ -209,19 +209,23 @@ pub(crate) fn verify(url: &str, json: bool) -> Result<Outcome> {
         (true, false) => Outcome::Incomplete,
         (false, _) => Outcome::Bad,
     };
+    output::unless_closed(print_verified(url, &report, json))?;
+    Ok(outcome)
+}
+
+fn print_verified(url: &str, report: &semj_archive::VerifyReport, json: bool) -> Result<()> {
     if json {
         let segments: Vec<_> = report
             .findings
             .iter()
             .map(|finding| json!({ "name": finding.entry.name, "object": finding.entry.object, "fault": finding.fault }))
             .collect();
-        output::print_json(&json!({
+        return output::print_json(&json!({
             "archive": url, "is_whole": report.is_whole(), "begins_behind": report.begins_behind,
             "retired": report.retired.iter().map(|numbers| json!([numbers.start(), numbers.end()])).collect::<Vec<_>>(),
             "unstated": report.unstated,
             "segments": segments,
-        }))?;
-        return Ok(outcome);
+        }));
     }
     let mut out = output::stdout();
     for finding in &report.findings {
@@ -242,8 +246,7 @@ pub(crate) fn verify(url: &str, json: bool) -> Result<Outcome> {
     }
     let state = if report.is_whole() { "whole" } else { "DAMAGED" };
     writeln!(out, "{}: {state}, {}", url, output::count(report.findings.len() as u64, "segment"))?;
-    out.flush()?;
-    Ok(outcome)
+    Ok(out.flush()?)
 }
 
 #[cfg(test)]

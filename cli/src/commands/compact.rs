@@ -69,7 +69,7 @@ pub(crate) fn run(args: &Args) -> Result<Outcome> {
         let skipped =
             done.skipped.iter().map(|skipped| json!({ "name": skipped.name, "reason": skipped.reason }));
         output::print_json(&json!({
-            "journal": dir,
+            "journal": output::path(&dir),
             "dry_run": args.dry_run,
             "codec": args.codec.to_string(),
             "compacted": done.compacted,

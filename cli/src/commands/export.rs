@@ -1,19 +1,21 @@
 //! `semj export`: events out of a journal.
 
-use std::fs::File;
+use std::fs::{self, File, Permissions};
 use std::io::{self, BufWriter, Write};
-use std::path::PathBuf;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result};
 use clap::ValueEnum;
 use semj::Query;
 use semj_interchange::{json, kernel};
 use serde_json::json;
+use tempfile::NamedTempFile;
 
 use crate::Outcome;
 use crate::answer;
 use crate::journal_arg::SourceArg;
-use crate::output::{self, Unit};
+use crate::output::{self, Stdout, Unit};
 
 /// Export all events of a journal.
 ///
@@ -59,12 +61,12 @@ pub(crate) fn run(args: &Args) -> Result<Outcome> {
             Some(measure)
         }
     };
-    let mut out: Box<dyn Write> = match &args.output {
-        Some(path) => {
-            let file = File::create(path).with_context(|| format!("{}: can't create", path.display()))?;
-            Box::new(BufWriter::with_capacity(256 << 10, file))
+    let mut out = match &args.output {
+        Some(path) if is_in(path, &dir) => {
+            anyhow::bail!("{}: it would be among the journal's own files", path.display())
         }
-        None => Box::new(output::stdout()),
+        Some(path) => Output::file(path).with_context(|| format!("{}: can't create", path.display()))?,
+        None => Output::Standard(output::stdout()),
     };
     let bar = output::progress(Some(reader.report().events()), Unit::Events).with_message("exporting");
     let mut events = 0u64;
@@ -93,7 +95,7 @@ pub(crate) fn run(args: &Args) -> Result<Outcome> {
             }
         }
     }
-    out.flush()?;
+    out.finish()?;
     bar.finish_and_clear();
 
     output::say_losses(&losses);
@@ -106,4 +108,81 @@ pub(crate) fn run(args: &Args) -> Result<Outcome> {
         }
     }
     Ok(if losses.is_empty() { Outcome::Good } else { Outcome::Incomplete })
+}
+
+/// Whether a file is, or would be, in a directory.
+fn is_in(file: &Path, dir: &Path) -> bool {
+    let parent =
+        file.parent().map(|parent| if parent.as_os_str().is_empty() { Path::new(".") } else { parent });
+    let parent = parent.and_then(|parent| fs::canonicalize(parent).ok());
+    parent.is_some() && parent == fs::canonicalize(dir).ok()
+}
+
+/// Where the events go. A file has its name when it is complete: what was there before stays until then.
+enum Output {
+    Standard(BufWriter<Stdout>),
+    New {
+        file: BufWriter<NamedTempFile>,
+        path: PathBuf,
+    },
+    /// What can't be replaced: a pipe, a device.
+    Special {
+        file: BufWriter<File>,
+        path: PathBuf,
+    },
+}
+
+impl Output {
+    fn file(path: &Path) -> io::Result<Self> {
+        let there = fs::metadata(path).ok();
+        if there.as_ref().is_some_and(|there| !there.is_file()) {
+            let file = BufWriter::with_capacity(256 << 10, File::create(path)?);
+            return Ok(Self::Special { file, path: path.to_owned() });
+        }
+        // A link stays one, and who might write to the file still may, and nobody else.
+        let path = if there.is_some() { fs::canonicalize(path)? } else { path.to_owned() };
+        if there.is_some() {
+            File::options().append(true).open(&path)?;
+        }
+        let permissions = there.map_or(Permissions::from_mode(0o666), |there| there.permissions());
+        let dir = path.parent().filter(|dir| !dir.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        let file =
+            tempfile::Builder::new().prefix(".semj-export-").permissions(permissions).tempfile_in(dir)?;
+        Ok(Self::New { file: BufWriter::with_capacity(256 << 10, file), path })
+    }
+
+    fn finish(self) -> Result<()> {
+        match self {
+            Self::Standard(mut out) => Ok(out.flush()?),
+            Self::Special { mut file, path } => file.flush().with_context(|| path.display().to_string()),
+            Self::New { mut file, path } => {
+                let written = file.flush().and_then(|()| file.into_inner().map_err(io::Error::from));
+                let named = written.and_then(|file| file.persist(&path).map_err(io::Error::from));
+                named.map(drop).with_context(|| path.display().to_string())
+            }
+        }
+    }
+}
+
+impl Write for Output {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        match self {
+            Self::Standard(out) => out.write(bytes),
+            Self::New { file, path } => file.write(bytes).map_err(of(path)),
+            Self::Special { file, path } => file.write(bytes).map_err(of(path)),
+        }
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        match self {
+            Self::Standard(out) => out.flush(),
+            Self::New { file, path } => file.flush().map_err(of(path)),
+            Self::Special { file, path } => file.flush().map_err(of(path)),
+        }
+    }
+}
+
+/// An error with the name of its file.
+fn of(path: &Path) -> impl Fn(io::Error) -> io::Error {
+    move |error| io::Error::new(error.kind(), format!("{}: {error}", path.display()))
 }

@@ -1,7 +1,7 @@
 //! `semj index`: the sidecars of a journal's segments.
 
 use std::io::Write;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use anyhow::Result;
 use clap::Subcommand;
@@ -26,7 +26,8 @@ enum Command {
     /// Make the sidecars anew, whatever there is. The journal may be in use.
     #[command(after_help = "Examples:\n  semj index rebuild ./journal")]
     Rebuild(Which),
-    /// Hold the sidecars against their segments. Changes nothing; status 1 if one is missing or wrong.
+    /// Hold the sidecars against their segments. Changes nothing; status 1 if one is missing or wrong. That of the newest
+    /// segment of a journal that was closed comes with its next open.
     #[command(after_help = "Examples:\n  semj index verify ./journal")]
     Verify(Which),
 }
@@ -46,14 +47,18 @@ pub(crate) fn run(args: &Args) -> Result<Outcome> {
         Command::Rebuild(which) => (which, semj::rebuild_sidecars(which.journal.dir())?),
         Command::Verify(which) => (which, semj::verify_sidecars(which.journal.dir())?),
     };
-    let elapsed = started.elapsed();
     let is_bad = |report: &SidecarReport| matches!(report.state, SidecarState::Missing | SidecarState::Wrong);
+    output::unless_closed(print(which, &reports, started.elapsed()))?;
+    Ok(if reports.iter().any(is_bad) { Outcome::Bad } else { Outcome::Good })
+}
+
+fn print(which: &Which, reports: &[SidecarReport], elapsed: Duration) -> Result<()> {
     let bytes: u64 = reports.iter().map(|report| report.segment_size).sum();
     let sidecar_bytes: u64 = reports.iter().map(|report| report.sidecar_size).sum();
     if which.json {
-        output::print_json(&json!({
+        return output::print_json(&json!({
             "segments": reports.iter().map(|report| json!({
-                "segment": report.segment,
+                "segment": output::path(&report.segment),
                 "state": state(report.state),
                 "bytes": report.segment_size,
                 "sidecar_bytes": report.sidecar_size,
@@ -61,25 +66,23 @@ pub(crate) fn run(args: &Args) -> Result<Outcome> {
             "bytes": bytes,
             "sidecar_bytes": sidecar_bytes,
             "elapsed_s": elapsed.as_secs_f64(),
-        }))?;
-    } else {
-        let mut out = output::stdout();
-        for report in &reports {
-            let name = report.segment.file_name().unwrap_or_default().display();
-            let (size, sidecar) = (output::bytes(report.segment_size), output::bytes(report.sidecar_size));
-            writeln!(out, "{name}  {size:>10}  {:<8} {sidecar:>10}", state(report.state))?;
-        }
-        writeln!(
-            out,
-            "{} of sidecars, {:.2}% of {}; {}/s",
-            output::bytes(sidecar_bytes),
-            100.0 * sidecar_bytes as f64 / bytes.max(1) as f64,
-            output::bytes(bytes),
-            output::bytes(output::rate(bytes, elapsed))
-        )?;
-        out.flush()?;
+        }));
     }
-    Ok(if reports.iter().any(is_bad) { Outcome::Bad } else { Outcome::Good })
+    let mut out = output::stdout();
+    for report in reports {
+        let name = report.segment.file_name().unwrap_or_default().display();
+        let (size, sidecar) = (output::bytes(report.segment_size), output::bytes(report.sidecar_size));
+        writeln!(out, "{name}  {size:>10}  {:<8} {sidecar:>10}", state(report.state))?;
+    }
+    writeln!(
+        out,
+        "{} of sidecars, {:.2}% of {}; {}/s",
+        output::bytes(sidecar_bytes),
+        100.0 * sidecar_bytes as f64 / bytes.max(1) as f64,
+        output::bytes(bytes),
+        output::bytes(output::rate(bytes, elapsed))
+    )?;
+    Ok(out.flush()?)
 }
 
 const fn state(state: SidecarState) -> &'static str {
@@ -87,6 +90,7 @@ const fn state(state: SidecarState) -> &'static str {
         SidecarState::Written => "written",
         SidecarState::Right => "right",
         SidecarState::Missing => "missing",
+        SidecarState::Due => "due",
         SidecarState::Wrong => "wrong",
         _ => "none",
     }

@@ -106,7 +106,7 @@ fn keeps_from(_args: &Args, _dir: &Path) -> Result<Option<u64>> {
 fn print(args: &Args, dir: &Path, plan: &RetentionPlan, is_done: bool) -> Result<()> {
     if args.json {
         return output::print_json(&json!({
-            "journal": dir,
+            "journal": output::path(dir),
             "dry_run": args.dry_run,
             "retired": plan.retiring.iter().map(segment_json).collect::<Vec<_>>(),
             "held_back": plan.held_back.iter().map(segment_json).collect::<Vec<_>>(),

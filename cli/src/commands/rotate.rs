@@ -31,7 +31,7 @@ pub(crate) fn run(args: &Args) -> Result<Outcome> {
     let dir = args.journal.dir();
     let has_rotated = semj::request_rotation(&dir, args.wait)?;
     if args.json {
-        output::print_json(&json!({ "journal": dir, "rotated": has_rotated }))?;
+        output::print_json(&json!({ "journal": output::path(&dir), "rotated": has_rotated }))?;
     } else if has_rotated {
         output::print_line(format_args!("{}: a new segment is begun", dir.display()))?;
     } else {

@@ -96,8 +96,8 @@ pub(crate) fn print(
 ) -> Result<()> {
     if as_json {
         return output::print_json(&json!({
-            "from": from,
-            "to": to,
+            "from": output::path(from),
+            "to": output::path(to),
             "events": taken.events,
             "bytes": taken.bytes,
             "segments": { "kept": taken.kept, "cloned": taken.cloned, "linked": taken.linked, "copied": taken.copied,

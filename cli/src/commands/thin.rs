@@ -81,7 +81,7 @@ fn print(args: &Args, dir: &Path, report: &ThinReport) -> Result<()> {
         let types: serde_json::Map<_, _> =
             report.types.iter().map(|(event_type, events)| (event_type.to_string(), json!(events))).collect();
         return output::print_json(&json!({
-            "journal": dir, "dry_run": args.dry_run, "segments": report.segments, "events": report.events,
+            "journal": output::path(dir), "dry_run": args.dry_run, "segments": report.segments, "events": report.events,
             "bytes": report.bytes, "types": types,
         }));
     }

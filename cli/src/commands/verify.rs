@@ -84,10 +84,11 @@ pub(crate) fn run(args: &Args) -> Result<Outcome> {
         #[cfg(feature = "archive")]
         if let Some(url) = &args.archive {
             let (is_right, archived) = archived(args, url, path, &report)?;
-            let outcome = print(args, path, &report, Some(archived), started)?;
-            return Ok(if is_right { outcome } else { Outcome::Bad });
+            output::unless_closed(print(args, path, &report, Some(archived), started))?;
+            return Ok(if is_right { outcome(&report) } else { Outcome::Bad });
         }
-        return print(args, path, &report, None, started);
+        output::unless_closed(print(args, path, &report, None, started))?;
+        return Ok(outcome(&report));
     }
     let bytes = output::native_bytes(path)?;
     let name = path.file_name().unwrap_or(path.as_os_str()).to_string_lossy();
@@ -97,8 +98,15 @@ pub(crate) fn run(args: &Args) -> Result<Outcome> {
     // A file whose header is right is a kernel-format journal at least, and what is wrong with it is said so.
     match JournalHeader::parse(&bytes) {
         Ok(header) if !is_segment => kernel(args, path, &header, &bytes),
-        _ => print(args, path, &report, None, started),
+        _ => {
+            output::unless_closed(print(args, path, &report, None, started))?;
+            Ok(outcome(&report))
+        }
     }
+}
+
+fn outcome(report: &Report) -> Outcome {
+    if report.is_whole() { Outcome::Good } else { Outcome::Bad }
 }
 
 /// What is archived, and how the journal goes on from it: whether it is right, and as JSON.
@@ -160,28 +168,20 @@ fn archived(args: &Args, url: &str, dir: &Path, report: &Report) -> Result<(bool
     Ok((found.is_whole(), value))
 }
 
-fn print(
-    args: &Args,
-    path: &Path,
-    report: &Report,
-    archived: Option<Value>,
-    started: Instant,
-) -> Result<Outcome> {
+fn print(args: &Args, path: &Path, report: &Report, archived: Option<Value>, started: Instant) -> Result<()> {
     let elapsed = started.elapsed();
     let bytes: u64 = report.segments.iter().map(|segment| segment.end as u64).sum();
-    let outcome = if report.is_whole() { Outcome::Good } else { Outcome::Bad };
     if args.json {
         let mut value = output::report_json(report);
         if let Some(fields) = value.as_object_mut() {
-            fields.insert("path".into(), json!(path));
+            fields.insert("path".into(), output::path(path));
             if let Some(archived) = archived {
                 fields.insert("archive".into(), archived);
             }
             fields.insert("elapsed_s".into(), json!(elapsed.as_secs_f64()));
             fields.insert("bytes_per_s".into(), json!(output::rate(bytes, elapsed)));
         }
-        output::print_json(&value)?;
-        return Ok(outcome);
+        return output::print_json(&value);
     }
     let mut out = output::stdout();
     if let Some(retired) = &report.retired {
@@ -218,9 +218,13 @@ fn print(
             writeln!(out, "    {size} behind offset {} are no part of the journal", tail.start)?;
         }
     }
+    let what = match report.watermark.faults {
+        [Some(_), Some(_)] => "neither is right: it is not known how far the journal was durable",
+        _ => "a crash may leave one so; the other one counts",
+    };
     for (slot, fault) in report.watermark.faults.iter().enumerate() {
         if let Some(fault) = fault {
-            writeln!(out, "WATERMARK: slot {slot}: {fault} (a crash may leave one slot so, never both)")?;
+            writeln!(out, "WATERMARK: slot {slot}: {fault} ({what})")?;
         }
     }
     let has_known_damage = report.segments.iter().any(|segment| segment.verdict == Verdict::KnownDamage);
@@ -243,8 +247,7 @@ fn print(
         output::count(report.segments.len() as u64, "segment"),
         output::bytes(output::rate(bytes, elapsed))
     )?;
-    out.flush()?;
-    Ok(outcome)
+    Ok(out.flush()?)
 }
 
 fn kernel(args: &Args, path: &Path, header: &JournalHeader, bytes: &[u8]) -> Result<Outcome> {
@@ -256,25 +259,36 @@ fn kernel(args: &Args, path: &Path, header: &JournalHeader, bytes: &[u8]) -> Res
             Ok(())
         })
     });
+    let is_whole = checked.is_ok();
+    output::unless_closed(print_kernel(args, path, header, events, checked))?;
+    Ok(if is_whole { Outcome::Good } else { Outcome::Bad })
+}
+
+fn print_kernel(
+    args: &Args,
+    path: &Path,
+    header: &JournalHeader,
+    events: u64,
+    checked: Result<(), ReadError>,
+) -> Result<()> {
     if args.json {
-        output::print_json(&json!({
-            "path": path,
+        return output::print_json(&json!({
+            "path": output::path(path),
             "is_whole": checked.is_ok(),
             "events": events,
             "bytes": header.journal_size,
             "fault": checked.err().map(|error| json!({ "offset": error.offset, "what": error.kind.to_string() })),
-        }))?;
-    } else {
-        let mut out = output::stdout();
-        let size = output::bytes(header.journal_size);
-        match checked {
-            Ok(()) => {
-                let events = output::count(events, "event");
-                writeln!(out, "{}: whole: kernel-format journal, {events}, {size}", path.display())?;
-            }
-            Err(error) => writeln!(out, "{}: DAMAGED: {error}", path.display())?,
-        }
-        out.flush()?;
+        }));
     }
-    Ok(if checked.is_ok() { Outcome::Good } else { Outcome::Bad })
+    let size = output::bytes(header.journal_size);
+    match checked {
+        Ok(()) => {
+            let events = output::count(events, "event");
+            output::print_line(format_args!(
+                "{}: whole: kernel-format journal, {events}, {size}",
+                path.display()
+            ))
+        }
+        Err(error) => output::print_line(format_args!("{}: DAMAGED: {error}", path.display())),
+    }
 }
