@@ -28,7 +28,12 @@ pub(crate) fn bytes(text: &str) -> Result<u64, String> {
     }
     let number: f64 = number.parse().map_err(|_| wrong())?;
     // 1.5GB: a part of a byte does not matter.
-    Ok((number * factor as f64) as u64)
+    let bytes = number * factor as f64;
+    if bytes < u64::MAX as f64 {
+        Ok(bytes as u64)
+    } else {
+        Err(format!("{text:?}: more bytes than there can be"))
+    }
 }
 
 /// `30d`, `12h`, `1h30m`.
@@ -55,7 +60,7 @@ mod tests {
         ] {
             assert_eq!(bytes(text), Ok(size), "{text}");
         }
-        for wrong in ["", "GB", "-1", "1XB", "1..5GB", "99999999999TB", "10 ü"] {
+        for wrong in ["99999999999999999999", "", "GB", "-1", "1XB", "1..5GB", "99999999999TB", "10 ü"] {
             assert!(bytes(wrong).is_err(), "{wrong}");
         }
         assert_eq!(duration("1h30m"), Ok(Duration::from_secs(5400)));

@@ -1,6 +1,6 @@
 //! Asking a journal, and what a person sees of the answers.
 
-use std::io::{IsTerminal, Write};
+use std::io::{ErrorKind, IsTerminal, Write};
 use std::path::Path;
 
 use anyhow::Result;
@@ -58,7 +58,7 @@ pub(crate) fn each(
     query: &Query,
     mut give: impl FnMut(&Located<'_>) -> Result<()>,
 ) -> Result<Vec<String>> {
-    let (reader, losses) = open(dir)?;
+    let (reader, mut losses) = open(dir)?;
     let mut last = None;
     let mut is_rotten = false;
     let mut left = query.limited_to();
@@ -71,11 +71,15 @@ pub(crate) fn each(
                     last = Some(place(&located));
                     left -= 1;
                 }
-                Err(Error::Rotten { .. }) => {
+                Err(Error::Rotten { .. }) if remote::url(dir).is_none() => {
                     is_rotten = true;
                     break 'parts;
                 }
-                Err(error) => return Err(error.into()),
+                // Nothing behind it in this segment can be had.
+                Err(error) => {
+                    losses.push(archive_loss(dir, error)?);
+                    break;
+                }
             }
         }
         if left == 0 {
@@ -84,10 +88,6 @@ pub(crate) fn each(
     }
     if !is_rotten {
         return Ok(losses);
-    }
-    // Of an archive no more can be had than it has.
-    if remote::url(dir).is_some() {
-        return Err(anyhow::anyhow!("{}: damaged: see semj archive verify", dir.display()));
     }
     // It goes on behind what was given, with a reader that shows what proves itself.
     let (reader, losses) = open_whole(dir)?;
@@ -100,6 +100,22 @@ pub(crate) fn each(
         }
     }
     Ok(losses)
+}
+
+/// What is lost with a segment of an archive that could not be read, or could not be read on; any other error is one.
+pub(crate) fn archive_loss(dir: &Path, error: Error) -> Result<String> {
+    let is_lost = remote::url(dir).is_some()
+        && match &error {
+            Error::Rotten { .. } | Error::RottenBlock { .. } => true,
+            Error::Io { source, .. } => {
+                matches!(
+                    source.kind(),
+                    ErrorKind::NotFound | ErrorKind::InvalidData | ErrorKind::UnexpectedEof
+                )
+            }
+            _ => false,
+        };
+    if is_lost { Ok(output::with_causes(&error.into())) } else { Err(error.into()) }
 }
 
 fn place(located: &Located<'_>) -> (u64, u64) {

@@ -68,11 +68,12 @@ fn parse_ids(text: &str) -> Result<Ids, String> {
             (first, last) if first > last => Err(format!("{first} is behind {last}")),
             (first, last) => Ok(Ids { first, last }),
         },
+        None if text.is_empty() => Err("an id, or FIRST..LAST".to_owned()),
         None => id(text, 0).map(|id| Ids { first: id, last: id }),
     }
 }
 
-fn parse_priority(text: &str) -> Result<u32, String> {
+pub(crate) fn parse_priority(text: &str) -> Result<u32, String> {
     Ok(match text.to_ascii_lowercase().as_str() {
         "critical" => 1,
         "high" => 2,

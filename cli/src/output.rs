@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use rustix::event::{PollFd, PollFlags, Timespec};
 use semj::blocks::{BlockDecoder, Layout};
 use semj::format::control::DamagedRange;
 use semj::recovery::Extent;
@@ -36,6 +37,14 @@ fn note_closed(error: &io::Error) {
     if error.kind() == io::ErrorKind::BrokenPipe {
         IS_CLOSED.store(true, Ordering::Relaxed);
     }
+}
+
+/// Whether standard output is a pipe that nobody reads any more.
+pub(crate) fn is_closed() -> bool {
+    let stdout = io::stdout();
+    let mut polled = [PollFd::new(&stdout, PollFlags::empty())];
+    let at_once = Timespec { tv_sec: 0, tv_nsec: 0 };
+    rustix::event::poll(&mut polled, Some(&at_once)).is_ok() && polled[0].revents().contains(PollFlags::ERR)
 }
 
 /// Standard output, buffered.

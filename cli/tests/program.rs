@@ -747,7 +747,7 @@ fn an_archive_gives_what_the_journal_gave_and_lets_go_what_it_has() {
     assert!(status(&verified) == 1 && out(&verified).contains("DAMAGED"), "{}", out(&verified));
     // What can't be had is said by name; the rest is there.
     let gone = semj(&["export", &url]);
-    assert_eq!(status(&gone), 1);
+    assert_eq!(status(&gone), 3);
     assert!(err(&gone).contains(&format!("{name} is not there")), "{}", err(&gone));
     assert_eq!(status(&semj(&["get", "37", &url])), 0);
     let followed = semj(&["cat", &url, "--follow"]);
@@ -947,4 +947,50 @@ fn the_sidecars_of_a_journal_that_was_closed_are_right() {
     assert!(status(&verified) == 0 && out(&verified).contains("due"), "{}", out(&verified));
     fs::remove_file(segment(&journal).with_extension("idx")).unwrap();
     assert_eq!(status(&semj(&["index", "verify", text(&journal)])), 1);
+}
+
+#[test]
+fn who_follows_for_nobody_ends() {
+    let (_dir, journal) = segmented(1);
+    let mut child = command(&["cat", "--follow", text(&journal)]).stdout(Stdio::piped()).spawn().unwrap();
+    let mut begun = [0];
+    std::io::Read::read_exact(child.stdout.as_mut().unwrap(), &mut begun).unwrap();
+    drop(child.stdout.take());
+    let deadline = std::time::Instant::now() + std::time::Duration::from_secs(20);
+    let status = loop {
+        if let Some(status) = child.try_wait().unwrap() {
+            break status;
+        }
+        if std::time::Instant::now() > deadline {
+            child.kill().unwrap();
+        }
+        std::thread::sleep(std::time::Duration::from_millis(10));
+    };
+    assert_eq!(status.code(), Some(0));
+}
+
+#[test]
+fn of_an_archive_everything_is_shown_that_can_be_read_and_the_rest_is_said() {
+    let (dir, journal) = segmented(4);
+    let folder = dir.path().join("archive");
+    assert_eq!(status(&semj(&["archive", "push", text(&journal), text(&folder)])), 0);
+    let url = format!("file://{}", folder.display());
+    let mut objects: Vec<_> =
+        fs::read_dir(folder.join("segments")).unwrap().map(|e| e.unwrap().path()).collect();
+    objects.retain(|path| path.extension().is_some_and(|extension| extension == "semj"));
+    objects.sort();
+    let mut bytes = fs::read(&objects[1]).unwrap();
+    let middle = bytes.len() / 2;
+    bytes[middle] ^= 1;
+    fs::write(&objects[1], bytes).unwrap();
+    for _ in ["damaged", "missing"] {
+        for args in [["cat", "--json"], ["export", "--json"]] {
+            let shown = semj(&[&args[..], &[&*url]].concat());
+            assert_eq!((status(&shown), lines(&shown.stdout).len()), (3, 30), "{args:?}: {}", err(&shown));
+            assert!(err(&shown).contains("0000000002-"), "{}", err(&shown));
+        }
+        let stats = semj(&["stats", &url]);
+        assert!(status(&stats) == 3 && out(&stats).contains("30  events"), "{}", out(&stats));
+        drop(fs::remove_file(&objects[1]));
+    }
 }

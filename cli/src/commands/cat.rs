@@ -58,6 +58,9 @@ pub(crate) fn run(args: &Args) -> Result<Outcome> {
     Ok(if losses.is_empty() { Outcome::Good } else { Outcome::Incomplete })
 }
 
+/// How often it looks whether anybody still reads what it prints.
+const PATIENCE: Duration = Duration::from_secs(1);
+
 fn follow(args: &Args, dir: &Path, style: Style, out: &mut impl Write) -> Result<Outcome> {
     let view = if args.durable { View::Durable } else { View::Published };
     let mut follower = Follower::open(dir, Start::End, view)?;
@@ -66,7 +69,7 @@ fn follow(args: &Args, dir: &Path, style: Style, out: &mut impl Write) -> Result
     show_last(args, dir, style, out, &follower.position())?;
     let query = args.filter.unlimited();
     let mut contexts = 0;
-    let mut patience = None;
+    let mut patience = Some(Duration::ZERO);
     loop {
         // What is there is printed at once, and everything that was printed is seen before this waits.
         let next =
@@ -80,7 +83,10 @@ fn follow(args: &Args, dir: &Path, style: Style, out: &mut impl Write) -> Result
             }
             None => {
                 out.flush()?;
-                patience = None;
+                if output::is_closed() {
+                    return Ok(Outcome::Good);
+                }
+                patience = Some(PATIENCE);
             }
         }
     }

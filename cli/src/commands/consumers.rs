@@ -32,7 +32,13 @@ pub(crate) fn run(args: &Args) -> Result<Outcome> {
         }
         return Ok(Outcome::Good);
     }
-    let consumers = semj::consumers(&dir)?;
+    let consumers = semj::consumers(&dir).map_err(|error| match &error {
+        semj::Error::ConsumerMark { path, .. } => {
+            let name = path.file_name().unwrap_or_default().display().to_string();
+            anyhow::Error::from(error).context(format!("--remove {name} forgets it"))
+        }
+        _ => error.into(),
+    })?;
     let reader = Reader::open_newest(&dir, OpenMode::Salvage)?;
     let newest = reader.report().highest_event_id;
     if consumers.is_empty() && !args.json {

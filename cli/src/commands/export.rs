@@ -47,7 +47,8 @@ enum Format {
 pub(crate) fn run(args: &Args) -> Result<Outcome> {
     let dir = args.journal.source();
     let query = Query::new();
-    let (reader, losses) = answer::open_whole(&dir)?;
+    let (reader, mut losses) = answer::open_whole(&dir)?;
+    let mut count = 0u64;
     // What cannot be written in the kernel's format is found out before a file is replaced.
     let measured = match args.format {
         Format::Jsonl => None,
@@ -55,7 +56,16 @@ pub(crate) fn run(args: &Args) -> Result<Outcome> {
             let mut measure = kernel::Measure::default();
             for part in reader.parts(&query) {
                 for record in part.iter(..) {
-                    measure.push(&record?)?;
+                    match record {
+                        Ok(record) => {
+                            measure.push(&record)?;
+                            count += 1;
+                        }
+                        Err(error) => {
+                            losses.push(answer::archive_loss(&dir, error)?);
+                            break;
+                        }
+                    }
                 }
             }
             Some(measure)
@@ -74,7 +84,14 @@ pub(crate) fn run(args: &Args) -> Result<Outcome> {
         None => {
             for part in reader.parts(&query) {
                 for record in part.iter(..) {
-                    json::write_event(&record?, &mut out)?;
+                    let record = match record {
+                        Ok(record) => record,
+                        Err(error) => {
+                            losses.push(answer::archive_loss(&dir, error)?);
+                            break;
+                        }
+                    };
+                    json::write_event(&record, &mut out)?;
                     events += 1;
                     if events.is_multiple_of(4096) {
                         bar.set_position(events);
@@ -85,8 +102,9 @@ pub(crate) fn run(args: &Args) -> Result<Outcome> {
         Some(measure) => {
             let mut writer = kernel::Writer::begin(&measure, &mut out)?;
             for part in reader.parts(&query) {
-                for record in part.iter(..) {
-                    writer.write(&record?, &mut out)?;
+                // What could be read when it was measured.
+                for record in part.iter(..).map_while(Result::ok) {
+                    writer.write(&record, &mut out)?;
                     events += 1;
                     if events.is_multiple_of(4096) {
                         bar.set_position(events);
@@ -95,6 +113,7 @@ pub(crate) fn run(args: &Args) -> Result<Outcome> {
             }
         }
     }
+    anyhow::ensure!(measured.is_none() || events == count, "{}: it changed while it was read", dir.display());
     out.finish()?;
     bar.finish_and_clear();
 

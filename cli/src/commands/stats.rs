@@ -40,7 +40,7 @@ pub(crate) fn run(args: &Args) -> Result<Outcome> {
     let dir = args.journal.source();
     // The journal's own records too, a segment at a time.
     let query = Query::new().control();
-    let (reader, losses) = answer::open_whole(&dir)?;
+    let (reader, mut losses) = answer::open_whole(&dir)?;
     let mut by_type: BTreeMap<EventType, Share> = BTreeMap::new();
     let mut parts = [("headers", 0u64), ("contexts", 0), ("payloads", 0), ("metadata", 0), ("links", 0)];
     let mut own = Share::default();
@@ -48,7 +48,13 @@ pub(crate) fn run(args: &Args) -> Result<Outcome> {
     let mut first_id = 0;
     for part in reader.parts(&query) {
         for located in part.records() {
-            let located = located?;
+            let located = match located {
+                Ok(located) => located,
+                Err(error) => {
+                    losses.push(answer::archive_loss(&dir, error)?);
+                    break;
+                }
+            };
             let record = located.record;
             if record.is_control() {
                 own.add(record.len());

@@ -10,6 +10,7 @@ use serde_json::json;
 
 use crate::Outcome;
 use crate::amount;
+use crate::filter::parse_priority;
 use crate::journal_arg::JournalArg;
 use crate::output;
 
@@ -28,7 +29,7 @@ pub(crate) struct Args {
     /// Events of these types, by name or number; without it, of all.
     #[arg(long, visible_alias = "type", value_name = "TYPE", value_delimiter = ',')]
     types: Vec<EventType>,
-    /// Events of this priority and of less urgent ones: CRITICAL, HIGH, NORMAL, LOW, BACKGROUND or a number.
+    /// Events of this priority and of less urgent ones: CRITICAL, HIGH, NORMAL, LOW, BACKGROUND or a number from 1 to 5.
     #[arg(long, value_name = "PRIORITY", default_value = "CRITICAL", value_parser = priority)]
     priority: Priority,
     /// Events that happened longer ago.
@@ -46,11 +47,7 @@ pub(crate) struct Args {
 }
 
 fn priority(text: &str) -> Result<Priority, String> {
-    let named = [Priority::CRITICAL, Priority::HIGH, Priority::NORMAL, Priority::LOW, Priority::BACKGROUND];
-    let by_name = named
-        .into_iter()
-        .find(|priority| priority.name().is_some_and(|name| name.eq_ignore_ascii_case(text)));
-    by_name.or_else(|| text.parse().ok().map(Priority)).ok_or_else(|| format!("{text:?}: no priority"))
+    parse_priority(text).map(Priority)
 }
 
 pub(crate) fn run(args: &Args) -> Result<Outcome> {
