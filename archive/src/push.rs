@@ -162,11 +162,14 @@ impl Archive {
             // It was made shorter since.
             file("read all of", std::io::ErrorKind::UnexpectedEof.into())
         })?;
+        // Those that were taken out before.
+        let mut taken_out = segment.totals.thinned.events;
         if !has_known_damage {
             // It was proven when it was made durable; whether it is still so is asked once more.
             let input = SegmentInput::new(&segment.name, None, native);
             let alone = examine(&[input], Default::default(), OpenMode::Strict);
             let digest = alone.segments.first().map(|alone| (alone.verdict, alone.totals.digest));
+            taken_out = alone.segments.first().map_or(0, |alone| alone.totals.thinned.events);
             if digest != Some((Verdict::Whole, segment.totals.digest)) {
                 return Err(semj::Error::Damaged { dir: dir.to_owned(), report: Box::new(alone) }.into());
             }
@@ -237,7 +240,7 @@ impl Archive {
             commits: totals.commits,
             commit_sequence: totals.commit_sequence,
             sidecar,
-            events: totals.events,
+            events: totals.events.saturating_sub(taken_out),
             first_event_id: totals.first_event_id,
             last_event_id: if totals.events == 0 { 0 } else { totals.last_event_id },
             lower_bound: segment.opening.map_or(0, |opening| opening.next_event_id),

@@ -343,7 +343,7 @@ fn segment_json(segment: &SegmentReport) -> Value {
         "bytes": segment.end,
         "stored_bytes": segment.stored_size(),
         "records": segment.totals.records,
-        "events": segment.totals.events,
+        "events": segment.events(),
         "commits": segment.totals.commits,
         "events_taken_out": segment.totals.thinned.events,
         "first_event_id": segment.totals.first_event_id,

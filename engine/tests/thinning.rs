@@ -395,3 +395,25 @@ fn a_segment_whose_seal_is_known_to_be_lost_is_left_as_it_is_and_the_others_are_
     journal.close().unwrap();
     assert!(examine_journal(dir.path(), OpenMode::Strict).unwrap().is_whole());
 }
+
+#[test]
+fn whoever_counts_events_counts_those_that_are_left() {
+    let dir = tempfile::tempdir().unwrap();
+    let (live, target) = (dir.path().join("live"), dir.path().join("target"));
+    let journal = journal(&live, small(), 3);
+    journal.thin(&[reads()]).unwrap();
+    let left = ids(&journal.reader()).len() as u64;
+    journal.close().unwrap();
+    // Whether or not all of it is looked at.
+    let everything = examine_journal(&live, OpenMode::Strict).unwrap();
+    let trusted = Reader::open_newest(&live, OpenMode::Strict).unwrap();
+    for report in [&everything, trusted.report()] {
+        assert_eq!(report.events(), left);
+        assert_eq!(report.segments.iter().map(|segment| segment.events()).sum::<u64>(), left);
+    }
+    assert!(!trusted.report().segments[0].is_verified);
+    let records_left = |report: &semj::Report| report.segments[0].totals.records_left();
+    assert_eq!(records_left(trusted.report()), records_left(&everything));
+    let taken = snapshot(&live, &target, SnapshotOptions::default(), &mut |_| ()).unwrap();
+    assert_eq!(taken.events, left);
+}

@@ -228,11 +228,9 @@ impl Report {
         self.segments.get(..self.kept).unwrap_or(&self.segments)
     }
 
-    /// Events of the segments that are kept. Those that were taken out since are not counted where that was looked at.
+    /// Events of the segments that are kept, without those that were taken out since.
     pub fn events(&self) -> u64 {
-        let left =
-            |segment: &SegmentReport| segment.totals.events.saturating_sub(segment.totals.thinned.events);
-        self.kept_segments().iter().map(left).sum()
+        self.kept_segments().iter().map(SegmentReport::events).sum()
     }
 
     /// Whether nothing that was committed is missing, as far as the bytes can tell.
@@ -911,6 +909,11 @@ impl SegmentReport {
     /// Bytes that the segment takes of the disk, up to its end.
     pub fn stored_size(&self) -> u64 {
         self.packed_size.unwrap_or(self.end as u64)
+    }
+
+    /// Events in it, without those that were taken out since. Where that was not looked at, they are as many as a record says.
+    pub const fn events(&self) -> u64 {
+        self.totals.events.saturating_sub(self.totals.thinned.events)
     }
 
     /// The end before events were taken out: as the following segment names it.

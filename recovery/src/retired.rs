@@ -95,10 +95,26 @@ impl Thinned {
         })
     }
 
+    /// How many events were taken out of a segment at most, as is said.
+    fn said_of(&self, segment: &SegmentReport) -> u64 {
+        let of_it = self.statements.iter().map(|(statement, _)| statement).filter(|statement| {
+            statement.segment_number == segment.number && statement.digest == segment.totals.digest
+        });
+        of_it.map(|statement| statement.event_count).max().unwrap_or(0)
+    }
+
     /// Finds fault with a segment that lacks events of which nothing says that they were taken out. A file that is looked at
     /// alone has nobody who could say so.
     pub(crate) fn judge(&self, input: &SegmentInput<'_>, segment: &mut SegmentReport) {
         let is_thinned = segment.totals.thinned != crate::scanner::Thinning::default();
+        if is_thinned && !segment.is_verified {
+            // The seal counts those too that are gone, and nobody has looked for what stands in their place.
+            let events = self.said_of(segment);
+            let (before, left) =
+                (segment.totals.records, segment.header.map_or(0, |header| header.total_events));
+            segment.totals.thinned.events = events;
+            segment.totals.thinned.records = left.wrapping_add(events).wrapping_sub(before);
+        }
         if input.number.is_some() && is_thinned && segment.verdict.is_good() && !self.says(segment) {
             let found = "record in the place of events of which no Compacted says that they were taken out";
             segment.verdict = Verdict::Corrupt;

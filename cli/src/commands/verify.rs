@@ -196,7 +196,7 @@ fn print(args: &Args, path: &Path, report: &Report, archived: Option<Value>, sta
             "{}  {:<10} {:>10} events {:>7} commits {:>10}  {}",
             segment.name,
             segment.verdict.name(),
-            output::grouped(segment.totals.events),
+            output::grouped(segment.events()),
             output::grouped(segment.totals.commits),
             output::bytes(segment.end as u64),
             segment.totals.digest
