@@ -479,6 +479,11 @@ enum Follows<'a> {
 }
 
 impl<'a> Follows<'a> {
+    /// Whether the segment behind the one that was opened so goes on from one that should stand between the two.
+    const fn is_behind_another(self, opening: &SegmentOpen) -> bool {
+        matches!(self, Self::Segment(next) if next.previous_segment > opening.segment_number)
+    }
+
     const fn segment(self) -> Option<&'a SegmentOpen> {
         match self {
             Self::Segment(next) => Some(next),
@@ -766,6 +771,9 @@ impl Stop {
             (Link::Differs | Link::Matches, End::Zeros) => {
                 Some(ends_early("the segment behind it says that it goes on"))
             }
+            (Link::Differs, _) if follows.is_behind_another(scanner.opening()) => {
+                Some(ends_early("the segment that goes on from it is missing"))
+            }
             (Link::Differs, _) => Some(ends_early("the segment behind it names another end or digest")),
             (Link::Newest, End::Zeros) if durable_behind => {
                 Some(ends_early("its header, a later commit or the watermark says that more was durable"))
@@ -1003,10 +1011,12 @@ fn hold_against_previous(
         segment.verdict = Verdict::Corrupt;
         return;
     }
+    let offset = JournalHeader::SIZE as u64;
+    let missing =
+        Fault { offset, kind: FaultKind::MissingSegment { segment_number: opening.previous_segment } };
     let link_fault = match previous {
-        None if opening.previous_end != PreviousEnd::None.code() && !is_part => {
-            fault("previous_segment of the first segment here", opening.previous_segment, 0)
-        }
+        None if opening.previous_end != PreviousEnd::None.code() && !is_part => missing,
+        Some(previous) if previous.opening.is_some() && opening.previous_segment > previous.number => missing,
         // Where the opening before is bad, its own verdict says so.
         Some(previous) if previous.opening.is_some() && opening.previous_segment != previous.number => {
             fault("previous_segment", opening.previous_segment, previous.number)

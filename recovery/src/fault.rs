@@ -48,6 +48,12 @@ pub enum FaultKind {
         /// Which.
         found: &'static str,
     },
+    /// The segment that this one goes on from is not there.
+    #[error("segment {segment_number}, which it goes on from, is missing")]
+    MissingSegment {
+        /// Its number.
+        segment_number: u64,
+    },
     /// A figure that contradicts what is there.
     #[error("{field} is {found}, expected {expected}")]
     Figure {
@@ -86,6 +92,7 @@ impl FaultKind {
             self,
             Self::Control(ControlError::Size { .. })
                 | Self::Misplaced { .. }
+                | Self::MissingSegment { .. }
                 | Self::Figure { .. }
                 | Self::Digest { .. }
                 | Self::IdOrder { .. }
