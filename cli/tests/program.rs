@@ -994,3 +994,30 @@ fn of_an_archive_everything_is_shown_that_can_be_read_and_the_rest_is_said() {
         drop(fs::remove_file(&objects[1]));
     }
 }
+
+#[test]
+fn a_journal_whose_groups_are_ordered_by_priority_is_exported_as_it_can_be_imported() {
+    use semj::{Event, EventType, GroupOrder, Journal, Options, Priority};
+    let (dir, journal) = place();
+    let options = Options { group_order: GroupOrder::Priority, ..Options::default() };
+    let writer = Journal::open(&journal, options).unwrap();
+    let priorities = [Priority::LOW, Priority::CRITICAL, Priority::BACKGROUND, Priority::NORMAL];
+    for n in 0..400 {
+        writer.emit(&Event::new(EventType::SYSTEM_SYNC).priority(priorities[n % 4])).unwrap();
+        if n % 100 == 99 {
+            writer.sync().unwrap();
+        }
+    }
+    writer.close().unwrap();
+    let exported = semj(&["export", text(&journal)]).stdout;
+    let ids: Vec<_> = lines(&exported).iter().map(|event| event["event_id"].as_u64().unwrap()).collect();
+    assert!(ids.iter().copied().eq(1..=400), "{ids:?}");
+    let kernel = dir.path().join("kernel");
+    assert_eq!(status(&semj(&["export", text(&journal), "--format", "kernel", "-o", text(&kernel)])), 0);
+    for (from, input) in [("-", &exported[..]), (text(&kernel), b"")] {
+        let back = dir.path().join(format!("back-{}", input.len()));
+        let done = with_input(&["import", from, "-j", text(&back)], input);
+        assert_eq!(status(&done), 0, "{from}: {}", err(&done));
+        assert_eq!(semj(&["export", text(&back)]).stdout, exported);
+    }
+}

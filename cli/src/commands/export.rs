@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result};
 use clap::ValueEnum;
-use semj::Query;
+use semj::{EventType, Query, Reader, Record};
 use semj_interchange::{json, kernel};
 use serde_json::json;
 use tempfile::NamedTempFile;
@@ -55,18 +55,13 @@ pub(crate) fn run(args: &Args) -> Result<Outcome> {
         Format::Kernel => {
             let mut measure = kernel::Measure::default();
             for part in reader.parts(&query) {
-                for record in part.iter(..) {
-                    match record {
-                        Ok(record) => {
-                            measure.push(&record)?;
-                            count += 1;
-                        }
-                        Err(error) => {
-                            losses.push(answer::archive_loss(&dir, error)?);
-                            break;
-                        }
-                    }
-                }
+                let end = each_in_order(&part, |record| {
+                    measure.push(record)?;
+                    count += 1;
+                    Ok(())
+                })?;
+                end.into_iter()
+                    .try_for_each(|error| answer::archive_loss(&dir, error).map(|loss| losses.push(loss)))?;
             }
             Some(measure)
         }
@@ -80,36 +75,33 @@ pub(crate) fn run(args: &Args) -> Result<Outcome> {
     };
     let bar = output::progress(Some(reader.report().events()), Unit::Events).with_message("exporting");
     let mut events = 0u64;
+    let mut advance = || {
+        events += 1;
+        if events.is_multiple_of(4096) {
+            bar.set_position(events);
+        }
+    };
     match measured {
         None => {
             for part in reader.parts(&query) {
-                for record in part.iter(..) {
-                    let record = match record {
-                        Ok(record) => record,
-                        Err(error) => {
-                            losses.push(answer::archive_loss(&dir, error)?);
-                            break;
-                        }
-                    };
-                    json::write_event(&record, &mut out)?;
-                    events += 1;
-                    if events.is_multiple_of(4096) {
-                        bar.set_position(events);
-                    }
-                }
+                let end = each_in_order(&part, |record| {
+                    json::write_event(record, &mut out)?;
+                    advance();
+                    Ok(())
+                })?;
+                end.into_iter()
+                    .try_for_each(|error| answer::archive_loss(&dir, error).map(|loss| losses.push(loss)))?;
             }
         }
         Some(measure) => {
             let mut writer = kernel::Writer::begin(&measure, &mut out)?;
             for part in reader.parts(&query) {
-                // What could be read when it was measured.
-                for record in part.iter(..).map_while(Result::ok) {
-                    writer.write(&record, &mut out)?;
-                    events += 1;
-                    if events.is_multiple_of(4096) {
-                        bar.set_position(events);
-                    }
-                }
+                // What could be read when it was measured: an error was told then.
+                each_in_order(&part, |record| {
+                    writer.write(record, &mut out)?;
+                    advance();
+                    Ok(())
+                })?;
             }
         }
     }
@@ -127,6 +119,34 @@ pub(crate) fn run(args: &Args) -> Result<Outcome> {
         }
     }
     Ok(if losses.is_empty() { Outcome::Good } else { Outcome::Incomplete })
+}
+
+/// Gives each event of a segment in the order of the ids, as it can be imported again: where a commit group is ordered by priority,
+/// they stand in another one. What is returned has kept it from being read to its end.
+fn each_in_order(
+    part: &Reader,
+    mut give: impl FnMut(&Record<'_>) -> Result<()>,
+) -> Result<Option<semj::Error>> {
+    let mut group: Vec<Record<'_>> = Vec::new();
+    let mut give_all = |group: &mut Vec<Record<'_>>| -> Result<()> {
+        if !group.is_sorted_by_key(Record::event_id) {
+            group.sort_by_key(Record::event_id);
+        }
+        group.drain(..).try_for_each(|record| give(&record))
+    };
+    for located in part.records() {
+        match located {
+            Ok(located) if !located.record.is_control() => group.push(located.record),
+            Ok(located) if located.record.event_type() == EventType::JOURNAL_COMMIT => give_all(&mut group)?,
+            Ok(_) => {}
+            Err(error) => {
+                give_all(&mut group)?;
+                return Ok(Some(error));
+            }
+        }
+    }
+    give_all(&mut group)?;
+    Ok(None)
 }
 
 /// Whether a file is, or would be, in a directory.
