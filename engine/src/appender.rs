@@ -176,7 +176,8 @@ impl Appender {
             }
         }
         let monotonic_ns = self.medium.monotonic_ns();
-        let is_complete = front.gather(&mut self.batch, upto, monotonic_ns);
+        let events_max = self.writer.events_left(&self.keeping.rotation);
+        let is_complete = front.gather(&mut self.batch, upto, events_max, monotonic_ns);
         if !self.batch.is_empty() {
             let events = u64::from(self.batch.events());
             if !self.writer.has_room(self.batch.len())

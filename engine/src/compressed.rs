@@ -121,8 +121,11 @@ impl Unreadable {
 #[derive(Clone)]
 pub(crate) struct CompressedMap {
     packing: Arc<Packing>,
-    pieces: Arc<[OnceLock<Option<Block>>]>,
+    /// Room for them, from the first one on that is asked for: a reader has a map of each segment, and looks into few.
+    pieces: Arc<OnceLock<Pieces>>,
 }
+
+type Pieces = Box<[OnceLock<Option<Block>>]>;
 
 /// The native bytes of whatever form a segment's file has.
 pub(crate) fn unpacking(map: Box<dyn Map>) -> Box<dyn Map> {
@@ -170,8 +173,7 @@ impl CompressedMap {
     }
 
     fn with(packing: Arc<Packing>) -> Self {
-        let pieces = packing.layout.entries().iter().map(|_| OnceLock::new()).collect();
-        Self { packing, pieces }
+        Self { packing, pieces: Arc::default() }
     }
 
     pub(crate) fn native_header(&self) -> [u8; JournalHeader::SIZE] {
@@ -188,7 +190,9 @@ impl CompressedMap {
 
     /// A block that is not the first.
     fn piece(&self, block: usize) -> Option<&[u8]> {
-        self.pieces.get(block)?.get_or_init(|| self.packing.block(block)).as_deref()
+        let none = || self.packing.layout.entries().iter().map(|_| OnceLock::new()).collect();
+        let pieces = self.pieces.get_or_init(none);
+        pieces.get(block)?.get_or_init(|| self.packing.block(block)).as_deref()
     }
 
     /// Copies native bytes from an offset on, as many as its piece has; none behind the segment's end. Nothing stays in memory
@@ -392,7 +396,7 @@ impl Packed for CompressedMap {
 
 impl fmt::Debug for CompressedMap {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let blocks = self.pieces.len();
+        let blocks = self.packing.layout.entries().len();
         f.debug_struct("CompressedMap").field("size", &self.size()).field("blocks", &blocks).finish()
     }
 }

@@ -15,7 +15,8 @@ pub struct Stats {
     pub segments_retired: u64,
     /// Events that were in them.
     pub events_retired: u64,
-    /// Events that were emitted or imported.
+    /// Events that are committed, and [`Stats::events_pending`]. Those that are just being committed are in neither, so that it
+    /// may be a group's events too low while others emit.
     pub events_emitted: u64,
     /// The id of the last event that was emitted, 0 before the first of the journal.
     pub last_emitted_id: u64,
@@ -35,7 +36,7 @@ pub struct Stats {
     pub waits: u64,
     /// Events that were dropped because the buffer was full ([`crate::Backpressure::DropByPriority`]).
     pub events_dropped: u64,
-    /// Events that were emitted and are not committed yet.
+    /// Places of the buffer that are in use: of events that wait for a commit. A batch of more than 32 events has one.
     pub events_pending: u64,
     /// The digest of the last commit or seal: it stands for everything in the journal up to it.
     pub digest: Digest,

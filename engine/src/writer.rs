@@ -352,6 +352,12 @@ impl SegmentWriter {
                 || rotation.max_age.is_some_and(|max| age >= max))
     }
 
+    /// Events that a group may have, so that the segment does not end before it; where there are none left, before it ends the next.
+    pub(crate) fn events_left(&self, rotation: &Rotation) -> u64 {
+        let Some(max) = rotation.max_events else { return u64::MAX };
+        Some(max.saturating_sub(self.event_count)).filter(|left| *left > 0).unwrap_or(max)
+    }
+
     /// Whether a group of so many bytes, its Commit and a seal still have room.
     pub(crate) fn has_room(&self, group_size: usize) -> bool {
         self.at + group_size + COMMIT_SIZE + SEAL_SIZE <= self.size

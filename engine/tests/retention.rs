@@ -205,7 +205,16 @@ fn segments_end_by_number_of_events_and_by_age() {
     journal.emit(&batch[0]).unwrap();
     journal.close().unwrap();
     let report = examine_journal(dir.path(), OpenMode::Strict).unwrap();
-    assert_eq!(report.segments.iter().map(|s| s.totals.events).collect::<Vec<_>>(), [10, 10, 10, 5, 26]);
+    assert_eq!(report.segments.iter().map(|s| s.totals.events).collect::<Vec<_>>(), [10, 10, 10, 5, 25, 1]);
+
+    // However many come at once.
+    let dir = tempfile::tempdir().unwrap();
+    let journal = Journal::open(dir.path(), Options { rotation, ..small() }).unwrap();
+    emit(&journal, 95);
+    journal.close().unwrap();
+    let report = examine_journal(dir.path(), OpenMode::Strict).unwrap();
+    let events: Vec<_> = report.segments.iter().map(|s| s.totals.events).collect();
+    assert_eq!(events, [10, 10, 10, 10, 10, 10, 10, 10, 10, 5]);
 
     let dir = tempfile::tempdir().unwrap();
     let rotation = Rotation { max_age: Some(Duration::from_millis(50)), ..Rotation::default() };

@@ -84,12 +84,12 @@ impl Front {
         }
     }
 
-    /// For the committer: moves records into the batch, in their order, until it has the size of a group or those below
-    /// the place `upto` are done. True if there are none left of these.
+    /// For the committer: moves records into the batch, in their order, until it has the size of a group or so many events, or
+    /// those below the place `upto` are done. True if there are none left of these.
     ///
     /// Waits for claimants that have not published yet, each for `claim_timeout` at most: then its place is taken
     /// away and becomes a gap.
-    pub(crate) fn gather(&self, batch: &mut Batch, upto: u64, monotonic_ns: i64) -> bool {
+    pub(crate) fn gather(&self, batch: &mut Batch, upto: u64, events_max: u64, monotonic_ns: i64) -> bool {
         let mut blocked_since = None;
         let previous_id = self.last_drained_id.load(Ordering::Relaxed);
         batch.follow(previous_id, self.missing.load(Ordering::Relaxed), monotonic_ns);
@@ -108,7 +108,7 @@ impl Front {
                 }
             }
             self.fetch_ahead(at, claimed);
-            match self.take_in(batch, at) {
+            match self.take_in(batch, at, events_max) {
                 Taken::Places(count) => {
                     blocked_since = None;
                     at += count;
@@ -187,7 +187,7 @@ impl Front {
     }
 
     /// Takes in what stands at a place, with all that belongs to it.
-    fn take_in(&self, batch: &mut Batch, place: u64) -> Taken {
+    fn take_in(&self, batch: &mut Batch, place: u64, events_max: u64) -> Taken {
         let slot = match self.ring.peek(&self.slab, place) {
             Next::Published(slot) => slot,
             Next::Abandoned => {
@@ -198,9 +198,12 @@ impl Front {
         };
         // SAFETY: the committer owns a published slot until it moves `drained` on.
         let (header, record) = unsafe { self.slab.read(slot) };
-        let fits = |batch: &Batch, size: usize| batch.is_empty() || batch.len() + size <= self.group_size;
+        let fits = |batch: &Batch, size: usize, events: u64| {
+            batch.is_empty()
+                || batch.len() + size <= self.group_size && u64::from(batch.events()) + events <= events_max
+        };
         if header.count == 1 {
-            if !fits(batch, record.len()) {
+            if !fits(batch, record.len(), 1) {
                 return Taken::NoRoom;
             }
             batch.push_unsealed(header.event_id, record);
@@ -214,11 +217,11 @@ impl Front {
                 self.free(place, slot);
                 return Taken::Places(1);
             };
-            let size = match &externals[at].1 {
-                External::Batch(records) => records.len(),
-                External::Dropped(_, types) => Batch::gap_size(types),
+            let (size, events) = match &externals[at].1 {
+                External::Batch(records) => (records.len(), u64::from(records.events())),
+                External::Dropped(_, types) => (Batch::gap_size(types), 0),
             };
-            if !fits(batch, size) {
+            if !fits(batch, size, events) {
                 return Taken::NoRoom;
             }
             let (_, external) = externals.swap_remove(at);
@@ -248,7 +251,7 @@ impl Front {
         batch: &mut Batch,
         place: u64,
         count: u64,
-        fits: impl Fn(&Batch, usize) -> bool,
+        fits: impl Fn(&Batch, usize, u64) -> bool,
     ) -> Taken {
         let mut slots = [0; SLAB_BATCH_MAX];
         let mut size = 0;
@@ -263,7 +266,7 @@ impl Front {
                 Next::Pending => return Taken::Blocked,
             }
         }
-        if !fits(batch, size) {
+        if !fits(batch, size, count) {
             return Taken::NoRoom;
         }
         for (place, slot) in (place..place + count).zip(slots) {

@@ -35,7 +35,7 @@ fn gather(front: &Front) -> (Vec<u64>, Vec<(u64, u64, u64)>) {
     let (mut events, mut gaps) = (Vec::new(), Vec::new());
     loop {
         let mut batch = Batch::default();
-        let is_complete = front.gather(&mut batch, front.ring.tail(), 1);
+        let is_complete = front.gather(&mut batch, front.ring.tail(), u64::MAX, 1);
         for (_, record) in semj_format::Records::new(batch.bytes(), 0).map(|record| record.unwrap()) {
             record.verify_checksum().unwrap();
             match control::parse::<Gap>(&record) {
@@ -153,7 +153,7 @@ fn all_ids_of_a_batch_whose_producer_stopped_are_in_the_gap_whatever_stands_behi
     let mut homes = [0];
     let slow = front.ring.claim(&mut homes, None).unwrap();
     let mut batch = Batch::default();
-    assert!(front.gather(&mut batch, stopped.first_place + 1, 1));
+    assert!(front.gather(&mut batch, stopped.first_place + 1, u64::MAX, 1));
     assert!(batch.is_empty(), "it is not known yet where the gap ends");
     assert!(front.fill(&slow, 0, homes[0], None, &emitted(&draft(b"123"))));
     assert_eq!(gather(&front), (vec![123], vec![(83, 122, 0)]));
