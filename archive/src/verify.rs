@@ -116,10 +116,10 @@ impl Archive {
         let mut damaged = Vec::new();
         for entry in &manifest.segments {
             progress(state);
-            let found = self.read_segment(entry).map(|bytes| {
+            let found = self.read_segment(entry).map(|(bytes, sidecar)| {
                 let bytes = native(entry, bytes)?;
                 said.hear(&bytes);
-                judge(entry, &bytes)
+                judge(entry, &bytes, sidecar.as_deref())
             });
             let fault = match found {
                 Ok(Ok(Judged { opening, end, taken_out })) => {
@@ -170,7 +170,7 @@ impl Archive {
                 continue;
             };
             // It was read above, and is read once more now that all is known that is said of it.
-            let bytes = self.read_segment(&finding.entry)?;
+            let (bytes, _) = self.read_segment(&finding.entry)?;
             let found = native(&finding.entry, bytes).and_then(|bytes| said.judge(&finding.entry, &bytes));
             match found {
                 Ok(true) => {}
@@ -263,8 +263,8 @@ impl Archive {
         Ok(report)
     }
 
-    /// The bytes of a segment's object, if it and its sidecar are those that the manifest speaks of.
-    fn read_segment(&self, entry: &Entry) -> Result<Vec<u8>, Error> {
+    /// The bytes of a segment's object and its sidecar, if they are those that the manifest speaks of.
+    fn read_segment(&self, entry: &Entry) -> Result<(Vec<u8>, Option<Vec<u8>>), Error> {
         let (bytes, sha256) = self.read_upto(&entry.object, entry.size)?;
         if let Some(what) = different(&bytes, &sha256, entry.size, &entry.sha256) {
             let place = first_damage(entry, &bytes).map(|place| format!("; {place}"));
@@ -273,15 +273,14 @@ impl Archive {
         if entry.form == Form::Compressed && bytes.first_chunk().copied() != entry.header() {
             return Err(self.damaged(&entry.object, "the manifest has another header".to_owned()));
         }
-        self.check_sidecar(entry)?;
-        Ok(bytes)
+        Ok((bytes, self.read_sidecar(entry)?))
     }
 
-    /// Whether a segment's sidecar is the one that was archived.
-    fn check_sidecar(&self, entry: &Entry) -> Result<(), Error> {
-        let Some(sidecar) = &entry.sidecar else { return Ok(()) };
+    /// A segment's sidecar, if it is the one that was archived.
+    fn read_sidecar(&self, entry: &Entry) -> Result<Option<Vec<u8>>, Error> {
+        let Some(sidecar) = &entry.sidecar else { return Ok(None) };
         let bytes = self.read_whole(&sidecar.object, sidecar.size, &sidecar.sha256)?;
-        sidecar::unpack(&bytes, sidecar).map(drop).map_err(|what| self.damaged(&sidecar.object, what))
+        sidecar::unpack(&bytes, sidecar).map(Some).map_err(|what| self.damaged(&sidecar.object, what))
     }
 
     /// The bytes of an object, if they are those that the manifest speaks of.
@@ -477,8 +476,8 @@ struct Judged {
     taken_out: u64,
 }
 
-/// What a segment's bytes prove, by themselves, and whether the manifest says the same.
-fn judge(entry: &Entry, bytes: &[u8]) -> Result<Judged, String> {
+/// What a segment's bytes prove, by themselves, and whether the manifest and the sidecar say the same.
+fn judge(entry: &Entry, bytes: &[u8], sidecar: Option<&[u8]>) -> Result<Judged, String> {
     if entry.has_known_damage {
         // What its bytes prove is seen when all is known that is said of it.
         let opening = *Scanner::without_header(bytes, 0).map_err(|fault| fault.to_string())?.opening();
@@ -490,6 +489,13 @@ fn judge(entry: &Entry, bytes: &[u8]) -> Result<Judged, String> {
     let opening = opening.ok_or_else(|| fault_of(&segment))?;
     if let Some(what) = contradiction(entry, &segment) {
         return Err(what);
+    }
+    if let Some(sidecar) = sidecar {
+        let native = bytes.get(..segment.end).unwrap_or(bytes);
+        let made = sidecar::make(&opening, native, segment.end);
+        if made.is_none_or(|made| made.as_bytes() != sidecar) {
+            return Err("its sidecar is not the one that it makes: events may not be found by it".to_owned());
+        }
     }
     let previous_end = if segment.is_sealed { PreviousEnd::Sealed } else { PreviousEnd::Cut };
     let end = Compacted {

@@ -233,6 +233,11 @@ fn an_archive_of_a_journal_that_lacks_events_is_whole_if_a_record_says_so() {
         let report = archive.verify(nothing).unwrap();
         assert!(report.is_whole() && report.unstated.is_empty(), "{report:?}");
         assert_eq!(archived_events(&archive), events(&live));
+        // A part of it too, without what says so.
+        let back = dir.path().join("back");
+        let some = FetchOptions { segments: Some(1..=2), ..FetchOptions::default() };
+        archive.fetch(&back, &some, nothing).unwrap();
+        assert!(events(&live).starts_with(&events(&back)) && !events(&back).is_empty());
     }
 }
 
@@ -333,6 +338,23 @@ fn the_manifest_is_held_against_the_segments() {
         let is_found = archive.verify(nothing).map_or(true, |report| !report.is_whole());
         assert!(is_found, "generation {generation}");
     }
+}
+
+#[test]
+fn a_sidecar_that_hides_events_is_found() {
+    let dir = tempfile::tempdir().unwrap();
+    let (live, folder) = (dir.path().join("live"), dir.path().join("archive"));
+    journal(&live, 3).close().unwrap();
+    let archive = Archive::open(folder.to_str().unwrap()).unwrap();
+    archive.push(&live, PushOptions::default(), &mut |_| ()).unwrap();
+    let mut manifest = archive.existing_manifest().unwrap();
+    let [first, second] = [0, 1].map(|place| manifest.segments[place].sidecar.clone().unwrap());
+    // It is whole, and of another segment.
+    manifest.segments[0].sidecar = Some(second);
+    manifest.segments[1].sidecar = Some(first);
+    write_manifest(&folder, manifest);
+    let is_found = archive.verify(&mut |_| ()).map_or(true, |report| !report.is_whole());
+    assert!(is_found);
 }
 
 #[test]

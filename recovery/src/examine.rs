@@ -283,7 +283,7 @@ pub fn examine_with(
 }
 
 /// [`examine_with`] of a copy that has retired segments too, or only some segments, such as an archive gives: no Compacted
-/// retires anything in it, and what was before its first segment is not asked for.
+/// retires anything in it, and what was before its first segment is not asked for, nor who says that events were taken out.
 pub fn examine_unretired(
     inputs: &[SegmentInput<'_>],
     watermark: WatermarkFile,
@@ -313,6 +313,8 @@ fn examine_from(
     effort: Effort,
 ) -> Report {
     let (leftovers, inputs) = inputs.split_at(beginning.map_or(0, |beginning| beginning.leftovers));
+    // What says that events were taken out may be in a segment that is not here.
+    let is_unretired = is_part && beginning.is_none();
     let known = KnownDamage::of(inputs);
     let thinned = Thinned::of(inputs);
     let openings: Vec<_> = inputs.iter().map(|input| opening(input, &known, mode)).collect();
@@ -376,7 +378,7 @@ fn examine_from(
             report.highest_segment_number.max(segment.number).max(input.number.unwrap_or(0));
         report.highest_event_id =
             report.highest_event_id.max(segment.totals.last_event_id).max(examined.highest_event_id);
-        thinned.judge(input, &mut segment);
+        thinned.judge(input, &mut segment, !is_unretired);
         hold_against_previous(input, &mut segment, previous.as_ref(), is_part, &known, mode);
         let is_placed = placed.get(i).is_none_or(|placed| *placed) && !examined.contradicts_the_chain;
         if mode == OpenMode::Salvage && !is_placed && segment.verdict != Verdict::Unsupported {

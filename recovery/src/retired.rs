@@ -105,7 +105,7 @@ impl Thinned {
 
     /// Finds fault with a segment that lacks events of which nothing says that they were taken out. A file that is looked at
     /// alone has nobody who could say so.
-    pub(crate) fn judge(&self, input: &SegmentInput<'_>, segment: &mut SegmentReport) {
+    pub(crate) fn judge(&self, input: &SegmentInput<'_>, segment: &mut SegmentReport, is_to_be_said: bool) {
         let is_thinned = segment.totals.thinned != crate::scanner::Thinning::default();
         if is_thinned && !segment.is_verified {
             // The seal counts those too that are gone, and nobody has looked for what stands in their place.
@@ -115,7 +115,8 @@ impl Thinned {
             segment.totals.thinned.events = events;
             segment.totals.thinned.records = left.wrapping_add(events).wrapping_sub(before);
         }
-        if input.number.is_some() && is_thinned && segment.verdict.is_good() && !self.says(segment) {
+        let is_asked = input.number.is_some() && is_to_be_said;
+        if is_asked && is_thinned && segment.verdict.is_good() && !self.says(segment) {
             let found = "record in the place of events of which no Compacted says that they were taken out";
             segment.verdict = Verdict::Corrupt;
             segment.fault =
