@@ -87,6 +87,15 @@ impl Consumer {
         self.follower.next(patience)
     }
 
+    /// Goes on behind damage that a salvage has recorded: see [`Follower::pass_over_damage`].
+    ///
+    /// # Errors
+    ///
+    /// As [`Follower::pass_over_damage`].
+    pub fn pass_over_damage(&mut self) -> Result<bool, Error> {
+        self.follower.pass_over_damage()
+    }
+
     /// Saves that everything that was given up to now is done with. Durable on return.
     ///
     /// # Errors

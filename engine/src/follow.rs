@@ -13,6 +13,8 @@
 //! * Native files are read, not mapped: a file that is cut gives short reads, and bytes that change while they are read are no
 //!   memory of this process.
 
+mod damage;
+
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -346,7 +348,7 @@ impl Follower {
     ///
     /// [`Error::Retired`]: the segment that comes next was given up. [`Error::Withdrawn`]: a recovery has taken back what
     /// was given out, which only can happen to what was not durable, or was damaged. [`Error::Rotten`]: damage. An I/O
-    /// error. All of them come again with the next call.
+    /// error. All of them come again with the next call; see [`Follower::pass_over_damage`].
     pub fn next(&mut self, patience: Option<Duration>) -> Result<Option<Located<'_>>, Error> {
         self.next_record(patience, false)
     }

@@ -354,3 +354,71 @@ fn events_that_were_taken_out_are_passed_over_and_positions_stay_good() {
         assert_eq!(given(&mut again), rest, "behind {last}");
     }
 }
+
+#[test]
+fn damage_that_a_salvage_has_recorded_is_passed_over_when_that_is_asked_for() {
+    let dir = tempfile::tempdir().unwrap();
+    let journal = Journal::open(dir.path(), options()).unwrap();
+    // Four segments of five groups of ten events.
+    for _ in 0..4 {
+        for _ in 0..5 {
+            emit(&journal, 10);
+            journal.sync().unwrap();
+        }
+        journal.rotate().unwrap();
+    }
+    journal.close().unwrap();
+    let before = semj::Reader::open(dir.path(), OpenMode::Strict).unwrap();
+    let place = |id: u64| {
+        let located = before.query(&semj::Query::new().ids(id..=id)).located().next().unwrap().unwrap();
+        located.offset
+    };
+    let mut names: Vec<PathBuf> =
+        fs::read_dir(dir.path()).unwrap().map(|entry| entry.unwrap().path()).collect();
+    names.retain(|path| path.extension().is_some_and(|extension| extension == "semj"));
+    names.sort();
+    let flip = |path: &Path, at: u64| {
+        let file = OpenOptions::new().read(true).write(true).open(path).unwrap();
+        let mut byte = [0];
+        file.read_exact_at(&mut byte, at).unwrap();
+        file.write_all_at(&[byte[0] ^ 1], at).unwrap();
+    };
+    // A record in the middle of the second group of segment 1, the last Commit of segment 2, and all of segment 3.
+    flip(&names[0], place(15) + 200);
+    let end = before.report().segments[1].end as u64;
+    flip(&names[1], end - 400);
+    flip(&names[2], 60);
+    drop(before);
+    let followed = |dir: &Path| {
+        let mut follower = Follower::open(dir, Start::Beginning, View::Published).unwrap();
+        let (mut ids, mut passed) = (Vec::new(), 0);
+        loop {
+            match follower.next(NONE) {
+                Ok(Some(located)) => ids.push(located.record.event_id()),
+                Ok(None) => return (ids, passed, follower.position()),
+                Err(error) => {
+                    assert!(follower.pass_over_damage().unwrap(), "{error}");
+                    passed += 1;
+                }
+            }
+        }
+    };
+    // What nobody has accepted is not passed over.
+    let mut follower = Follower::open(dir.path(), Start::Beginning, View::Published).unwrap();
+    while let Ok(Some(_)) = follower.next(NONE) {}
+    assert!(matches!(follower.pass_over_damage(), Err(Error::Damaged { .. })));
+
+    let journal = Journal::open(dir.path(), Options { mode: OpenMode::Salvage, ..options() }).unwrap();
+    emit(&journal, 7);
+    journal.sync().unwrap();
+    let (ids, passed, position) = followed(dir.path());
+    let last = journal.stats().last_durable_id;
+    let expected: Vec<_> = (1..=10).chain(21..=90).chain(151..=200).chain(last - 6..=last).collect();
+    assert_eq!((ids, passed), (expected, 2));
+    // A consumer goes on from there, and where nothing is damaged there is nothing to pass over.
+    let mut resumed = Follower::open(dir.path(), Start::At(position), View::Published).unwrap();
+    assert!(!resumed.pass_over_damage().unwrap());
+    emit(&journal, 1);
+    journal.sync().unwrap();
+    assert_eq!(given(&mut resumed), [last + 1]);
+}

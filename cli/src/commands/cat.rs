@@ -73,15 +73,23 @@ fn follow(args: &Args, dir: &Path, style: Style, out: &mut impl Write) -> Result
     loop {
         // What is there is printed at once, and everything that was printed is seen before this waits.
         let next =
-            if args.filter.shows_own() { follower.next_of_all(patience) } else { follower.next(patience) }?;
+            if args.filter.shows_own() { follower.next_of_all(patience) } else { follower.next(patience) };
         patience = Some(Duration::ZERO);
         match next {
-            Some(located) => {
+            Err(error) => {
+                out.flush()?;
+                // What a salvage has accepted stands in nobody's way.
+                if !follower.pass_over_damage().unwrap_or(false) {
+                    return Err(error.into());
+                }
+                output::say(format_args!("{error}: recorded, and passed over"));
+            }
+            Ok(Some(located)) => {
                 if query.plan(located.opening).matches(&located.record, &mut contexts) {
                     style.print(&located, out)?;
                 }
             }
-            None => {
+            Ok(None) => {
                 out.flush()?;
                 if output::is_closed() {
                     return Ok(Outcome::Good);
