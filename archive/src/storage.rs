@@ -13,6 +13,8 @@ use tokio::runtime::Runtime;
 
 use crate::error::Error;
 
+const WRITE: &str = "write an object";
+
 /// Objects of more bytes are uploaded in parts of so many.
 const PART_SIZE: usize = 8 << 20;
 /// Parts that are on their way at the same time.
@@ -50,7 +52,8 @@ impl Storage {
     fn failed(&self, operation: &'static str, object: &str, source: object_store::Error) -> Error {
         let (url, object) = (self.url.clone(), object.to_owned());
         match source {
-            object_store::Error::NotFound { .. } => Error::Missing { url, object },
+            // What is written need not be there: then it is the bucket that is not.
+            object_store::Error::NotFound { .. } if operation != WRITE => Error::Missing { url, object },
             object_store::Error::Precondition { .. } => Error::Changed { url, object },
             source => Error::Store { url, operation, source },
         }
@@ -101,7 +104,7 @@ impl Storage {
 
     /// Writes an object as a whole: it is there with all its bytes, or not at all.
     pub(crate) fn put(&self, object: &str, bytes: &[u8], mut written: impl FnMut(u64)) -> Result<(), Error> {
-        let failed = |source| self.failed("write an object", object, source);
+        let failed = |source| self.failed(WRITE, object, source);
         let path = self.path(object);
         self.runtime.block_on(async {
             if bytes.len() <= PART_SIZE {

@@ -258,12 +258,12 @@ pub(crate) fn lost_segment(lost: &DamagedRange) -> String {
     format!("segment {}: lost, {}", lost.segment_number, bytes(lost.length))
 }
 
-/// The bytes of a file, or those that it gives back if it is a compressed segment.
-pub(crate) fn native_bytes(path: &Path) -> Result<Vec<u8>> {
+/// The bytes of a file; or, if it is a compressed segment, those that it gives back, and how many it has itself.
+pub(crate) fn native_bytes(path: &Path) -> Result<(Vec<u8>, Option<u64>)> {
     let bytes = fs::read(path).with_context(|| format!("{}: can't read", path.display()))?;
     match native(&bytes).with_context(|| path.display().to_string())? {
-        Cow::Borrowed(_) => Ok(bytes),
-        Cow::Owned(native) => Ok(native),
+        Cow::Borrowed(_) => Ok((bytes, None)),
+        Cow::Owned(native) => Ok((native, Some(bytes.len() as u64))),
     }
 }
 

@@ -93,7 +93,7 @@ pub use follow::{Follower, Position, Start, View};
 pub use histogram::Histogram;
 pub use journal::Journal;
 pub use metrics::{Metrics, PoolClass};
-pub use open::{examine_copy, examine_journal};
+pub use open::{ExamineProgress, examine_copy, examine_journal, examine_journal_watched};
 pub use options::{Backpressure, CommitOn, GroupOrder, Options, Rotation, SyncPolicy, SyncStrategy};
 pub use query::{Chain, Effect, Matches};
 pub use reader::{Events, KeptSegment, Located, Reader, Records};

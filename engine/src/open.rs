@@ -3,6 +3,7 @@
 use std::io;
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use semj_format::control::{Compacted, CompactedKind, DamagedRange, GapReason, PreviousEnd};
 use semj_format::journal_header::{FLAG_CUT, FLAG_SEALED, FLAG_THINNED};
@@ -43,6 +44,26 @@ pub(crate) struct Found {
     pub(crate) report: Report,
 }
 
+/// How far an examination has come, for another thread to look at, in bytes of files. Where a writer changes the journal under
+/// it, it begins anew.
+#[derive(Debug, Default)]
+pub struct ExamineProgress {
+    done: AtomicU64,
+    total: AtomicU64,
+}
+
+impl ExamineProgress {
+    /// Bytes that were looked at.
+    pub fn done(&self) -> u64 {
+        self.done.load(Ordering::Relaxed)
+    }
+
+    /// Bytes that there are, 0 before that is known.
+    pub fn total(&self) -> u64 {
+        self.total.load(Ordering::Relaxed)
+    }
+}
+
 /// Examines the journal in a directory and gives what it proves, whatever that is. Takes no lock and changes no
 /// byte; every record's checksum and every commit's and seal's digests are verified.
 ///
@@ -50,9 +71,22 @@ pub(crate) struct Found {
 ///
 /// No journal there, or an I/O error; damage is no error but what the report is about.
 pub fn examine_journal(dir: impl AsRef<Path>, mode: OpenMode) -> Result<Report, Error> {
+    examine_journal_watched(dir, mode, &ExamineProgress::default())
+}
+
+/// [`examine_journal`], and how far it has come.
+///
+/// # Errors
+///
+/// As [`examine_journal`].
+pub fn examine_journal_watched(
+    dir: impl AsRef<Path>,
+    mode: OpenMode,
+    progress: &ExamineProgress,
+) -> Result<Report, Error> {
     let dir = dir.as_ref();
     let effort = Effort { proof: Proof::Everything, threads: Disk.threads() };
-    Ok(examine_dir(&Disk, dir, mode, effort)?.of_some(dir)?.report)
+    Ok(examine_dir_watched(&Disk, dir, mode, effort, progress)?.of_some(dir)?.report)
 }
 
 /// [`examine_journal`] of a directory that was copied file by file while the journal was in use. Its watermark may have been
@@ -65,7 +99,8 @@ pub fn examine_journal(dir: impl AsRef<Path>, mode: OpenMode) -> Result<Report, 
 pub fn examine_copy(dir: impl AsRef<Path>, mode: OpenMode) -> Result<Report, Error> {
     let dir = dir.as_ref();
     let effort = Effort { proof: Proof::Everything, threads: Disk.threads() };
-    Ok(examine_files(&Disk, dir, WatermarkFile::default(), mode, effort)?.of_some(dir)?.report)
+    let progress = ExamineProgress::default();
+    Ok(examine_files(&Disk, dir, WatermarkFile::default(), mode, effort, &progress)?.of_some(dir)?.report)
 }
 
 /// Looks at a directory without changing it.
@@ -75,10 +110,20 @@ pub(crate) fn examine_dir(
     mode: OpenMode,
     effort: Effort,
 ) -> Result<Found, Error> {
+    examine_dir_watched(medium, dir, mode, effort, &ExamineProgress::default())
+}
+
+fn examine_dir_watched(
+    medium: &dyn Medium,
+    dir: &Path,
+    mode: OpenMode,
+    effort: Effort,
+    progress: &ExamineProgress,
+) -> Result<Found, Error> {
     let mut retries = LIVE_RETRIES;
     let mut listings = LISTING_RETRIES;
     loop {
-        match try_examine_dir(medium, dir, mode, effort) {
+        match try_examine_dir(medium, dir, mode, effort, progress) {
             Ok(found) if retries > 0 && has_bad_header(&found.report) => retries -= 1,
             // A writer has removed what it retired while this looked, or put a segment behind the last one.
             Ok(found)
@@ -109,10 +154,16 @@ fn has_bad_header(report: &Report) -> bool {
     faults.map(|fault| fault.offset).any(|offset| offset < JournalHeader::SIZE as u64)
 }
 
-fn try_examine_dir(medium: &dyn Medium, dir: &Path, mode: OpenMode, effort: Effort) -> Result<Found, Error> {
+fn try_examine_dir(
+    medium: &dyn Medium,
+    dir: &Path,
+    mode: OpenMode,
+    effort: Effort,
+    progress: &ExamineProgress,
+) -> Result<Found, Error> {
     // Before the segments: what it says was durable then is there now.
     let watermark = watermark::read(medium, dir)?;
-    examine_files(medium, dir, watermark, mode, effort)
+    examine_files(medium, dir, watermark, mode, effort, progress)
 }
 
 fn examine_files(
@@ -121,6 +172,7 @@ fn examine_files(
     watermark: WatermarkFile,
     mode: OpenMode,
     effort: Effort,
+    progress: &ExamineProgress,
 ) -> Result<Found, Error> {
     let names = medium.list(dir).map_err(Error::io("list", dir))?;
     let is_unretired = names.iter().any(|name| name == directory::UNRETIRED);
@@ -150,15 +202,20 @@ fn examine_files(
         // Behind the map, so that a live writer's bytes in the map are not taken for zeros.
         ends.push(file.data_end().map_err(Error::io("seek in", &path))?);
     }
+    progress.done.store(0, Ordering::Relaxed);
+    progress.total.store(ends.iter().sum(), Ordering::Relaxed);
+    let watched: Vec<_> =
+        maps.iter().zip(&ends).map(|(map, bytes)| Watched { map: &**map, bytes: *bytes, progress }).collect();
     let inputs: Vec<_> = names
         .iter()
-        .zip(maps.iter().zip(&packed).zip(ends.iter().zip(headers)))
-        .map(|((number, name), ((map, packed), (end, header)))| {
+        .zip(watched.iter().zip(&packed).zip(ends.iter().zip(headers)))
+        .map(|((number, name), ((watched, packed), (end, header)))| {
+            let map = watched.map;
             let file_size = map.size();
             let data = usize::try_from(*end).map_or(file_size, |end| end.min(file_size));
             let packed = packed.as_ref().map(|packed| packed as &dyn Packed);
             let bytes = map.bytes(0..data);
-            let backing = Some(map as &dyn Backing);
+            let backing = Some(watched as &dyn Backing);
             SegmentInput { name, number: Some(*number), bytes, file_size, header, packed, backing }
         })
         .collect();
@@ -173,11 +230,20 @@ fn examine_files(
     Ok(Found { maps, report })
 }
 
+/// A segment's map while it is examined.
+#[derive(Debug)]
+struct Watched<'a> {
+    map: &'a dyn Map,
+    bytes: u64,
+    progress: &'a ExamineProgress,
+}
+
 /// Who examines a segment is done with most of it. The pages that it has mapped go now, on several threads, and not one
 /// segment after the other when the maps do.
-impl Backing for Box<dyn Map> {
+impl Backing for Watched<'_> {
     fn seen(&self) {
-        self.unload();
+        self.map.unload();
+        self.progress.done.fetch_add(self.bytes, Ordering::Relaxed);
     }
 }
 

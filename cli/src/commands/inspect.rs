@@ -31,7 +31,7 @@ pub(crate) struct Args {
 
 pub(crate) fn run(args: &Args) -> Result<Outcome> {
     let name = args.file.display();
-    let bytes = output::native_bytes(&args.file)?;
+    let (bytes, _) = output::native_bytes(&args.file)?;
     let mut out = output::stdout();
     let mut is_good = true;
     match JournalHeader::parse(&bytes) {

@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use crate::Outcome;
 use crate::answer;
 use crate::journal_arg::SourceArg;
-use crate::output;
+use crate::output::{self, Unit};
 
 /// Show what is in a journal: segments, events by type, where the bytes go.
 #[derive(Debug, clap::Args)]
@@ -46,6 +46,7 @@ pub(crate) fn run(args: &Args) -> Result<Outcome> {
     let mut own = Share::default();
     let mut times: Option<(i64, i64)> = None;
     let mut first_id = 0;
+    let bar = output::progress(Some(reader.report().events()), Unit::Events).with_message("counting");
     for part in reader.parts(&query) {
         for located in part.records() {
             let located = match located {
@@ -79,7 +80,9 @@ pub(crate) fn run(args: &Args) -> Result<Outcome> {
             *first = (*first).min(ktime);
             *last = (*last).max(ktime);
         }
+        bar.set_position(by_type.values().map(|share| share.records).sum());
     }
+    bar.finish_and_clear();
     let report = reader.report();
     let events: u64 = by_type.values().map(|share| share.records).sum();
     let bytes: u64 = report.segments.iter().map(|segment| segment.end as u64).sum();

@@ -2,21 +2,20 @@
 
 use std::io::Write;
 use std::path::{Path, PathBuf};
-use std::time::Instant;
+use std::sync::mpsc;
+use std::time::{Duration, Instant};
 
 use anyhow::Result;
 use clap::error::ErrorKind;
 use semj::format::{JournalHeader, WatermarkFile};
 use semj::recovery::{SegmentInput, examine};
-use semj::{OpenMode, Report, Verdict};
+use semj::{ExamineProgress, OpenMode, Report, Verdict};
 use semj_interchange::kernel::{KernelJournal, ReadError};
 use serde_json::{Value, json};
 
 use crate::Outcome;
 use crate::journal_arg::{self, wrong_use};
-use crate::output;
-#[cfg(feature = "archive")]
-use crate::output::Unit;
+use crate::output::{self, Unit};
 #[cfg(feature = "archive")]
 use crate::remote;
 
@@ -79,7 +78,7 @@ pub(crate) fn run(args: &Args) -> Result<Outcome> {
     if path.is_dir() {
         let report = match args.copied {
             true => semj::examine_copy(path, OpenMode::Strict)?,
-            false => semj::examine_journal(path, OpenMode::Strict)?,
+            false => examine_journal(path)?,
         };
         #[cfg(feature = "archive")]
         if let Some(url) = &args.archive {
@@ -90,10 +89,13 @@ pub(crate) fn run(args: &Args) -> Result<Outcome> {
         output::unless_closed(print(args, path, &report, None, started))?;
         return Ok(outcome(&report));
     }
-    let bytes = output::native_bytes(path)?;
+    let (bytes, packed_size) = output::native_bytes(path)?;
     let name = path.file_name().unwrap_or(path.as_os_str()).to_string_lossy();
     let input = SegmentInput::new(&name, None, &bytes);
-    let report = examine(&[input], WatermarkFile::default(), OpenMode::Strict);
+    let mut report = examine(&[input], WatermarkFile::default(), OpenMode::Strict);
+    if let Some(segment) = report.segments.first_mut() {
+        segment.packed_size = packed_size;
+    }
     let is_segment = report.segments.iter().any(|segment| segment.opening.is_some());
     // A file whose header is right is a kernel-format journal at least, and what is wrong with it is said so.
     match JournalHeader::parse(&bytes) {
@@ -104,6 +106,31 @@ pub(crate) fn run(args: &Args) -> Result<Outcome> {
         }
     }
 }
+
+/// Examines a journal, and shows on a terminal how far that has come.
+fn examine_journal(dir: &Path) -> Result<Report> {
+    let bar = output::progress(Some(0), Unit::Bytes).with_message("verifying");
+    let progress = ExamineProgress::default();
+    let report = std::thread::scope(|scope| {
+        // Dropped when it is done.
+        let (_goes_on, ends) = mpsc::channel::<()>();
+        let (bar, progress) = (&bar, &progress);
+        if !bar.is_hidden() {
+            scope.spawn(move || {
+                while ends.recv_timeout(LOOK) == Err(mpsc::RecvTimeoutError::Timeout) {
+                    bar.set_length(progress.total());
+                    bar.set_position(progress.done());
+                }
+            });
+        }
+        semj::examine_journal_watched(dir, OpenMode::Strict, progress)
+    });
+    bar.finish_and_clear();
+    Ok(report?)
+}
+
+/// How often it is looked how far an examination has come.
+const LOOK: Duration = Duration::from_millis(50);
 
 fn outcome(report: &Report) -> Outcome {
     if report.is_whole() { Outcome::Good } else { Outcome::Bad }
