@@ -4,8 +4,8 @@ use std::borrow::Cow;
 use std::path::Path;
 
 use semj::blocks::{BlockDecoder, Compressor, DecodeError, Layout};
-use semj::format::JournalHeader;
 use semj::format::journal_header::{FLAG_CUT, FLAG_SEALED};
+use semj::format::{Digest, JournalHeader};
 use semj::medium::{Disk, Medium as _};
 use semj::recovery::{SegmentInput, examine};
 use semj::{Codec, OpenMode, Reader, SegmentReport, Verdict};
@@ -82,26 +82,31 @@ impl Archive {
         let mut pushed = PushReport::default();
         let mut missing = Vec::new();
         let newest = report.segments.last().map(|segment| segment.number);
-        for segment in report.segments.iter().filter(|segment| is_ended(segment, newest)) {
+        for (place, segment) in report.segments.iter().enumerate() {
+            if !is_ended(segment, newest) {
+                continue;
+            }
+            let Some(end_digest) = report.end_digest(place) else { continue };
             match manifest.segment(segment.number) {
-                Some(entry) if entry.end_digest == segment.totals.digest.to_string() => pushed.known += 1,
+                Some(entry) if entry.end_digest == end_digest.to_string() => pushed.known += 1,
                 Some(entry) => {
                     return Err(other(format!(
                         "segment {} ends with {} there",
                         segment.number, entry.end_digest
                     )));
                 }
-                None => missing.push(segment),
+                None => missing.push((segment, end_digest)),
             }
         }
-        let mut state = Progress { done: 0, total: missing.iter().map(|segment| segment.end as u64).sum() };
+        let mut state =
+            Progress { done: 0, total: missing.iter().map(|(segment, _)| segment.end as u64).sum() };
         progress(state);
-        for segment in missing {
+        for (segment, end_digest) in missing {
             let mut advance = |bytes| {
                 state.done += bytes;
                 progress(state);
             };
-            let entry = self.push_segment(dir, segment, options, &mut pushed, &mut advance)?;
+            let entry = self.push_segment(dir, segment, end_digest, options, &mut pushed, &mut advance)?;
             let place = manifest.segments.partition_point(|other| other.number < entry.number);
             manifest.segments.insert(place, entry);
         }
@@ -123,6 +128,8 @@ impl Archive {
         loop {
             manifest.generation += 1;
             let (bytes, name) = manifest.encode().map_err(|error| damaged(error.to_string()))?;
+            // One that can't be read would be in everybody's way.
+            Manifest::parse(&name, &bytes).map_err(damaged)?;
             self.storage.put(&format!("manifests/{name}"), &bytes, |_| ())?;
             // Of one generation all count; but others may have gone on to further ones, and know nothing of this.
             let newest = self.existing_manifest()?;
@@ -139,6 +146,7 @@ impl Archive {
         &self,
         dir: &Path,
         segment: &SegmentReport,
+        end_digest: Digest,
         options: PushOptions,
         pushed: &mut PushReport,
         advance: &mut dyn FnMut(u64),
@@ -149,16 +157,19 @@ impl Archive {
             Disk.open(&path, false).and_then(|file| file.map()).map_err(|source| file("map", source))?;
         let bytes = map.bytes(0..map.size());
         let damaged = |source| Error::Block { path: path.clone(), source };
-        let unpacked = match Layout::is_compressed(bytes) {
+        let has_known_damage = segment.verdict == Verdict::KnownDamage;
+        let mut unpacked = match Layout::is_compressed(bytes) {
+            true if has_known_damage => Some(unpack_damaged(bytes).map_err(damaged)?),
             true => Some(unpack(bytes).map_err(damaged)?),
             false => None,
         };
+        let unpacked_size = unpacked.as_deref().unwrap_or(bytes).len();
+        if has_known_damage && unpacked_size < segment.end {
+            // Its end is known to be lost, and its file ends before.
+            unpacked.get_or_insert_with(|| bytes.to_vec()).resize(segment.end, 0);
+        }
         let native = unpacked.as_deref().unwrap_or(bytes);
-        let unpacked_size = native.len();
-        let has_known_damage = segment.verdict == Verdict::KnownDamage;
-        // Where a segment's end is known to be lost, its file may end before.
-        let end = if has_known_damage { segment.end.min(native.len()) } else { segment.end };
-        let native = native.get(..end).ok_or_else(|| {
+        let native = native.get(..segment.end).ok_or_else(|| {
             // It was made shorter since.
             file("read all of", std::io::ErrorKind::UnexpectedEof.into())
         })?;
@@ -175,8 +186,8 @@ impl Archive {
             }
         }
         let packed = match unpacked {
-            Some(_) => Some(Cow::Borrowed(bytes)),
-            None => pack(native, bytes.len() as u64, options.codec, has_known_damage).map(Cow::Owned),
+            Some(_) if !has_known_damage => Some(Cow::Borrowed(bytes)),
+            _ => pack(native, bytes.len() as u64, options.codec, has_known_damage).map(Cow::Owned),
         };
         if let Some(packed) = &packed
             && unpack(packed).map_err(damaged)? != native
@@ -244,7 +255,7 @@ impl Archive {
             first_event_id: totals.first_event_id,
             last_event_id: if totals.events == 0 { 0 } else { totals.last_event_id },
             lower_bound: segment.opening.map_or(0, |opening| opening.next_event_id),
-            end_digest: totals.digest.to_string(),
+            end_digest: end_digest.to_string(),
             has_known_damage,
         })
     }
@@ -289,9 +300,11 @@ impl Archive {
     pub fn keeps_from(&self, dir: &Path) -> Result<Option<u64>, Error> {
         let reader = Reader::open_newest(dir, OpenMode::Strict)?;
         let manifest = self.manifest()?;
-        for segment in &reader.report().segments {
+        let report = reader.report();
+        for (place, segment) in report.segments.iter().enumerate() {
+            let end_digest = report.end_digest(place).map(|digest| digest.to_string());
             let entry = manifest.as_ref().and_then(|manifest| manifest.segment(segment.number));
-            let entry = entry.filter(|entry| entry.end_digest == segment.totals.digest.to_string());
+            let entry = entry.filter(|entry| Some(&entry.end_digest) == end_digest.as_ref());
             // The manifest's word alone is not enough to let go of what may be the last copy.
             let is_there = match entry {
                 Some(entry) => self.storage.size(&entry.object)? == Some(entry.size),
@@ -320,6 +333,26 @@ pub(crate) fn unpack(file: &[u8]) -> Result<Vec<u8>, DecodeError> {
     layout.decompress(file, &mut BlockDecoder::default())
 }
 
+/// The same of one that is known to be damaged: what can't be had is zero.
+fn unpack_damaged(file: &[u8]) -> Result<Vec<u8>, DecodeError> {
+    let layout = Layout::parse(file)?;
+    let entries = layout.entries().len();
+    let end = layout.native_range(entries.saturating_sub(1)).map_or(0, |range| range.end);
+    let mut native = vec![0; end];
+    if let Some(header) = native.first_chunk_mut() {
+        *header = layout.seal().native_header;
+    }
+    let mut decoder = BlockDecoder::default();
+    for block in 0..entries {
+        let Some(range) = layout.native_range(block) else { continue };
+        let Some(records) = native.get_mut(range) else { continue };
+        if layout.decode(file, block, &mut decoder, records).is_err() {
+            records.fill(0);
+        }
+    }
+    Ok(native)
+}
+
 /// The compressed form of a segment; `None` if it is to stay as it is, or has none because it was not closed in order.
 fn pack(native: &[u8], file_size: u64, codec: Option<Codec>, has_known_damage: bool) -> Option<Vec<u8>> {
     if has_known_damage {
@@ -339,12 +372,10 @@ fn is_ended(segment: &SegmentReport, newest: Option<u64>) -> bool {
     // The newest segment of a snapshot was cut where the copy ends: in the journal it goes on.
     let flags = if is_newest { FLAG_SEALED } else { FLAG_SEALED | FLAG_CUT };
     match segment.header {
+        // The header of one that is damaged is left as it is.
+        _ if !is_newest && segment.verdict == Verdict::KnownDamage => true,
         None => !is_newest,
-        Some(header) => {
-            // Of one whose end is known to be lost the header says where that was.
-            let is_at_its_end = header.journal_size == segment.end as u64;
-            header.flags & flags != 0 && (is_at_its_end || segment.verdict == Verdict::KnownDamage)
-        }
+        Some(header) => header.flags & flags != 0 && header.journal_size == segment.end as u64,
     }
 }
 
@@ -361,24 +392,19 @@ mod tests {
 
     #[test]
     fn what_others_have_made_the_newest_meanwhile_is_merged_and_not_lost() {
-        let Ok(dir) = tempfile::tempdir() else { return };
-        let archive = Archive::open(&dir.path().display().to_string()).ok();
+        let dir = tempfile::tempdir().unwrap();
+        let archive = Archive::open(&dir.path().display().to_string()).unwrap();
         let manifest = |generation, retired_upto| Manifest {
             generation,
             retired_upto,
             ..Manifest::new("00".repeat(16))
         };
-        let published = archive.and_then(|archive| {
-            // Another push has gone from generation 3 to 5 while this one was at 3.
-            archive.publish(manifest(3, 7)).ok()?;
-            archive.publish(manifest(4, 2)).ok()?;
-            let published = archive.publish(manifest(3, 9)).ok()?;
-            assert_eq!(archive.manifest().ok()??, published);
-            Some(published)
-        });
-        assert_eq!(
-            published.map(|published| (published.generation > 5, published.retired_upto)),
-            Some((true, 9))
-        );
+        // Another push has gone from generation 3 to 5 while this one was at 3.
+        archive.publish(manifest(3, 7)).unwrap();
+        archive.publish(manifest(4, 2)).unwrap();
+        let published = archive.publish(manifest(3, 9)).unwrap();
+        assert_eq!(archive.existing_manifest().unwrap(), published);
+        assert!(published.generation > 5);
+        assert_eq!(published.retired_upto, 9);
     }
 }

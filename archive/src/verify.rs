@@ -36,8 +36,8 @@ pub struct VerifyReport {
     pub begins_behind: Option<u64>,
     /// Segments between others that the journal retired before they were archived, as a record says.
     pub retired: Vec<RangeInclusive<u64>>,
-    /// Segments that are damaged, are lost, or lack events, and of which nothing archived says so: what does may stand in a
-    /// segment that is not archived yet. Beside the journal this is a fault.
+    /// Segments that are damaged or lack events, or before which others are missing, and nothing archived says so: what does may
+    /// stand in a segment that is not archived yet. Beside the journal this is a fault.
     pub unstated: Vec<u64>,
 }
 
@@ -161,7 +161,7 @@ impl Archive {
         for (place, digest, taken_out) in thinned {
             let number = report.findings.get(place).map_or(0, |finding| finding.entry.number);
             if !said.is_thinned(number, digest, taken_out) {
-                unstated.push((place, "events were taken out of it, and nothing says so"));
+                unstated.push((place, "events were taken out of it, and nothing says so".to_owned()));
             }
         }
         for place in damaged {
@@ -174,35 +174,31 @@ impl Archive {
             let found = native(&finding.entry, bytes).and_then(|bytes| said.judge(&finding.entry, &bytes));
             match found {
                 Ok(true) => {}
-                Ok(false) => unstated.push((place, "its damage, or what is lost before it, is not known")),
+                Ok(false) => unstated.push((place, "nothing says that its damage is known".to_owned())),
                 Err(what) => finding.fault = Some(what),
             }
         }
         for (place, before, opening) in gaps {
             if said.is_retired(&opening) {
                 report.retired.push(before + 1..=opening.previous_segment);
-            } else if !said.is_lost(&opening)
-                && let Some(finding) = report.findings.get_mut(place)
-            {
-                let what =
-                    format!("segment {} before it is missing, and was not retired", opening.previous_segment);
-                finding.fault = finding.fault.take().or(Some(what));
+            } else if !said.is_lost(&opening) {
+                let before = opening.previous_segment;
+                unstated.push((place, format!("segment {before} before it is missing, and was not retired")));
             }
         }
         if let Some(first) = first.filter(|first| first.previous_segment != 0) {
             report.begins_behind = Some(first.previous_segment);
             let is_stated = said.is_retired(&first) || said.is_lost(&first);
-            if let Some(finding) = report.findings.first_mut().filter(|_| !is_stated) {
-                let what =
-                    format!("segment {} before it is missing, and was not retired", first.previous_segment);
-                finding.fault = finding.fault.take().or(Some(what));
+            if !is_stated {
+                let before = first.previous_segment;
+                unstated.push((0, format!("segment {before} before it is missing, and was not retired")));
             }
         }
         for (place, what) in unstated {
             let Some(finding) = report.findings.get_mut(place) else { continue };
             // What says so may stand in a segment behind the last one here.
             if is_all {
-                finding.fault.get_or_insert_with(|| what.to_owned());
+                finding.fault.get_or_insert(what);
             } else {
                 report.unstated.push(finding.entry.number);
             }
@@ -408,7 +404,7 @@ impl Statements {
         let segment = examine_alone(&input, next, &self.damage);
         let is_said = self.damage.iter().any(|range| range.segment_number == entry.number);
         match segment.verdict.is_good() {
-            true => contradiction(entry, &segment).map_or(Ok(true), Err),
+            true => contradiction(entry, &segment, next).map_or(Ok(true), Err),
             false if is_said || segment.opening.is_none() => Err(fault_of(&segment)),
             false => Ok(false),
         }
@@ -423,8 +419,10 @@ fn fault_of(segment: &SegmentReport) -> String {
 }
 
 /// In what the manifest contradicts a segment that was found right: who reads the archive where it is goes by these figures.
-fn contradiction(entry: &Entry, segment: &SegmentReport) -> Option<String> {
+fn contradiction(entry: &Entry, segment: &SegmentReport, next: Option<&SegmentOpen>) -> Option<String> {
     let totals = &segment.totals;
+    // Where the end is lost, the next segment says what it was.
+    let end_digest = next.map_or(totals.digest, |next| next.previous_digest);
     let opening = segment.opening?;
     let extents: Vec<_> =
         segment.extents.iter().map(|extent| (extent.start as u64, extent.end as u64)).collect();
@@ -434,7 +432,7 @@ fn contradiction(entry: &Entry, segment: &SegmentReport) -> Option<String> {
     let figures = [
         ("number", entry.number == segment.number),
         ("end", entry.end == segment.end as u64),
-        ("end_digest", entry.end_digest == totals.digest.to_string()),
+        ("end_digest", entry.end_digest == end_digest.to_string()),
         ("opening", entry.opening == hex(&opening.encode())),
         ("lower_bound", entry.lower_bound == opening.next_event_id),
         ("extents", entry.extents == extents),
@@ -451,8 +449,8 @@ fn contradiction(entry: &Entry, segment: &SegmentReport) -> Option<String> {
 
 /// What both have, and is not the same.
 fn other_fault(manifest: &Manifest, journal: &Report) -> Option<String> {
-    journal.segments.iter().find_map(|segment| {
-        let digest = segment.totals.digest.to_string();
+    journal.segments.iter().enumerate().find_map(|(place, segment)| {
+        let digest = journal.end_digest(place)?.to_string();
         let entry = manifest.segment(segment.number)?;
         (entry.end_digest != digest && segment.verdict.is_good()).then(|| {
             format!("{} ends with {digest}, {} with {}", segment.name, entry.object, entry.end_digest)
@@ -487,7 +485,7 @@ fn judge(entry: &Entry, bytes: &[u8], sidecar: Option<&[u8]>) -> Result<Judged, 
     let segment = examine_alone(&SegmentInput::new(&entry.name, None, bytes), None, &[]);
     let opening = segment.opening.filter(|_| segment.verdict == Verdict::Whole);
     let opening = opening.ok_or_else(|| fault_of(&segment))?;
-    if let Some(what) = contradiction(entry, &segment) {
+    if let Some(what) = contradiction(entry, &segment, None) {
         return Err(what);
     }
     if let Some(sidecar) = sidecar {

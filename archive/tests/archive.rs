@@ -299,6 +299,71 @@ fn known_damage_is_archived_and_proven_to_be_what_is_known() {
     assert!(!archive.verify_journal(&live, &local, nothing).unwrap().is_whole());
 }
 
+#[test]
+fn a_segment_that_has_lost_its_end_is_archived_with_the_end_that_the_next_one_names() {
+    // The seal, the last Commit, and the file from there on.
+    for damage in [0, 1, 2] {
+        let dir = tempfile::tempdir().unwrap();
+        let [live, folder, back] = ["live", "archive", "back"].map(|name| dir.path().join(name));
+        let nothing = &mut |_| ();
+        journal(&live, 3).close().unwrap();
+        let end = examine_journal(&live, OpenMode::Strict).unwrap().segments[1].end;
+        let second = &objects(&live)[1];
+        let mut bytes = fs::read(second).unwrap();
+        match damage {
+            0 => bytes[end - 40] ^= 1,
+            1 => bytes[end - 400] ^= 1,
+            _ => bytes.truncate(end - 700),
+        }
+        fs::write(second, bytes).unwrap();
+        let journal = Journal::open(&live, Options { mode: OpenMode::Salvage, ..small() }).unwrap();
+        emit(&journal, 5);
+        let archive = Archive::open(folder.to_str().unwrap()).unwrap();
+        archive.push(&live, PushOptions::default(), nothing).unwrap();
+        // What says so is not archived yet.
+        let report = archive.verify(nothing).unwrap();
+        assert!(report.is_whole() && report.unstated == [2], "{damage}: {report:?}");
+        journal.close().unwrap();
+        let pushed = archive.push(&live, PushOptions::default(), nothing).unwrap();
+        assert_eq!((pushed.segments, pushed.known), (5, 4), "{damage}");
+        assert!(archive.keeps_from(&live).unwrap().is_none());
+        let report = archive.verify(nothing).unwrap();
+        assert!(report.is_whole() && report.unstated.is_empty(), "{damage}: {report:?}");
+        let local = examine_journal(&live, OpenMode::Strict).unwrap();
+        assert!(archive.verify_journal(&live, &local, nothing).unwrap().is_whole());
+        assert_eq!(archived_events(&archive), events(&live));
+        archive.fetch(&back, &FetchOptions::default(), nothing).unwrap();
+        assert_eq!(events(&back), events(&live));
+    }
+}
+
+#[test]
+fn a_compressed_segment_with_a_block_that_is_known_to_be_rotten_is_archived() {
+    let dir = tempfile::tempdir().unwrap();
+    let [live, folder] = ["live", "archive"].map(|name| dir.path().join(name));
+    let nothing = &mut |_| ();
+    let options = Options { segment_size: 1 << 20, ..small() };
+    let journal = Journal::open(&live, options.clone()).unwrap();
+    for _ in 0..2_000 {
+        emit(&journal, 1);
+    }
+    journal.close().unwrap();
+    semj::compact(&live, &semj::Compaction::default(), &mut |_| std::ops::ControlFlow::Continue(())).unwrap();
+    let first = &objects(&live)[0];
+    let mut bytes = fs::read(first).unwrap();
+    let middle = bytes.len() / 2;
+    bytes[middle] ^= 1;
+    fs::write(first, bytes).unwrap();
+    let journal = Journal::open(&live, Options { mode: OpenMode::Salvage, ..options }).unwrap();
+    emit(&journal, 5);
+    journal.close().unwrap();
+    let archive = Archive::open(folder.to_str().unwrap()).unwrap();
+    archive.push(&live, PushOptions::default(), nothing).unwrap();
+    let report = archive.verify(nothing).unwrap();
+    assert!(report.is_whole() && report.unstated.is_empty(), "{report:?}");
+    assert_eq!(archived_events(&archive), events(&live));
+}
+
 fn sha2_of(bytes: &[u8]) -> String {
     use sha2::Digest as _;
     sha2::Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect()
@@ -334,8 +399,11 @@ fn the_manifest_is_held_against_the_segments() {
         lie(&mut manifest.segments[1]);
         write_manifest(&folder, manifest);
         generation += 1;
-        // Where it contradicts itself it is not taken at all.
-        let is_found = archive.verify(nothing).map_or(true, |report| !report.is_whole());
+        let is_found = match archive.verify(nothing) {
+            Ok(report) => !report.is_whole(),
+            // Where it contradicts itself it is not taken at all.
+            Err(error) => matches!(error, Error::Damaged { .. }),
+        };
         assert!(is_found, "generation {generation}");
     }
 }
@@ -353,8 +421,9 @@ fn a_sidecar_that_hides_events_is_found() {
     manifest.segments[0].sidecar = Some(second);
     manifest.segments[1].sidecar = Some(first);
     write_manifest(&folder, manifest);
-    let is_found = archive.verify(&mut |_| ()).map_or(true, |report| !report.is_whole());
-    assert!(is_found);
+    let report = archive.verify(&mut |_| ()).unwrap();
+    let faults: Vec<_> = report.findings.iter().map(|finding| finding.fault.is_some()).collect();
+    assert_eq!(faults, [true, true, false, false], "{report:?}");
 }
 
 #[test]

@@ -935,7 +935,7 @@ fn a_file_that_is_exported_to_has_its_name_when_it_is_complete() {
     assert_eq!(status(&semj(&["verify", text(&journal)])), 0);
     // A pipe is written to, and is no file to be replaced.
     let done = semj(&["export", text(&journal), "-o", "/dev/stdout"]);
-    assert_eq!((status(&done), done.stdout), (0, fs::read(&file).unwrap()));
+    assert!(status(&done) == 0 && done.stdout == fs::read(&file).unwrap(), "{}", err(&done));
     let names = fs::read_dir(dir.path()).unwrap().map(|entry| entry.unwrap().file_name());
     assert_eq!(names.count(), 2, "nothing else is left");
 }

@@ -454,17 +454,16 @@ impl Committer {
 
     /// Does what another process asks for, and ends the active segment if it is too old.
     fn look_around(&self) -> Result<(), Error> {
-        match request::take(&*self.medium, &self.dir) {
-            Some(Request::Rotate(retention)) => {
-                tracing::info!(?retention, "another process asks for a rotation");
-                match retention {
-                    Some(retention) => self.retain(&retention)?,
-                    None => self.rotate(None, &[])?,
-                }
-                request::answer(&*self.medium, &self.dir);
+        // What else is asked for is the keeper's.
+        if let Some(asked) = request::take(&*self.medium, &self.dir)
+            && let Request::Rotate(retention) = &asked.request
+        {
+            tracing::info!(?retention, "another process asks for a rotation");
+            match retention {
+                Some(retention) => self.retain(retention)?,
+                None => self.rotate(None, &[])?,
             }
-            // That is the keeper's.
-            Some(Request::Adopt) | None => {}
+            asked.answer(&*self.medium, &self.dir);
         }
         let is_old = self.appender.lock().is_old();
         if is_old { self.rotate(None, &[]) } else { Ok(()) }
@@ -522,15 +521,6 @@ impl Committer {
         let mut syncing = self.syncing.lock();
         while !syncing.closing {
             let now = Instant::now();
-            // First, because under load there is always something to sync.
-            if self.mark_at(&syncing).is_some_and(|at| at <= now) {
-                drop(syncing);
-                if self.mark_if_due().is_err() {
-                    return;
-                }
-                syncing = self.syncing.lock();
-                continue;
-            }
             if std::mem::take(&mut syncing.looks_around) {
                 drop(syncing);
                 if let Err(error) = self.look_around() {
@@ -538,6 +528,15 @@ impl Committer {
                         return;
                     }
                     tracing::warn!(%error, "what another process asks for could not be done");
+                }
+                syncing = self.syncing.lock();
+                continue;
+            }
+            // Before the syncs, because under load there is always one due.
+            if self.mark_at(&syncing).is_some_and(|at| at <= now) {
+                drop(syncing);
+                if self.mark_if_due().is_err() {
+                    return;
                 }
                 syncing = self.syncing.lock();
                 continue;

@@ -608,6 +608,15 @@ impl Follower {
             && commit.seal_digest().digest == commit.digest
     }
 
+    /// From here on this is the segment.
+    fn take_up(&mut self, next: Current) {
+        if next.opening.epoch != self.segment.opening.epoch {
+            // What was durable before may have been cut off since, and its numbers were given again.
+            self.durable = 0;
+        }
+        self.segment = next;
+    }
+
     /// Goes on with the next segment, if there is one. Whether everything of this one was read its seal says; where it has
     /// none, the next one does.
     fn go_on(&mut self, is_sealed: bool) -> Result<bool, Error> {
@@ -641,11 +650,7 @@ impl Follower {
         if !is_next || !continues {
             return Err(withdrawn(&self.segment.path, &self.position()));
         }
-        if next.opening.epoch != self.segment.opening.epoch {
-            // What was durable before may have been cut off since, and its numbers were given again.
-            self.durable = 0;
-        }
-        self.segment = next;
+        self.take_up(next);
         self.bytes.clear();
         self.seen = Seen::default();
         self.start = JournalHeader::SIZE as u64;

@@ -73,12 +73,13 @@ fn keep(committer: &Committer, orders: &mpsc::Receiver<Vec<Arc<Segment>>>, inter
 }
 
 fn look_around(committer: &Committer) {
-    if request::take(&*committer.medium, committer.dir()) == Some(Request::Adopt) {
+    let asked = request::take(&*committer.medium, committer.dir());
+    if let Some(asked) = asked.filter(|asked| asked.request == Request::Adopt) {
         // The files of before are right too.
         if let Err(error) = compaction::adopt(committer) {
             tracing::warn!(%error, "a compressed segment was not taken up");
         }
-        request::answer(&*committer.medium, committer.dir());
+        asked.answer(&*committer.medium, committer.dir());
     }
     committer.have_looked_around();
 }

@@ -360,9 +360,8 @@ pub(crate) fn open_for_writing(
     let epoch = next(report.highest_epoch.max(quarantined.epoch), "epochs")?;
     let number = next(report.highest_segment_number.max(quarantined.segment_number), "segment numbers")?;
     next(report.tip.map_or(0, |tip| tip.commit_sequence), "commit numbers")?;
-    let last_event_id = report.tip.map_or(0, |tip| tip.last_event_id);
-    let gap = gap(&report, last_event_id);
     let given = report.tip.map_or(0, |tip| tip.next_event_id - 1);
+    let gap = gap(&report, given);
     let next_event_id = next(gap.map_or(given, |gap| gap.last_event_id.max(given)), "event ids")?;
 
     remove_unfinished(medium, dir)?;
@@ -606,11 +605,11 @@ fn thinned_notes(report: &Report) -> Vec<(EventType, Vec<u8>)> {
 
 /// The ids behind the kept end that something in the journal speaks of. They may have been acknowledged, so
 /// they are not given again; after a torn tail, which nobody was told was durable, they are.
-fn gap(report: &Report, last_event_id: u64) -> Option<Gap> {
+fn gap(report: &Report, last_given_id: u64) -> Option<Gap> {
     let lost =
-        report.mode != OpenMode::Strict && !report.is_whole() && report.highest_event_id > last_event_id;
+        report.mode != OpenMode::Strict && !report.is_whole() && report.highest_event_id > last_given_id;
     lost.then_some(Gap {
-        first_event_id: last_event_id + 1,
+        first_event_id: last_given_id + 1,
         last_event_id: report.highest_event_id,
         event_count: 0,
         reason: GapReason::Damaged.code(),

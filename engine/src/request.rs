@@ -104,17 +104,30 @@ impl Request {
     }
 }
 
+/// A request, and what its file says.
+pub(crate) struct Asked {
+    pub(crate) request: Request,
+    bytes: Vec<u8>,
+}
+
 /// What is asked of the writer in a directory, if anything is; what can't be read or understood is told and removed.
-pub(crate) fn take(medium: &dyn Medium, dir: &Path) -> Option<Request> {
+pub(crate) fn take(medium: &dyn Medium, dir: &Path) -> Option<Asked> {
     let path = dir.join(directory::REQUEST);
     let bytes = read(&*medium.open(&path, false).ok()?).unwrap_or_default();
     let request = std::str::from_utf8(&bytes).ok().and_then(Request::parse);
-    if request.is_none() {
+    let Some(request) = request else {
         tracing::warn!(path = %path.display(), "a request that can't be understood is passed over");
-        answer(medium, dir);
+        answer(medium, dir, &bytes);
         return None;
+    };
+    Some(Asked { request, bytes })
+}
+
+impl Asked {
+    /// Tells whoever asked that it was done.
+    pub(crate) fn answer(&self, medium: &dyn Medium, dir: &Path) {
+        answer(medium, dir, &self.bytes);
     }
-    request
 }
 
 /// What a request's file says, as far as it is looked at.
@@ -131,9 +144,12 @@ fn read(file: &dyn File) -> io::Result<Vec<u8>> {
     Ok(bytes)
 }
 
-/// Tells whoever asked that it was done.
-pub(crate) fn answer(medium: &dyn Medium, dir: &Path) {
+/// Removes a request that says this. Who asked may have lost patience, and another one asks by now.
+fn answer(medium: &dyn Medium, dir: &Path, asked: &[u8]) {
     let path = dir.join(directory::REQUEST);
+    if medium.open(&path, false).and_then(|file| read(&*file)).is_ok_and(|found| found != asked) {
+        return;
+    }
     match medium.remove(&path) {
         Err(error) if error.kind() != ErrorKind::NotFound => {
             tracing::warn!(path = %path.display(), %error, "a request was done and could not be removed");
@@ -273,7 +289,8 @@ fn ask(
         Err(error) if error.kind() == ErrorKind::NotFound => Ok(false),
         found => found.map(|found| found == text.as_bytes()).map_err(Error::io("read", &path)),
     };
-    while has_time() {
+    loop {
+        let is_last_look = !has_time();
         thread::sleep(POLL);
         if !is_there()? {
             return match read(&*file).map_err(Error::io("read", &unfinished))?.starts_with(TURNED_DOWN) {
@@ -281,11 +298,11 @@ fn ask(
                 false => Ok(()),
             };
         }
+        if is_last_look {
+            break;
+        }
     }
     // Nobody shall find it later. If it is gone by now it was heeded after all.
-    if !is_there()? {
-        return Ok(());
-    }
     match medium.remove(&path) {
         Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
         Err(source) => Err(Error::Io { operation: "remove", path, source }),

@@ -12,7 +12,7 @@ use std::path::Path;
 use std::{fs, io};
 
 use semj_format::journal_header::{FLAG_CUT, FLAG_SEALED, FLAG_THINNED};
-use semj_format::{Commit, JournalHeader, Records, WatermarkFile, control};
+use semj_format::{Commit, Digest, JournalHeader, Records, WatermarkFile, control};
 use semj_recovery::{Effort, OpenMode, Proof, Scanner, SegmentReport, Tip};
 
 use crate::compressed;
@@ -305,7 +305,9 @@ impl Earlier {
                 }
                 None => return refuse("the journal has no such segment"),
                 Some((segment, source)) => {
-                    let agreed = agree(&*map, source, segment).filter(|_| segment.opening == Some(opening));
+                    let end_digest = place.and_then(|place| found.report.end_digest(place));
+                    let agreed = agree(&*map, source, segment, end_digest);
+                    let agreed = agreed.filter(|_| segment.opening == Some(opening));
                     match agreed {
                         None => return refuse("the journal's segment of this name is another"),
                         Some(Agreed::Whole) => earlier.complete.push(name.clone()),
@@ -334,9 +336,11 @@ impl Earlier {
         let path = target.join(&segment.name);
         let file = medium.open(&path, false).map_err(Error::io("open", &path))?;
         let map = compressed::unpacking(file.map().map_err(Error::io("map", &path))?);
-        let flag = if segment.is_sealed { FLAG_SEALED } else { FLAG_CUT };
         Ok(match JournalHeader::parse(map.bytes(0..JournalHeader::SIZE)) {
-            Ok(header) => header.flags & flag != 0 && header.journal_size == segment.end as u64,
+            // Where the journal's own has lost its end, the one that is here may have it.
+            Ok(header) => {
+                header.flags & (FLAG_SEALED | FLAG_CUT) != 0 && header.journal_size == segment.end as u64
+            }
             // A header that is known to be damaged was copied as it is, with all that is behind it.
             Err(_) => segment.header.is_none(),
         })
@@ -352,14 +356,21 @@ enum Agreed {
 }
 
 /// By the digest of the Commit or seal at the end of the file that is in the target.
-fn agree(target: &dyn Map, source: &dyn Map, segment: &SegmentReport) -> Option<Agreed> {
+fn agree(
+    target: &dyn Map,
+    source: &dyn Map,
+    segment: &SegmentReport,
+    end_digest: Option<Digest>,
+) -> Option<Agreed> {
     let end = match JournalHeader::parse(target.bytes(0..JournalHeader::SIZE)) {
         Ok(header) => usize::try_from(header.journal_size).ok()?,
         Err(_) => segment.end,
     };
     let start = end.checked_sub(32).filter(|_| target.size() >= end)?;
     let found = target.bytes(start..end);
-    if segment.is_sealed && found == segment.totals.digest.0 {
+    // As the next segment goes on from it: the journal's own may have lost its end since.
+    let has_end = end_digest.is_some_and(|digest| found == digest.0);
+    if has_end && (segment.is_sealed || !segment.damaged.is_empty()) {
         return Some(Agreed::Whole);
     }
     // Where the segment's end is known to be lost, its file may end before.

@@ -304,7 +304,7 @@ fn a_writer_that_always_has_something_to_remove_heeds_others_too() {
                 std::thread::sleep(Duration::from_millis(10));
             }
         });
-        let heeded = request_rotation(dir.path(), Duration::from_secs(5));
+        let heeded = request_rotation(dir.path(), Duration::from_secs(30));
         is_done.store(true, std::sync::atomic::Ordering::Relaxed);
         heeded
     });

@@ -216,6 +216,34 @@ fn what_a_journal_has_lost_is_not_removed_from_its_snapshot() {
 }
 
 #[test]
+fn an_end_that_a_journal_has_lost_stays_in_its_snapshot() {
+    for damage in [40, 400] {
+        let dir = tempfile::tempdir().unwrap();
+        let [live, target] = ["live", "target"].map(|name| dir.path().join(name));
+        let journal = Journal::open(&live, small()).unwrap();
+        for _ in 0..3 {
+            emit(&journal, 10);
+            journal.sync().unwrap();
+            emit(&journal, 10);
+            journal.rotate().unwrap();
+        }
+        journal.close().unwrap();
+        take(&live, &target, SnapshotMethod::Copy).unwrap();
+        let second = &segment_files(&live)[1];
+        let end = examine_journal(&live, OpenMode::Strict).unwrap().segments[1].end;
+        let right = fs::read(second).unwrap();
+        let mut bytes = right.clone();
+        bytes[end - damage] ^= 1;
+        fs::write(second, bytes).unwrap();
+        salvage(&live);
+        take(&live, &target, SnapshotMethod::Copy).unwrap();
+        assert_eq!(fs::read(&segment_files(&target)[1]).unwrap()[..end], right[..end]);
+        let reader = Reader::open(&target, OpenMode::Strict).unwrap();
+        assert_eq!(reader.iter(..).count(), 63);
+    }
+}
+
+#[test]
 fn a_segment_whose_end_is_known_to_be_lost_is_copied_as_far_as_it_goes() {
     let dir = tempfile::tempdir().unwrap();
     let [live, target, back] = ["live", "target", "back"].map(|name| dir.path().join(name));

@@ -391,7 +391,7 @@ impl Thinned {
 pub enum CompactedKind {
     /// The oldest segments, as a whole.
     Retired,
-    /// Events of one segment, in whose place stand [`Thinned`] records: so many, of these types, all that ever were.
+    /// Events of one segment, in whose place stand [`Thinned`] records: so many, all that ever were; the types are those of the ones that go now.
     Thinned,
 }
 

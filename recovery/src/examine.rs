@@ -233,6 +233,17 @@ impl Report {
         self.kept_segments().iter().map(SegmentReport::events).sum()
     }
 
+    /// The digest that a segment ends with, as the one behind it goes on from it: where the segment's own end is known to be lost,
+    /// its totals have another. `None` if there is no such segment.
+    pub fn end_digest(&self, place: usize) -> Option<Digest> {
+        let segment = self.segments.get(place)?;
+        let next = self.segments.get(place + 1).and_then(|next| next.opening);
+        let next = next.filter(|next| {
+            (next.previous_segment, next.previous_end_offset) == (segment.number, segment.original_end())
+        });
+        Some(next.map_or(segment.totals.digest, |next| next.previous_digest))
+    }
+
     /// Whether nothing that was committed is missing, as far as the bytes can tell.
     pub fn is_whole(&self) -> bool {
         !self.is_gone() && self.segments.iter().all(|segment| segment.verdict.is_good())

@@ -11,8 +11,19 @@ use crate::scanner::Scanner;
 pub(crate) struct KnownDamage(Vec<DamagedRange>);
 
 impl KnownDamage {
+    /// Ranges that adjoin or overlap are one.
     pub(crate) fn new(ranges: &[DamagedRange]) -> Self {
-        Self(ranges.to_vec())
+        let mut ranges = ranges.to_vec();
+        ranges.sort_unstable_by_key(|range| (range.segment_number, range.offset));
+        ranges.dedup_by(|next, before| {
+            let end = before.offset.saturating_add(before.length);
+            let adjoins = next.segment_number == before.segment_number && next.offset <= end;
+            if adjoins {
+                before.length = before.length.max(next.offset.saturating_add(next.length) - before.offset);
+            }
+            adjoins
+        });
+        Self(ranges)
     }
 
     /// They stand in the first group of a segment, and are believed whatever that segment's header says.
@@ -23,7 +34,7 @@ impl KnownDamage {
             .flat_map(|group| group.records())
             .filter(|(_, record)| matches!(control::parse::<Recovered>(record), Ok(Some(_))))
             .flat_map(|(_, record)| control::damaged_ranges(&record));
-        Self(ranges.collect())
+        Self::new(&ranges.collect::<Vec<_>>())
     }
 
     /// Whether there is any of this segment.

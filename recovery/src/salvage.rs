@@ -87,6 +87,9 @@ impl Resumption {
     /// Takes the scan up again behind the Commit.
     pub(crate) fn apply(&self, scanner: &mut Scanner<'_>) {
         scanner.resume(self.end, &self.commit, self.records, self.events);
+        for kept in &self.kept {
+            scanner.see_gaps(kept.start, kept.end);
+        }
     }
 }
 

@@ -9,6 +9,7 @@ use std::collections::VecDeque;
 
 use semj_format::control::{self, Body, Thinned};
 use semj_format::digest::{MerkleTree, RecordTree};
+use semj_format::journal_header::FLAG_THINNED;
 use semj_format::{
     Commit, ControlError, Digest, EventType, JournalHeader, Record, Records, SegmentOpen, SegmentSeal,
 };
@@ -236,16 +237,26 @@ impl<'a> Scanner<'a> {
 
     /// Stops at this offset if a group ends there: the segment that follows says that this one was cut there, as it was
     /// before anything was taken out.
-    pub fn stop_at(mut self, offset: usize) -> Self {
-        // A cut inside the header, which only a forged file names, leaves no group, as one behind it does.
-        self.bytes = self.bytes.get(..offset.max(JournalHeader::SIZE)).unwrap_or(self.bytes);
-        self.cut = Some(offset as u64);
-        self
+    pub fn stop_at(self, offset: usize) -> Self {
+        // Where events were taken out nothing stands where it stood, and the file may be longer than it was.
+        let stopped = if self.is_thinned() { self } else { self.with_end(offset) };
+        Self { cut: Some(offset as u64), ..stopped }
     }
 
     /// The same where the header says so, which speaks of the file as it is.
     pub(crate) fn stop_at_in_file(self, offset: usize) -> Self {
-        Self { cut: None, cut_in_file: Some(offset), ..self.stop_at(offset) }
+        Self { cut_in_file: Some(offset), ..self.with_end(offset) }
+    }
+
+    /// Whether events were taken out, as the header says.
+    fn is_thinned(&self) -> bool {
+        self.header.is_some_and(|header| header.flags & FLAG_THINNED != 0)
+    }
+
+    fn with_end(self, offset: usize) -> Self {
+        // A cut inside the header, which only a forged file names, leaves no group, as one behind it does.
+        let bytes = self.bytes.get(..offset.max(JournalHeader::SIZE)).unwrap_or(self.bytes);
+        Self { bytes, ..self }
     }
 
     /// The bytes that are scanned.
@@ -302,6 +313,12 @@ impl<'a> Scanner<'a> {
             self.end = Some(ScanEnd::Limit);
             return None;
         }
+        if self.is_thinned() && self.cut.is_some_and(|cut| cut < self.original_offset()) {
+            let but = "the segment behind it names an end within its last group";
+            let fault = Fault { offset: self.at as u64, kind: FaultKind::EndsEarly { but } };
+            self.end = Some(ScanEnd::Broken(fault));
+            return None;
+        }
         if is_zero(&self.bytes[self.at..self.bytes.len().min(self.at + RECORD_PROBE)])
             && is_zero(&self.bytes[self.at..])
         {
@@ -341,6 +358,14 @@ impl<'a> Scanner<'a> {
         totals.synced_upto = totals.synced_upto.max(commit.synced_upto);
         if totals.first_event_id == 0 && events > 0 {
             totals.first_event_id = commit.first_event_id;
+        }
+    }
+
+    /// Takes into account what Gaps say that stand between these offsets, where records stand back to back.
+    pub(crate) fn see_gaps(&mut self, start: usize, end: usize) {
+        let records = Records::new(self.bytes.get(..end).unwrap_or_default(), start).map_while(Result::ok);
+        for (_, record) in records.filter(|(_, record)| record.event_type() == EventType::JOURNAL_GAP) {
+            self.totals.miss_upto(control::missing_upto(&record));
         }
     }
 
@@ -473,8 +498,18 @@ impl<'a> Scanner<'a> {
     /// Whether an id occurs twice in a group whose ids are not in order.
     fn has_double_id(&self, start: usize, end: usize) -> bool {
         let records = Records::new(&self.bytes[..end], start).map_while(Result::ok);
-        let mut ids: Vec<_> =
-            records.filter(|(_, record)| !record.is_control()).map(|(_, record)| record.event_id()).collect();
+        let mut ids = Vec::new();
+        for (_, record) in records {
+            match Thinned::parse(&record) {
+                // The lowest and the highest of those that are gone.
+                Some(thinned) if thinned.event_count > 1 => {
+                    ids.extend([thinned.first_event_id, thinned.last_event_id]);
+                }
+                Some(thinned) => ids.push(thinned.first_event_id),
+                None if record.is_control() => {}
+                None => ids.push(record.event_id()),
+            }
+        }
         ids.sort_unstable();
         ids.windows(2).any(|pair| pair.first() == pair.last())
     }

@@ -654,7 +654,7 @@ def judge(files, mark=None, unretired=False):
                 verdict = "KnownDamage"
         last_id = last_id if scan.p is None else scan.last_id
         fault = {"offset": scan.fault.offset, "what": scan.fault.what} if scan.fault else None
-        if number is not None and scan.gone and verdict in GOOD:
+        if number is not None and not unretired and scan.gone and verdict in GOOD:
             last = scan.seal.digest if scan.seal else scan.digest
             said = any((body.segment_number, body.digest, uuid) == (scan.opening.segment_number, last,
                        scan.opening.journal_uuid) and body.event_count >= scan.events_gone() for body, uuid in thinned)
@@ -664,7 +664,7 @@ def judge(files, mark=None, unretired=False):
             wrong = None
             if scan.opening.segment_number != number:
                 wrong = f"segment_number {scan.opening.segment_number}, the file's name says {number}"
-            elif i == 0 and scan.opening.previous_end != 0 and not beginning:
+            elif i == 0 and scan.opening.previous_end != 0 and not beginning and not unretired:
                 wrong = f"segment {scan.opening.previous_segment} should stand before this one"
             elif i > 0 and previous and scan.opening.previous_segment != previous.segment_number:
                 wrong = (f"previous_segment {scan.opening.previous_segment}, the file before has "

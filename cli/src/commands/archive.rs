@@ -50,7 +50,8 @@ enum Command {
     },
     /// List the segments that are there.
     List(Which),
-    /// Read everything that is there and verify it, with the chain. Status 1 if anything is missing or damaged.
+    /// Read everything that is there and verify it, with the chain. Status 1 if anything is missing or damaged; 3 if something is
+    /// gone and no record that is archived says why: see semj verify --archive.
     Verify(Which),
     /// Make a journal of what is there, in a directory that has none. One that was cut short is gone on with.
     #[command(
@@ -241,7 +242,7 @@ fn print_verified(url: &str, report: &semj_archive::VerifyReport, json: bool) ->
     for number in &report.unstated {
         writeln!(
             out,
-            "segment {number}: events or bytes are gone, and no segment here says so: verify the journal with --archive"
+            "segment {number}: events, bytes or segments before it are gone, and nothing here says so: see verify --archive"
         )?;
     }
     let state = if report.is_whole() { "whole" } else { "DAMAGED" };

@@ -2,7 +2,7 @@
 
 use std::io::Write;
 use std::path::Path;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::Result;
 use semj::{Follower, Position, Start, View};
@@ -70,11 +70,19 @@ fn follow(args: &Args, dir: &Path, style: Style, out: &mut impl Write) -> Result
     let query = args.filter.unlimited();
     let mut contexts = 0;
     let mut patience = Some(Duration::ZERO);
+    let mut looks_at = Instant::now() + PATIENCE;
     loop {
         // What is there is printed at once, and everything that was printed is seen before this waits.
         let next =
             if args.filter.shows_own() { follower.next_of_all(patience) } else { follower.next(patience) };
         patience = Some(Duration::ZERO);
+        // However much comes: perhaps nothing of it is printed.
+        if Instant::now() >= looks_at {
+            if output::is_closed() {
+                return Ok(Outcome::Good);
+            }
+            looks_at = Instant::now() + PATIENCE;
+        }
         match next {
             Err(error) => {
                 out.flush()?;
@@ -91,9 +99,6 @@ fn follow(args: &Args, dir: &Path, style: Style, out: &mut impl Write) -> Result
             }
             Ok(None) => {
                 out.flush()?;
-                if output::is_closed() {
-                    return Ok(Outcome::Good);
-                }
                 patience = Some(PATIENCE);
             }
         }

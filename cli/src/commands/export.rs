@@ -2,7 +2,7 @@
 
 use std::fs::{self, File, Permissions};
 use std::io::{self, BufWriter, Write};
-use std::os::unix::fs::PermissionsExt as _;
+use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result};
@@ -75,6 +75,8 @@ pub(crate) fn run(args: &Args) -> Result<Outcome> {
     };
     let bar = output::progress(Some(reader.report().events()), Unit::Events).with_message("exporting");
     let mut events = 0u64;
+    // What kept the second way through the events from going as far as the first.
+    let mut cut_short = None;
     let mut advance = || {
         events += 1;
         if events.is_multiple_of(4096) {
@@ -97,15 +99,22 @@ pub(crate) fn run(args: &Args) -> Result<Outcome> {
             let mut writer = kernel::Writer::begin(&measure, &mut out)?;
             for part in reader.parts(&query) {
                 // What could be read when it was measured: an error was told then.
-                each_in_order(&part, |record| {
+                cut_short = each_in_order(&part, |record| {
                     writer.write(record, &mut out)?;
                     advance();
                     Ok(())
-                })?;
+                })?
+                .or(cut_short);
             }
         }
     }
-    anyhow::ensure!(measured.is_none() || events == count, "{}: it changed while it was read", dir.display());
+    if measured.is_some() && events != count {
+        let what = format!("{}: it changed while it was read", dir.display());
+        return Err(cut_short.map_or_else(
+            || anyhow::anyhow!("{what}"),
+            |error| anyhow::Error::from(error).context(what.clone()),
+        ));
+    }
     out.finish()?;
     bar.finish_and_clear();
 
@@ -151,6 +160,8 @@ fn each_in_order(
 
 /// Whether a file is, or would be, in a directory.
 fn is_in(file: &Path, dir: &Path) -> bool {
+    let there = fs::canonicalize(file);
+    let file = there.as_deref().unwrap_or(file);
     let parent =
         file.parent().map(|parent| if parent.as_os_str().is_empty() { Path::new(".") } else { parent });
     let parent = parent.and_then(|parent| fs::canonicalize(parent).ok());
@@ -164,8 +175,8 @@ enum Output {
         file: BufWriter<NamedTempFile>,
         path: PathBuf,
     },
-    /// What can't be replaced: a pipe, a device.
-    Special {
+    /// What can't be replaced.
+    InPlace {
         file: BufWriter<File>,
         path: PathBuf,
     },
@@ -174,29 +185,40 @@ enum Output {
 impl Output {
     fn file(path: &Path) -> io::Result<Self> {
         let there = fs::metadata(path).ok();
-        if there.as_ref().is_some_and(|there| !there.is_file()) {
+        let in_place = |path: &Path| {
             let file = BufWriter::with_capacity(256 << 10, File::create(path)?);
-            return Ok(Self::Special { file, path: path.to_owned() });
+            Ok(Self::InPlace { file, path: path.to_owned() })
+        };
+        if let Some(there) = there {
+            // A pipe, a device.
+            if !there.is_file() {
+                return in_place(path);
+            }
+            // What may not be written to is not replaced either. A link stays one, and who might read or write the file still may.
+            drop(File::options().append(true).open(path)?);
+            let path = fs::canonicalize(path)?;
+            return match new_beside(&path) {
+                Ok(new) if new.as_file().metadata()?.uid() == there.uid() => {
+                    new.as_file().set_permissions(there.permissions())?;
+                    Ok(Self::New { file: BufWriter::with_capacity(256 << 10, new), path })
+                }
+                // It is somebody else's, or in a directory that is.
+                _ => in_place(&path),
+            };
         }
-        // A link stays one, and who might write to the file still may, and nobody else.
-        let path = if there.is_some() { fs::canonicalize(path)? } else { path.to_owned() };
-        if there.is_some() {
-            File::options().append(true).open(&path)?;
-        }
-        let permissions = there.map_or(Permissions::from_mode(0o666), |there| there.permissions());
-        let dir = path.parent().filter(|dir| !dir.as_os_str().is_empty()).unwrap_or(Path::new("."));
-        let file =
-            tempfile::Builder::new().prefix(".semj-export-").permissions(permissions).tempfile_in(dir)?;
-        Ok(Self::New { file: BufWriter::with_capacity(256 << 10, file), path })
+        let file = BufWriter::with_capacity(256 << 10, new_beside(path)?);
+        Ok(Self::New { file, path: path.to_owned() })
     }
 
     fn finish(self) -> Result<()> {
         match self {
             Self::Standard(mut out) => Ok(out.flush()?),
-            Self::Special { mut file, path } => file.flush().with_context(|| path.display().to_string()),
+            Self::InPlace { mut file, path } => file.flush().with_context(|| path.display().to_string()),
             Self::New { mut file, path } => {
                 let written = file.flush().and_then(|()| file.into_inner().map_err(io::Error::from));
-                let named = written.and_then(|file| file.persist(&path).map_err(io::Error::from));
+                // First the bytes, then the name: after a crash it is one file or the other.
+                let synced = written.and_then(|file| file.as_file().sync_all().map(|()| file));
+                let named = synced.and_then(|file| file.persist(&path).map_err(io::Error::from));
                 named.map(drop).with_context(|| path.display().to_string())
             }
         }
@@ -208,7 +230,7 @@ impl Write for Output {
         match self {
             Self::Standard(out) => out.write(bytes),
             Self::New { file, path } => file.write(bytes).map_err(of(path)),
-            Self::Special { file, path } => file.write(bytes).map_err(of(path)),
+            Self::InPlace { file, path } => file.write(bytes).map_err(of(path)),
         }
     }
 
@@ -216,9 +238,18 @@ impl Write for Output {
         match self {
             Self::Standard(out) => out.flush(),
             Self::New { file, path } => file.flush().map_err(of(path)),
-            Self::Special { file, path } => file.flush().map_err(of(path)),
+            Self::InPlace { file, path } => file.flush().map_err(of(path)),
         }
     }
+}
+
+/// A file without a name that lasts, beside one.
+fn new_beside(path: &Path) -> io::Result<NamedTempFile> {
+    let dir = path.parent().filter(|dir| !dir.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    tempfile::Builder::new()
+        .prefix(".semj-export-")
+        .permissions(Permissions::from_mode(0o666))
+        .tempfile_in(dir)
 }
 
 /// An error with the name of its file.

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{self, BufRead, BufReader, Read, Write};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail};
@@ -64,7 +64,7 @@ pub(crate) fn run(args: &Args) -> Result<Outcome> {
     let mut import = Import { args, journal: &journal, tally: Tally::default(), bar: input.progress() };
     let started = Instant::now();
     let result = match input.kind {
-        InputKind::Kernel => import.kernel(&mut input.reader),
+        InputKind::Kernel => import.kernel(&mut input.reader, input.is_plain),
         InputKind::Json | InputKind::Zstd => import.json_lines(&mut input.reader),
     };
     import.bar.finish_and_clear();
@@ -157,6 +157,8 @@ struct Input {
     reader: Box<dyn BufRead>,
     /// What it is, behind the compression.
     kind: InputKind,
+    /// Whether it is a file that was not compressed.
+    is_plain: bool,
     /// Bytes of the file, before decompression.
     size: Option<u64>,
     bar: ProgressBar,
@@ -175,11 +177,11 @@ impl Input {
         let reader = BufReader::with_capacity(256 << 10, bar.wrap_read(raw));
         let (kind, plain) = InputKind::probe(reader)?;
         if kind != InputKind::Zstd {
-            return Ok(Self { reader: Box::new(plain), kind, size, bar });
+            return Ok(Self { reader: Box::new(plain), kind, is_plain: size.is_some(), size, bar });
         }
         let decoder = BufReader::with_capacity(256 << 10, zstd::Decoder::with_buffer(plain)?);
         let (kind, plain) = InputKind::probe(decoder)?;
-        Ok(Self { reader: Box::new(plain), kind, size, bar })
+        Ok(Self { reader: Box::new(plain), kind, is_plain: false, size, bar })
     }
 
     fn progress(&self) -> ProgressBar {
@@ -190,13 +192,18 @@ impl Input {
     }
 }
 
-/// All bytes of an input, however many: what is more than some is in a temporary file, which is mapped.
+/// All bytes of an input, however many: a file is mapped, and of what comes in another way all but the first of it goes through a
+/// temporary one.
 enum Whole {
     InMemory(Vec<u8>),
-    Spooled { map: Box<dyn Map>, _file: NamedTempFile },
+    Mapped { map: Box<dyn Map>, _spooled: Option<NamedTempFile> },
 }
 
 impl Whole {
+    fn map(path: &Path) -> Result<Self> {
+        Ok(Self::Mapped { map: Disk.open(path, false)?.map()?, _spooled: None })
+    }
+
     fn read(reader: &mut dyn BufRead) -> Result<Self> {
         let mut bytes = Vec::new();
         (&mut *reader).take(SPOOLED_MIN as u64).read_to_end(&mut bytes)?;
@@ -208,13 +215,13 @@ impl Whole {
         drop(bytes);
         io::copy(reader, &mut file).with_context(|| file.path().display().to_string())?;
         file.flush()?;
-        Ok(Self::Spooled { map: Disk.open(file.path(), false)?.map()?, _file: file })
+        Ok(Self::Mapped { map: Disk.open(file.path(), false)?.map()?, _spooled: Some(file) })
     }
 
     fn bytes(&self) -> &[u8] {
         match self {
             Self::InMemory(bytes) => bytes,
-            Self::Spooled { map, .. } => map.bytes(0..map.size()),
+            Self::Mapped { map, .. } => map.bytes(0..map.size()),
         }
     }
 }
@@ -330,9 +337,10 @@ impl Import<'_> {
         Ok(())
     }
 
-    fn kernel(&mut self, reader: &mut dyn BufRead) -> Result<()> {
+    fn kernel(&mut self, reader: &mut dyn BufRead, is_plain: bool) -> Result<()> {
         let name = self.args.input.display().to_string();
-        let whole = Whole::read(reader).with_context(|| format!("{name}: can't read"))?;
+        let whole = if is_plain { Whole::map(&self.args.input) } else { Whole::read(reader) };
+        let whole = whole.with_context(|| format!("{name}: can't read"))?;
         let bytes = output::native(whole.bytes()).with_context(|| name.clone())?;
         if let Ok(mut segment) = Scanner::new(&bytes, 0) {
             return self.segment(&name, &mut segment);

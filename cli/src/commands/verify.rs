@@ -147,52 +147,53 @@ fn archived(args: &Args, url: &str, dir: &Path, report: &Report) -> Result<(bool
     });
     bar.finish_and_clear();
     let found = found?;
-    let retired: Vec<_> = found.archived.retired.iter().chain(&found.retired).collect();
     if !args.json {
-        let mut out = output::stdout();
-        let is_here = |number| report.segments.iter().any(|segment| segment.number == number);
-        let begins_right = found.archived.findings.first().is_some_and(|finding| finding.fault.is_none());
-        if let Some(before) = found.archived.begins_behind.filter(|_| begins_right) {
-            writeln!(out, "segments up to {before}: retired by policy, not archived")?;
-        }
-        for finding in &found.archived.findings {
-            let entry = &finding.entry;
-            let place = if is_here(entry.number) { "archived too" } else { "archived" };
-            let events = output::grouped(entry.events);
-            writeln!(
-                out,
-                "{}  {place:<12} {events:>8} events {:>10}  {}",
-                entry.name,
-                output::bytes(entry.size),
-                entry.end_digest
-            )?;
-            if let Some(fault) = &finding.fault {
-                writeln!(out, "    {url}: {}: {fault}", entry.object)?;
-            }
-        }
-        for numbers in &retired {
-            writeln!(
-                out,
-                "segments {} to {}: retired by policy, not archived",
-                numbers.start(),
-                numbers.end()
-            )?;
-        }
-        if let Some(fault) = &found.fault {
-            writeln!(out, "{url}: {fault}")?;
-        }
-        out.flush()?;
+        output::unless_closed(print_archived(url, report, &found))?;
     }
+    let retired = found.archived.retired.iter().chain(&found.retired);
     let faults = found.archived.findings.iter().filter_map(|finding| {
         Some(json!({ "object": finding.entry.object, "fault": finding.fault.as_ref()? }))
     });
     let value = json!({
         "url": url, "is_whole": found.is_whole(), "segments": found.archived.findings.len(),
         "begins_behind": found.archived.begins_behind,
-        "retired": retired.iter().map(|numbers| json!([numbers.start(), numbers.end()])).collect::<Vec<_>>(),
+        "retired": retired.map(|numbers| json!([numbers.start(), numbers.end()])).collect::<Vec<_>>(),
         "faults": faults.collect::<Vec<_>>(), "fault": found.fault,
     });
     Ok((found.is_whole(), value))
+}
+
+#[cfg(feature = "archive")]
+fn print_archived(url: &str, report: &Report, found: &semj_archive::JournalReport) -> Result<()> {
+    let retired: Vec<_> = found.archived.retired.iter().chain(&found.retired).collect();
+    let mut out = output::stdout();
+    let is_here = |number| report.segments.iter().any(|segment| segment.number == number);
+    let begins_right = found.archived.findings.first().is_some_and(|finding| finding.fault.is_none());
+    if let Some(before) = found.archived.begins_behind.filter(|_| begins_right) {
+        writeln!(out, "segments up to {before}: retired by policy, not archived")?;
+    }
+    for finding in &found.archived.findings {
+        let entry = &finding.entry;
+        let place = if is_here(entry.number) { "archived too" } else { "archived" };
+        let events = output::grouped(entry.events);
+        writeln!(
+            out,
+            "{}  {place:<12} {events:>8} events {:>10}  {}",
+            entry.name,
+            output::bytes(entry.size),
+            entry.end_digest
+        )?;
+        if let Some(fault) = &finding.fault {
+            writeln!(out, "    {url}: {}: {fault}", entry.object)?;
+        }
+    }
+    for numbers in &retired {
+        writeln!(out, "segments {} to {}: retired by policy, not archived", numbers.start(), numbers.end())?;
+    }
+    if let Some(fault) = &found.fault {
+        writeln!(out, "{url}: {fault}")?;
+    }
+    Ok(out.flush()?)
 }
 
 fn print(args: &Args, path: &Path, report: &Report, archived: Option<Value>, started: Instant) -> Result<()> {

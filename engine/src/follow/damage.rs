@@ -13,7 +13,7 @@ impl Follower {
     /// Goes on behind damage that a salvage has recorded, where [`Follower::next`] gives [`Error::Rotten`],
     /// [`Error::RottenBlock`], [`Error::Withdrawn`] or [`Error::Retired`] for it: with the first commit group behind it that is
     /// whole. What is left of a group that is not, a [`crate::Reader`] shows. Whether there is such damage here; if not, nothing
-    /// has changed.
+    /// has changed. A position inside a segment that is lost as a whole can't be gone on from.
     ///
     /// # Errors
     ///
@@ -60,7 +60,7 @@ impl Follower {
             self.digest = next.opening.previous_digest;
             self.behind_event_id = self.behind_event_id.max(next.opening.next_event_id.saturating_sub(1));
             self.is_sealed = false;
-            self.segment = next;
+            self.take_up(next);
         }
         self.bytes.clear();
         self.seen = Seen::default();
