@@ -233,7 +233,7 @@ fn writer(medium: &dyn Medium, dir: &Path) -> Result<Option<Option<u32>>, Error>
 
 /// Whether a process has the journal open for writing. Who may not ask takes it that none has.
 pub(crate) fn has_writer(medium: &dyn Medium, dir: &Path) -> bool {
-    writer(medium, dir).is_ok_and(|writer| writer.is_some())
+    medium.is_locked(&dir.join(directory::LOCK)).unwrap_or(false)
 }
 
 /// For an open that writes no events.

@@ -417,3 +417,45 @@ fn whoever_counts_events_counts_those_that_are_left() {
     let taken = snapshot(&live, &target, SnapshotOptions::default(), &mut |_| ()).unwrap();
     assert_eq!(taken.events, left);
 }
+
+#[test]
+fn a_segment_that_became_longer_when_events_were_taken_out_can_be_cut_too() {
+    let dir = tempfile::tempdir().unwrap();
+    let journal = Journal::open(dir.path(), small()).unwrap();
+    // A record that stands in the place of a lone event is larger than one without anything.
+    for group in 0..6 {
+        for i in 0..10 {
+            journal.emit(&Event::new(if i % 2 == 0 { READ } else { WRITE })).unwrap();
+        }
+        if group < 5 {
+            journal.sync().unwrap();
+        }
+    }
+    journal.rotate().unwrap();
+    let before = examine_journal(dir.path(), OpenMode::Strict).unwrap().segments[0].end;
+    journal.thin(&[reads()]).unwrap();
+    journal.close().unwrap();
+    let segment = examine_journal(dir.path(), OpenMode::Strict).unwrap().segments.swap_remove(0);
+    assert!(segment.end > before, "{} {before}", segment.end);
+    // Its seal.
+    let path = &segment_files(dir.path())[0];
+    let mut bytes = fs::read(path).unwrap();
+    bytes[segment.end - 40] ^= 1;
+    fs::write(path, &bytes).unwrap();
+    let options = Options { mode: OpenMode::PointInTime, ..small() };
+    Journal::open(dir.path(), options).unwrap().close().unwrap();
+    let kept = || {
+        let report = examine_journal(dir.path(), OpenMode::Strict).unwrap();
+        assert!(report.is_whole(), "{report:?}");
+        let reader = Reader::open(dir.path(), OpenMode::Strict).unwrap();
+        reader.iter(..).map(|record| record.unwrap().event_id()).collect::<Vec<_>>()
+    };
+    let writes: Vec<_> = (1..=60).filter(|id| id % 2 == 0).collect();
+    assert_eq!(kept(), writes);
+    // A crash may come before its header says so.
+    let path = &segment_files(dir.path())[0];
+    let mut now = fs::read(path).unwrap();
+    now[..52].copy_from_slice(&bytes[..52]);
+    fs::write(path, now).unwrap();
+    assert_eq!(kept(), writes);
+}

@@ -68,3 +68,24 @@ impl KnownDamage {
 
 /// Where a segment's header stands.
 pub(crate) const HEADER: Extent = Extent { start: 0, end: JournalHeader::SIZE };
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ranges_that_adjoin_or_overlap_are_one() {
+        let range = |segment_number, offset, length| DamagedRange { segment_number, offset, length };
+        let ranges =
+            [range(2, 300, 50), range(1, 100, 50), range(1, 150, 50), range(1, 120, 10), range(1, 201, 9)];
+        let known = KnownDamage::new(&ranges);
+        assert!(known.covers(1, &Extent { start: 100, end: 200 }), "of two records that stand back to back");
+        assert!(
+            !known.covers(1, &Extent { start: 100, end: 202 }),
+            "a byte between them is not known to be lost"
+        );
+        assert!(known.covers(2, &Extent { start: 310, end: 350 }) && !known.is_any(3));
+        // The last number there is does no harm.
+        assert!(KnownDamage::new(&[range(1, 5, u64::MAX), range(1, 7, u64::MAX)]).is_any(1));
+    }
+}

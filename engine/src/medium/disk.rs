@@ -24,6 +24,8 @@ use super::{Changes, ClockAnchor, File, LockOutcome, Map, Medium, Now};
 /// The process's clock, for all its journals.
 static CLOCK: Clock = Clock::new();
 
+/// How long whoever finds a lock held waits before it looks once more.
+const LOCK_PAUSE: std::time::Duration = std::time::Duration::from_millis(5);
 /// A turn of a thread that takes short ones: the shortest that Linux has (6.12 and later, sched_setattr(2): `sched_runtime` of a
 /// thread under SCHED_OTHER). Who asks for less at a time is let in earlier.
 #[cfg(target_os = "linux")]
@@ -110,9 +112,15 @@ impl Medium for Disk {
 
     fn lock(&self, path: &Path) -> io::Result<LockOutcome> {
         let file = OpenOptions::new().read(true).write(true).create(true).truncate(false).open(path)?;
-        match fs2::FileExt::try_lock_exclusive(&file) {
+        let mut locked = fs2::FileExt::try_lock_exclusive(&file);
+        if locked.as_ref().is_err_and(is_contended) {
+            // Somebody may only look whether it is held.
+            std::thread::sleep(LOCK_PAUSE);
+            locked = fs2::FileExt::try_lock_exclusive(&file);
+        }
+        match locked {
             Ok(()) => {}
-            Err(error) if error.raw_os_error() == fs2::lock_contended_error().raw_os_error() => {
+            Err(error) if is_contended(&error) => {
                 let pid = fs::read_to_string(path).ok().and_then(|text| text.trim().parse().ok());
                 return Ok(LockOutcome::Held(pid));
             }
@@ -125,6 +133,18 @@ impl Medium for Disk {
             path: path.to_owned(),
             process_id: std::process::id(),
         })))
+    }
+
+    fn is_locked(&self, path: &Path) -> io::Result<bool> {
+        let file = match fs::File::open(path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
+            file => file?,
+        };
+        match fs2::FileExt::try_lock_shared(&file) {
+            Ok(()) => fs2::FileExt::unlock(&file).map(|()| false),
+            Err(error) if is_contended(&error) => Ok(true),
+            Err(error) => Err(error),
+        }
     }
 
     fn monotonic_ns(&self) -> i64 {
@@ -204,6 +224,10 @@ impl Medium for Disk {
         rustix::rand::getrandom(&mut bytes, rustix::rand::GetRandomFlags::empty())?;
         Ok(bytes)
     }
+}
+
+fn is_contended(error: &io::Error) -> bool {
+    error.raw_os_error() == fs2::lock_contended_error().raw_os_error()
 }
 
 fn nanoseconds(time: Timespec) -> i64 {

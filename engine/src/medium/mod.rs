@@ -78,6 +78,10 @@ pub trait Medium: Debug + Send + Sync {
     }
     /// Takes the lock of this file without waiting, and writes this process's id into it.
     fn lock(&self, path: &Path) -> io::Result<LockOutcome>;
+    /// Whether somebody has the lock. A medium that can't just look takes it for a moment.
+    fn is_locked(&self, path: &Path) -> io::Result<bool> {
+        Ok(matches!(self.lock(path)?, LockOutcome::Held(_)))
+    }
 
     /// Nanoseconds of CLOCK_MONOTONIC.
     fn monotonic_ns(&self) -> i64;
