@@ -176,9 +176,9 @@ on_disk! {
         32 record_count: u64,
         /// Events among them.
         40 event_count: u64,
-        /// Id of the first event, 0 where there is none.
+        /// The lowest id of an event, 0 where there is none.
         48 first_event_id: u64,
-        /// Id of the last event, 0 where there is none.
+        /// The highest id of an event, 0 where there is none.
         56 last_event_id: u64,
         /// Bytes from offset 52 to this record.
         64 byte_count: u64,

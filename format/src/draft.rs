@@ -39,7 +39,7 @@ pub enum DraftContext<'a> {
     /// No context.
     #[default]
     None,
-    /// Fields, written in the compact form.
+    /// Fields, written in the compact form, or in the fixed one where that is no longer.
     Fields(Context<'a>),
     /// Bytes that are a context already, written as they are.
     Encoded(&'a [u8]),

@@ -80,7 +80,7 @@ pub struct Totals {
     pub events: u64,
     /// Commits among them.
     pub commits: u64,
-    /// Id of the first event, 0 where there is none.
+    /// The lowest id of the first group that has events, 0 where there is none.
     pub first_event_id: u64,
     /// The highest id up to here, that of segments before included.
     pub last_event_id: u64,
