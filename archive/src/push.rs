@@ -163,8 +163,7 @@ impl Archive {
             true => Some(unpack(bytes).map_err(damaged)?),
             false => None,
         };
-        let unpacked_size = unpacked.as_deref().unwrap_or(bytes).len();
-        if has_known_damage && unpacked_size < segment.end {
+        if has_known_damage && unpacked.as_deref().unwrap_or(bytes).len() < segment.end {
             // Its end is known to be lost, and its file ends before.
             unpacked.get_or_insert_with(|| bytes.to_vec()).resize(segment.end, 0);
         }
@@ -198,7 +197,7 @@ impl Archive {
         let bytes = packed.as_deref().unwrap_or(native);
         let sidecar = match segment.opening.filter(|_| !has_known_damage) {
             // The one in the journal would be the same, but need not be there yet, nor be right.
-            Some(opening) => sidecar::make(&opening, native, unpacked_size),
+            Some(opening) => sidecar::make(&opening, native),
             None => None,
         };
         if !map.is_intact() {

@@ -8,9 +8,10 @@ use crate::manifest::Sidecar;
 /// How hard the rest is compressed.
 const ZSTD_LEVEL: i32 = 3;
 
-/// The sidecar of a segment without damage, made from its bytes up to its end.
-pub(crate) fn make(opening: &SegmentOpen, native: &[u8], native_size: usize) -> Option<OwnedSidecar> {
-    let mut builder = Builder::new(native_size);
+/// The sidecar of a segment without damage, made from its bytes up to its end. The journal's own, which was made when the file had
+/// room for more, is the same: its filter is folded to the size that the end asks for.
+pub(crate) fn make(opening: &SegmentOpen, native: &[u8]) -> Option<OwnedSidecar> {
+    let mut builder = Builder::new(native.len());
     for found in Records::new(native, JournalHeader::SIZE) {
         let (offset, record) = found.ok()?;
         builder.push(offset, &record);

@@ -490,7 +490,7 @@ fn judge(entry: &Entry, bytes: &[u8], sidecar: Option<&[u8]>) -> Result<Judged, 
     }
     if let Some(sidecar) = sidecar {
         let native = bytes.get(..segment.end).unwrap_or(bytes);
-        let made = sidecar::make(&opening, native, segment.end);
+        let made = sidecar::make(&opening, native);
         if made.is_none_or(|made| made.as_bytes() != sidecar) {
             return Err("its sidecar is not the one that it makes: events may not be found by it".to_owned());
         }

@@ -290,8 +290,7 @@ impl Earlier {
         for (number, name) in directory::segments(all.clone()) {
             let path = target.join(&name);
             let refuse = |what| Err(Error::not_a_snapshot(target, &name, what));
-            let map = medium.open(&path, false).map_err(Error::io("open", &path))?;
-            let map = compressed::unpacking(map.map().map_err(Error::io("map", &path))?);
+            let map = native_map(medium, &path)?;
             let Ok(scanner) = Scanner::without_header(map.bytes(0..map.size()), 0) else {
                 return refuse("its beginning is damaged");
             };
@@ -333,18 +332,26 @@ impl Earlier {
         if !self.names.contains(&segment.name) {
             return Ok(false);
         }
-        let path = target.join(&segment.name);
-        let file = medium.open(&path, false).map_err(Error::io("open", &path))?;
-        let map = compressed::unpacking(file.map().map_err(Error::io("map", &path))?);
-        Ok(match JournalHeader::parse(map.bytes(0..JournalHeader::SIZE)) {
+        Ok(match native_header(medium, &target.join(&segment.name))? {
             // Where the journal's own has lost its end, the one that is here may have it.
-            Ok(header) => {
+            Some(header) => {
                 header.flags & (FLAG_SEALED | FLAG_CUT) != 0 && header.journal_size == segment.end as u64
             }
             // A header that is known to be damaged was copied as it is, with all that is behind it.
-            Err(_) => segment.header.is_none(),
+            None => segment.header.is_none(),
         })
     }
+}
+
+/// The native bytes of a segment's file.
+fn native_map(medium: &dyn Medium, path: &Path) -> Result<Box<dyn Map>, Error> {
+    let file = medium.open(path, false).map_err(Error::io("open", path))?;
+    Ok(compressed::unpacking(file.map().map_err(Error::io("map", path))?))
+}
+
+/// The header that they begin with, if it is right.
+fn native_header(medium: &dyn Medium, path: &Path) -> Result<Option<JournalHeader>, Error> {
+    Ok(JournalHeader::parse(native_map(medium, path)?.bytes(0..JournalHeader::SIZE)).ok())
 }
 
 /// What two files of a segment have in common.
@@ -458,9 +465,7 @@ impl Taker<'_> {
 
     /// Whether a file is the one that was examined, and not one that has taken its name since.
     fn is_of(&self, segment: &SegmentReport, path: &Path) -> Result<bool, Error> {
-        let file = self.medium.open(path, false).map_err(Error::io("open", path))?;
-        let map = compressed::unpacking(file.map().map_err(Error::io("map", path))?);
-        let found = JournalHeader::parse(map.bytes(0..JournalHeader::SIZE)).ok();
+        let found = native_header(self.medium, path)?;
         let figures = |header: JournalHeader| (header.journal_size, header.total_events, header.flags);
         Ok(found.map(figures) == segment.header.map(figures))
     }

@@ -48,6 +48,7 @@ pub(crate) fn run(args: &Args) -> Result<Outcome> {
     let dir = args.journal.source();
     let query = Query::new();
     let (reader, mut losses) = answer::open_whole(&dir)?;
+    let mut lose = |error| answer::archive_loss(&dir, error).map(|loss| losses.push(loss));
     let mut count = 0u64;
     // What cannot be written in the kernel's format is found out before a file is replaced.
     let measured = match args.format {
@@ -60,8 +61,7 @@ pub(crate) fn run(args: &Args) -> Result<Outcome> {
                     count += 1;
                     Ok(())
                 })?;
-                end.into_iter()
-                    .try_for_each(|error| answer::archive_loss(&dir, error).map(|loss| losses.push(loss)))?;
+                end.map_or(Ok(()), &mut lose)?;
             }
             Some(measure)
         }
@@ -91,8 +91,7 @@ pub(crate) fn run(args: &Args) -> Result<Outcome> {
                     advance();
                     Ok(())
                 })?;
-                end.into_iter()
-                    .try_for_each(|error| answer::archive_loss(&dir, error).map(|loss| losses.push(loss)))?;
+                end.map_or(Ok(()), &mut lose)?;
             }
         }
         Some(measure) => {
@@ -110,10 +109,10 @@ pub(crate) fn run(args: &Args) -> Result<Outcome> {
     }
     if measured.is_some() && events != count {
         let what = format!("{}: it changed while it was read", dir.display());
-        return Err(cut_short.map_or_else(
-            || anyhow::anyhow!("{what}"),
-            |error| anyhow::Error::from(error).context(what.clone()),
-        ));
+        return Err(match cut_short {
+            Some(error) => anyhow::Error::from(error).context(what),
+            None => anyhow::Error::msg(what),
+        });
     }
     out.finish()?;
     bar.finish_and_clear();
