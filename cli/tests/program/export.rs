@@ -1,0 +1,53 @@
+//! `semj export`.
+
+use std::fs;
+
+use crate::support::{err, lines, place, segment, segmented, semj, status, text, with_input};
+
+#[test]
+fn a_file_that_is_exported_to_has_its_name_when_it_is_complete() {
+    use std::os::unix::fs::PermissionsExt as _;
+    let (dir, journal) = segmented(2);
+    let file = dir.path().join("events.jsonl");
+    fs::write(&file, "what was there").unwrap();
+    fs::set_permissions(&file, fs::Permissions::from_mode(0o640)).unwrap();
+    assert_eq!(status(&semj(&["export", text(&journal), "-o", text(&file)])), 0);
+    assert_eq!(fs::read(&file).unwrap(), semj(&["export", text(&journal)]).stdout);
+    assert_eq!(fs::metadata(&file).unwrap().permissions().mode() & 0o777, 0o640);
+    // None of the journal's own files, whatever it is called.
+    let refused = semj(&["export", text(&journal), "-o", text(&segment(&journal))]);
+    assert!(status(&refused) == 1 && err(&refused).contains("own files"), "{}", err(&refused));
+    assert_eq!(status(&semj(&["verify", text(&journal)])), 0);
+    // A pipe is written to, and is no file to be replaced.
+    let done = semj(&["export", text(&journal), "-o", "/dev/stdout"]);
+    assert!(status(&done) == 0 && done.stdout == fs::read(&file).unwrap(), "{}", err(&done));
+    let names = fs::read_dir(dir.path()).unwrap().map(|entry| entry.unwrap().file_name());
+    assert_eq!(names.count(), 2, "nothing else is left");
+}
+
+#[test]
+fn a_journal_whose_groups_are_ordered_by_priority_is_exported_as_it_can_be_imported() {
+    use semj::{Event, EventType, GroupOrder, Journal, Options, Priority};
+    let (dir, journal) = place();
+    let options = Options { group_order: GroupOrder::Priority, ..Options::default() };
+    let writer = Journal::open(&journal, options).unwrap();
+    let priorities = [Priority::LOW, Priority::CRITICAL, Priority::BACKGROUND, Priority::NORMAL];
+    for n in 0..400 {
+        writer.emit(&Event::new(EventType::SYSTEM_SYNC).priority(priorities[n % 4])).unwrap();
+        if n % 100 == 99 {
+            writer.sync().unwrap();
+        }
+    }
+    writer.close().unwrap();
+    let exported = semj(&["export", text(&journal)]).stdout;
+    let ids: Vec<_> = lines(&exported).iter().map(|event| event["event_id"].as_u64().unwrap()).collect();
+    assert!(ids.iter().copied().eq(1..=400), "{ids:?}");
+    let kernel = dir.path().join("kernel");
+    assert_eq!(status(&semj(&["export", text(&journal), "--format", "kernel", "-o", text(&kernel)])), 0);
+    for (from, input) in [("-", &exported[..]), (text(&kernel), b"")] {
+        let back = dir.path().join(format!("back-{}", input.len()));
+        let done = with_input(&["import", from, "-j", text(&back)], input);
+        assert_eq!(status(&done), 0, "{from}: {}", err(&done));
+        assert_eq!(semj(&["export", text(&back)]).stdout, exported);
+    }
+}

@@ -1,0 +1,88 @@
+//! `semj cat --follow`, `semj consumers`.
+
+use std::process::Stdio;
+
+use serde_json::Value;
+
+use crate::support::{command, err, lines, out, place, segmented, semj, status, text};
+
+#[test]
+fn cat_follow_prints_the_last_events_and_then_those_that_come() {
+    use std::io::{BufRead, BufReader};
+    let (_dir, path) = place();
+    let journal = semj::Journal::open(&path, semj::Options::default()).unwrap();
+    let emit = |count: u64| {
+        for n in 0..count {
+            let kind = if n % 2 == 0 { "FilesystemRead" } else { "FilesystemWrite" };
+            journal.emit(&semj::Event::new(kind.parse().unwrap())).unwrap();
+        }
+        journal.sync().unwrap();
+    };
+    emit(40);
+    let args = ["cat", text(&path), "--follow", "--json", "--type", "FilesystemWrite"];
+    let mut child = command(&args).stdout(Stdio::piped()).spawn().unwrap();
+    let mut output = BufReader::new(child.stdout.take().unwrap());
+    let mut next = || {
+        let mut line = String::new();
+        output.read_line(&mut line).unwrap();
+        serde_json::from_str::<Value>(&line).unwrap()["event_id"].as_u64().unwrap()
+    };
+    for n in 0..10 {
+        assert_eq!(next(), 22 + 2 * n);
+    }
+    emit(6);
+    assert_eq!([next(), next(), next()], [42, 44, 46]);
+    child.kill().unwrap();
+    child.wait().unwrap();
+    for wrong in [&["--follow", "--reverse"][..], &["--durable"]] {
+        assert_eq!(status(&semj(&[&["cat", text(&path)][..], wrong].concat())), 2);
+    }
+}
+
+#[test]
+fn consumers_are_listed_and_forgotten() {
+    let (_dir, path) = place();
+    let journal = semj::Journal::open(&path, semj::Options::default()).unwrap();
+    for _ in 0..5 {
+        journal.emit(&semj::Event::new("SystemSync".parse().unwrap())).unwrap();
+    }
+    journal.close().unwrap();
+    let none = semj(&["consumers", text(&path)]);
+    assert_eq!((status(&none), out(&none)), (0, String::new()));
+    let mut consumer = semj::Consumer::open(&path, "indexer", semj::View::Durable).unwrap();
+    for _ in 0..3 {
+        consumer.next(None).unwrap().unwrap();
+    }
+    consumer.save().unwrap();
+    let listed = semj(&["consumers", text(&path), "--json"]);
+    let listed = &lines(&listed.stdout)[0];
+    assert_eq!(
+        (&listed["name"], &listed["last_event_id"], &listed["behind_by"]),
+        (&"indexer".into(), &3.into(), &2.into())
+    );
+    assert!(out(&semj(&["consumers", text(&path)])).contains("indexer"));
+    assert_eq!(status(&semj(&["consumers", text(&path), "--remove", "indexer"])), 0);
+    let again = semj(&["consumers", text(&path), "--remove", "indexer"]);
+    assert_eq!(status(&again), 1);
+    assert!(err(&again).contains("no consumer has the name indexer"), "{}", err(&again));
+}
+
+#[test]
+fn who_follows_for_nobody_ends() {
+    let (_dir, journal) = segmented(1);
+    let mut child = command(&["cat", "--follow", text(&journal)]).stdout(Stdio::piped()).spawn().unwrap();
+    let mut begun = [0];
+    std::io::Read::read_exact(child.stdout.as_mut().unwrap(), &mut begun).unwrap();
+    drop(child.stdout.take());
+    let deadline = std::time::Instant::now() + std::time::Duration::from_secs(20);
+    let status = loop {
+        if let Some(status) = child.try_wait().unwrap() {
+            break status;
+        }
+        if std::time::Instant::now() > deadline {
+            child.kill().unwrap();
+        }
+        std::thread::sleep(std::time::Duration::from_millis(10));
+    };
+    assert_eq!(status.code(), Some(0));
+}

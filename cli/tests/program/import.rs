@@ -1,0 +1,170 @@
+//! `semj import`.
+
+use std::fs;
+use std::io::Write;
+use std::process::Stdio;
+
+use serde_json::Value;
+
+use crate::support::{
+    TRACE, command, contains, damage, err, lines, out, place, segment, segmented, semj, small, status, text,
+    with_input,
+};
+
+#[test]
+fn a_trace_comes_back_with_every_field_of_every_line() {
+    let (_dir, journal) = place();
+    let output = semj(&["import", TRACE, "--journal", text(&journal)]);
+    assert_eq!(status(&output), 0, "{}", err(&output));
+    assert!(out(&output).contains("9,778  events") && out(&output).contains("whole, closed"));
+    assert!(output.stderr.is_empty(), "nothing but data, and no progress bar in a pipe: {}", err(&output));
+    let exported = lines(&semj(&["export", "-j", text(&journal), "--format", "jsonl"]).stdout);
+    let trace = zstd::decode_all(fs::File::open(TRACE).unwrap()).unwrap();
+    let trace = lines(&trace);
+    assert_eq!(exported.len(), trace.len());
+    for (i, (exported, line)) in exported.iter().zip(&trace).enumerate() {
+        assert!(contains(exported, line), "line {}: {line} came back as {exported}", i + 1);
+    }
+}
+
+#[test]
+fn what_was_exported_imports_as_the_same_journal_in_every_form() {
+    let (dir, journal) = small();
+    let jsonl = dir.path().join("a.jsonl");
+    let kernel = dir.path().join("a.kernel");
+    for (format, path) in [("jsonl", &jsonl), ("kernel", &kernel)] {
+        let output = semj(&["export", "-j", text(&journal), "--format", format, "-o", text(path)]);
+        assert_eq!(status(&output), 0, "{}", err(&output));
+    }
+    assert_eq!(status(&semj(&["verify", text(&kernel)])), 0);
+    let segment = segment(&journal);
+    for input in [&jsonl, &kernel, &segment] {
+        let again = dir.path().join("again");
+        let _ = fs::remove_dir_all(&again);
+        let output = semj(&["import", text(input), "-j", text(&again)]);
+        assert_eq!(status(&output), 0, "{}: {}", input.display(), err(&output));
+        for (format, expected) in [("jsonl", &jsonl), ("kernel", &kernel)] {
+            let output = semj(&["export", "-j", text(&again), "--format", format]);
+            assert!(output.stdout == fs::read(expected).unwrap(), "{} as {format}", input.display());
+        }
+    }
+}
+
+#[test]
+fn a_bad_line_is_named_and_the_good_ones_before_it_are_kept() {
+    let (dir, journal) = place();
+    let file = dir.path().join("events.jsonl");
+    fs::write(
+        &file,
+        "{\"event_type\":\"FilesystemRead\",\"ktime_ns\":1}\n{\"event_type\":\"Nonsense\",\"ktime_ns\":2}\n\
+         {\"event_type\":\"FilesystemRead\",\"ktime_ns\":3}\n",
+    )
+    .unwrap();
+    let output = semj(&["import", text(&file), "-j", text(&journal)]);
+    assert_eq!(status(&output), 1);
+    assert!(
+        err(&output).contains("events.jsonl:2: ") && err(&output).contains("Nonsense"),
+        "{}",
+        err(&output)
+    );
+    assert!(err(&output).contains("1 event: kept"), "{}", err(&output));
+    assert_eq!(lines(&semj(&["cat", "--json", text(&journal)]).stdout).len(), 1);
+
+    let output = semj(&["import", text(&file), "-j", text(&journal), "--skip-bad", "--json"]);
+    assert_eq!(status(&output), 3);
+    let summary: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!((&summary["events"], &summary["skipped"]), (&2.into(), &1.into()));
+    assert!(err(&output).contains("events.jsonl:2: "));
+    assert_eq!(lines(&semj(&["cat", "--json", text(&journal)]).stdout).len(), 3);
+}
+
+#[test]
+fn kill_9_during_an_import_leaves_a_prefix_that_verifies_and_can_be_added_to() {
+    let trace = zstd::decode_all(fs::File::open(TRACE).unwrap()).unwrap();
+    let input = lines(&trace);
+    let mut cut_short = 0;
+    for kill in 0..20u64 {
+        let (_dir, journal) = place();
+        let mut child = command(&["import", "-", "-j", text(&journal)])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        // Fed so slowly that each kill falls into the middle of the import.
+        let mut stdin = child.stdin.take().unwrap();
+        let feed = trace.clone();
+        let feeder = std::thread::spawn(move || {
+            for chunk in feed.chunks(100_000) {
+                if stdin.write_all(chunk).is_err() {
+                    return;
+                }
+                std::thread::sleep(std::time::Duration::from_millis(3));
+            }
+        });
+        // The first one as soon as there is anything, however long a busy machine takes for that.
+        let has_begun = || fs::read_dir(&journal).is_ok_and(|names| names.count() > 0);
+        while !has_begun() && child.try_wait().unwrap().is_none() {
+            std::thread::sleep(std::time::Duration::from_millis(1));
+        }
+        std::thread::sleep(std::time::Duration::from_millis(2 * kill));
+        child.kill().unwrap();
+        child.wait().unwrap();
+        feeder.join().unwrap();
+
+        if !journal.exists() || semj(&["verify", text(&journal)]).status.code() == Some(1) {
+            let names: Vec<_> =
+                fs::read_dir(&journal).into_iter().flatten().map(|e| e.unwrap().path()).collect();
+            let has_segment = names.iter().any(|path| path.extension().is_some_and(|e| e == "semj"));
+            assert!(!has_segment, "kill {kill}: a journal that does not verify");
+            continue;
+        }
+        let kept = lines(&semj(&["export", "-j", text(&journal)]).stdout);
+        assert!(kept.iter().zip(&input).all(|(kept, line)| contains(kept, line)), "kill {kill}");
+        cut_short += usize::from(kept.len() < input.len());
+        let more = br#"{"event_type":"SystemSync","ktime_ns":1}"#;
+        assert_eq!(status(&with_input(&["import", "-", "-j", text(&journal)], more)), 0);
+        let after = lines(&semj(&["export", "-j", text(&journal)]).stdout);
+        assert_eq!(after.len(), kept.len() + 1);
+        assert!(after[..kept.len()] == kept, "kill {kill}: recovery keeps what was there");
+    }
+    assert!(cut_short >= 10, "{cut_short} of 20 imports were cut short");
+}
+
+#[test]
+fn what_is_imported_into_a_damaged_journal_is_said_to_be_kept() {
+    let (_dir, journal) = small();
+    let more = b"{\"event_type\":\"FilesystemRead\",\"ktime_ns\":4}\n";
+    assert_eq!(status(&with_input(&["import", "-", "-j", text(&journal)], more)), 0);
+    damage(&journal);
+    let output = with_input(&["import", "-", "-j", text(&journal)], more);
+    assert!(status(&output) == 1 && err(&output).contains("1 event kept"), "{}", err(&output));
+    let left = lines(&semj(&["export", text(&journal)]).stdout);
+    assert_eq!(left.last().unwrap()["event_id"], 5, "{left:?}");
+}
+
+#[test]
+fn a_compressed_segment_is_imported_like_any_other_and_a_line_that_is_no_event_is_passed_over() {
+    let (dir, journal) = segmented(3);
+    let before = semj(&["export", text(&journal)]).stdout;
+    let native = segment(&journal);
+    let [plain, packed, long] = ["plain", "packed", "long"].map(|name| dir.path().join(name));
+    assert_eq!(status(&semj(&["import", text(&native), "-j", text(&plain)])), 0);
+    assert_eq!(status(&semj(&["compact", text(&journal)])), 0);
+    let done = semj(&["import", text(&native), "-j", text(&packed)]);
+    assert_eq!(status(&done), 0, "{}", err(&done));
+    let exported = semj(&["export", text(&packed)]).stdout;
+    assert!(!exported.is_empty() && before.starts_with(&exported));
+    assert_eq!(semj(&["export", text(&plain)]).stdout, exported);
+
+    let event = r#"{"event_type":"SystemSync","ktime_ns":1}"#;
+    let input = format!("{event}\n{{\"payload\":\"{}\"}}\n{event}\n", "x".repeat(5 << 20));
+    // From a file: who refuses it does not read all of it.
+    let file = dir.path().join("long.jsonl");
+    fs::write(&file, &input).unwrap();
+    let refused = semj(&["import", text(&file), "-j", text(&long)]);
+    assert!(status(&refused) == 1 && err(&refused).contains(":2: the line is longer"), "{}", err(&refused));
+    let done = with_input(&["import", "-", "-j", text(&long), "--skip-bad", "--json"], input.as_bytes());
+    let said: Value = serde_json::from_slice(&done.stdout).unwrap();
+    assert_eq!((status(&done), &said["events"], &said["skipped"]), (3, &2.into(), &1.into()));
+}

@@ -1,0 +1,109 @@
+//! What shows events: `semj cat`, `get`, `chain`, `explain`, `stats`, `inspect`.
+
+use std::process::{Output, Stdio};
+
+use serde_json::Value;
+
+use crate::support::{TRACE, command, err, lines, out, place, related, segment, semj, small, status, text};
+
+#[test]
+fn cat_shows_ranges_limits_and_the_journals_own_records_when_asked() {
+    let (_dir, journal) = small();
+    let ids = |args: &[&str]| -> Vec<u64> {
+        let output = semj(&[&["cat", text(&journal), "--json"], args].concat());
+        assert_eq!(status(&output), 0, "{}", err(&output));
+        lines(&output.stdout).iter().map(|line| line["event_id"].as_u64().unwrap()).collect()
+    };
+    assert_eq!(ids(&[]), [1, 2, 3]);
+    assert_eq!(ids(&["--id", "2..3"]), [2, 3]);
+    assert_eq!(ids(&["--id", "..2"]), [1, 2]);
+    assert_eq!(ids(&["--id", "2"]), [2]);
+    assert_eq!(ids(&["--limit", "2"]), [1, 2]);
+    let all = ids(&["--control"]);
+    assert_eq!(all.iter().filter(|id| **id == 0).count(), 4, "SegmentOpen, two commits, the seal: {all:?}");
+    let human = out(&semj(&["cat", text(&journal), "--control"]));
+    assert!(human.contains("JournalSegmentOpen") && human.contains("/a") && human.contains("{\"bytes\":5}"));
+}
+
+#[test]
+fn cat_and_explain_take_the_same_conditions() {
+    let (_dir, journal) = related();
+    assert_eq!(status(&semj(&["index", "rebuild", text(&journal)])), 0);
+    for (args, expected) in [
+        (&["--type", "FilesystemWrite", "--type", "0x0503"][..], &[3u64, 5][..]),
+        (&["--path", "/project/src"], &[2, 3]),
+        (&["--path", "*.md"], &[4]),
+        (&["--agent", "planner"], &[1]),
+        (&["--tx", "9"], &[1, 2]),
+        (&["--inode", "7", "--pid", "5"], &[2, 3]),
+        (&["--priority", "critical"], &[1]),
+        (&["--since", "2000", "--until", "4000"], &[2, 3, 4]),
+        (&["--since", "2030-01-01T00:00:00Z"], &[]),
+        (&["--until", "2030-01-01T00:00:00Z", "--reverse", "--limit", "2"], &[5, 4]),
+        (&["--id", "2..", "-n", "1", "-r"], &[5]),
+        (&["--type", "JournalSegmentSeal"], &[0]),
+    ] {
+        let output = semj(&[&["cat", text(&journal), "--json"], args].concat());
+        assert_eq!(status(&output), 0, "{}", err(&output));
+        let ids: Vec<_> =
+            lines(&output.stdout).iter().map(|line| line["event_id"].as_u64().unwrap()).collect();
+        assert_eq!(ids, expected, "{args:?}");
+        let output = semj(&[&["explain", text(&journal), "--json"], args].concat());
+        let explain: Value = serde_json::from_slice(&output.stdout).unwrap();
+        assert_eq!(explain["matches"], expected.len(), "{args:?}: {explain}");
+        let human = semj(&[&["explain", text(&journal)], args].concat());
+        assert!(out(&human).contains("blocks") && status(&human) == 0);
+    }
+    for wrong in [["--type", "Nonsense"], ["--since", "yesterday"], ["--path", "/a[b"], ["--priority", "x"]] {
+        assert_eq!(status(&semj(&[&["cat", text(&journal)][..], &wrong].concat())), 2, "{wrong:?}");
+    }
+}
+
+#[test]
+fn get_shows_one_event_and_chain_what_led_to_it_and_what_followed() {
+    let (_dir, journal) = related();
+    let output = semj(&["get", "2", text(&journal), "--json"]);
+    assert_eq!(lines(&output.stdout)[0]["context"]["path"], "/project/src/a.rs");
+    let pretty: Value = serde_json::from_slice(&semj(&["get", "2", "-j", text(&journal)]).stdout).unwrap();
+    assert_eq!(pretty["event_id"], 2);
+    let output = semj(&["get", "6", text(&journal)]);
+    assert_eq!((status(&output), out(&output).as_str()), (1, ""));
+    assert!(err(&output).contains("no event 6"), "{}", err(&output));
+
+    let ids = |output: &Output| -> Vec<u64> {
+        lines(&output.stdout).iter().map(|line| line["event_id"].as_u64().unwrap()).collect()
+    };
+    let output = semj(&["chain", "2", text(&journal), "--json"]);
+    assert_eq!((ids(&output), status(&output)), (vec![1, 2, 3, 5], 0), "{}", err(&output));
+    assert_eq!(ids(&semj(&["chain", "5", text(&journal), "--json"])), [1, 2, 3, 5]);
+    let output = semj(&["chain", "1", text(&journal), "--json", "--limit", "1"]);
+    assert_eq!((ids(&output), status(&output)), (vec![1, 2], 3));
+    assert_eq!(status(&semj(&["chain", "99", text(&journal)])), 1);
+    assert!(out(&semj(&["chain", "2", text(&journal)])).contains("/project/src/a.rs"));
+}
+
+#[test]
+fn a_reader_that_goes_away_is_no_error() {
+    let (_dir, journal) = place();
+    assert_eq!(status(&semj(&["import", TRACE, "-j", text(&journal)])), 0);
+    for args in [&["cat"][..], &["cat", "--json"], &["export", "--journal"]] {
+        let mut child =
+            command(args).arg(&journal).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        drop(child.stdout.take());
+        let output = child.wait_with_output().unwrap();
+        assert_eq!((status(&output), err(&output).as_str()), (0, ""), "{args:?}");
+    }
+}
+
+#[test]
+fn stats_and_inspect_say_the_same_as_the_header() {
+    let (_dir, journal) = small();
+    let stats: Value = serde_json::from_slice(&semj(&["stats", "--json", text(&journal)]).stdout).unwrap();
+    let layout = lines(&semj(&["inspect", "--json", text(&segment(&journal))]).stdout);
+    assert_eq!(stats["records"], layout[0]["total_events"]);
+    assert_eq!(stats["bytes"], layout[0]["journal_size"]);
+    assert_eq!(stats["events"], 3);
+    assert_eq!(layout.len() as u64, layout[0]["total_events"].as_u64().unwrap() + 1);
+    let sizes: u64 = layout.iter().map(|line| line["size"].as_u64().unwrap()).sum();
+    assert_eq!(stats["bytes"], sizes);
+}

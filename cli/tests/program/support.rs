@@ -1,0 +1,123 @@
+//! Running the program, and journals to run it on.
+
+use std::fs;
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output, Stdio};
+
+use serde_json::Value;
+
+pub(crate) const TRACE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../examples/git-worktree.jsonl.zst");
+
+pub(crate) fn command(args: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_semj"));
+    command.args(args).env_remove("SEMJ_JOURNAL").env_remove("RUST_LOG");
+    command
+}
+
+pub(crate) fn semj(args: &[&str]) -> Output {
+    command(args).output().unwrap()
+}
+
+pub(crate) fn with_input(args: &[&str], input: &[u8]) -> Output {
+    let mut child =
+        command(args).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    child.stdin.take().unwrap().write_all(input).unwrap();
+    child.wait_with_output().unwrap()
+}
+
+pub(crate) fn status(output: &Output) -> i32 {
+    output.status.code().unwrap()
+}
+
+pub(crate) fn out(output: &Output) -> String {
+    String::from_utf8(output.stdout.clone()).unwrap()
+}
+
+pub(crate) fn err(output: &Output) -> String {
+    String::from_utf8(output.stderr.clone()).unwrap()
+}
+
+pub(crate) fn text(path: &Path) -> &str {
+    path.to_str().unwrap()
+}
+
+/// A directory that goes away, and in it the place of a journal.
+pub(crate) fn place() -> (tempfile::TempDir, PathBuf) {
+    let dir = tempfile::tempdir().unwrap();
+    let journal = dir.path().join("journal");
+    (dir, journal)
+}
+
+pub(crate) fn lines(bytes: &[u8]) -> Vec<Value> {
+    bytes
+        .split(|byte| *byte == b'\n')
+        .filter(|l| !l.is_empty())
+        .map(|l| serde_json::from_slice(l).unwrap())
+        .collect()
+}
+
+/// Every field of `line`, contexts and payloads included, is in `exported` with its value.
+pub(crate) fn contains(exported: &Value, line: &Value) -> bool {
+    match (exported, line) {
+        (Value::Object(exported), Value::Object(line)) => {
+            line.iter().all(|(key, value)| exported.get(key).is_some_and(|other| contains(other, value)))
+        }
+        _ => exported == line,
+    }
+}
+
+pub(crate) fn segment(journal: &Path) -> PathBuf {
+    let mut paths: Vec<_> = fs::read_dir(journal).unwrap().map(|entry| entry.unwrap().path()).collect();
+    paths.retain(|path| path.extension().is_some_and(|extension| extension == "semj"));
+    paths.sort();
+    paths.remove(0)
+}
+
+/// A journal of three events.
+pub(crate) fn small() -> (tempfile::TempDir, PathBuf) {
+    let (dir, journal) = place();
+    let input = br#"{"event_type":"FilesystemCreate","ktime_ns":1,"context":{"path":"/a"}}
+{"event_type":"FilesystemWrite","ktime_ns":2,"payload":{"bytes":5}}
+
+{"event_type":"FilesystemDelete","ktime_ns":3}
+"#;
+    let output = with_input(&["import", "-", "-j", text(&journal)], input);
+    assert_eq!(status(&output), 0, "{}", err(&output));
+    (dir, journal)
+}
+
+/// Flips a bit in the second event, which is durable.
+pub(crate) fn damage(journal: &Path) {
+    let path = segment(journal);
+    let mut bytes = fs::read(&path).unwrap();
+    let at = bytes.windows(11).position(|window| window == br#"{"bytes":5}"#).unwrap();
+    bytes[at] ^= 1;
+    fs::write(path, bytes).unwrap();
+}
+
+/// A journal of five events that hang together.
+pub(crate) fn related() -> (tempfile::TempDir, PathBuf) {
+    let (dir, journal) = place();
+    let input = br#"{"event_type":"AgentDecision","ktime_ns":1000,"event_priority":1,"context":{"agent_id":"planner","transaction_id":9}}
+{"event_type":"FilesystemCreate","ktime_ns":2000,"process_id":5,"parent_event_id":1,"context":{"path":"/project/src/a.rs","inode_number":7,"transaction_id":9}}
+{"event_type":"FilesystemWrite","ktime_ns":3000,"process_id":5,"parent_event_id":2,"context":{"path":"/project/src/a.rs","inode_number":7}}
+{"event_type":"FilesystemDelete","ktime_ns":4000,"process_id":6,"context":{"path":"/project/doc/b.md","inode_number":8}}
+{"event_type":"SystemSync","ktime_ns":5000,"causality_links":[{"cause_event_id":3,"effect_event_id":5}]}
+"#;
+    let output = with_input(&["import", "-", "-j", text(&journal)], input);
+    assert_eq!(status(&output), 0, "{}", err(&output));
+    (dir, journal)
+}
+
+/// A closed journal of some segments.
+pub(crate) fn segmented(count: usize) -> (tempfile::TempDir, PathBuf) {
+    let (dir, journal) = place();
+    for i in 0..count {
+        let input =
+            format!("{{\"event_type\":\"FilesystemRead\",\"ktime_ns\":{i},\"payload\":{{\"i\":{i}}}}}\n");
+        let output = with_input(&["import", "-", "-j", text(&journal)], input.repeat(10).as_bytes());
+        assert_eq!(status(&output), 0, "{}", err(&output));
+    }
+    (dir, journal)
+}

@@ -1,0 +1,97 @@
+//! How the program is called, whatever the command.
+
+use std::fs;
+use std::process::Stdio;
+
+use serde_json::Value;
+
+use crate::support::{TRACE, command, err, segment, segmented, semj, small, status, text};
+
+#[test]
+fn wrong_use_is_status_2() {
+    for args in [
+        &[][..],
+        &["cat"],
+        &["verify"],
+        &["import", "x"],
+        &["nonsense"],
+        &["cat", "x", "--id", "a..b"],
+        &["cat", "x", "--id", "2..1"],
+        &["cat", "x", "--priority", "9"],
+    ] {
+        assert_eq!(status(&semj(args)), 2, "{args:?}");
+    }
+}
+
+#[test]
+fn what_is_not_there_is_status_1_and_named() {
+    for args in
+        [&["cat", "/nowhere/at-all"][..], &["verify", "/nowhere/at-all"], &["inspect", "/nowhere/at-all"]]
+    {
+        let output = semj(args);
+        assert_eq!(status(&output), 1, "{args:?}");
+        assert!(err(&output).contains("/nowhere/at-all"), "{}", err(&output));
+    }
+}
+
+#[test]
+fn the_journal_can_come_from_the_environment() {
+    let (_dir, journal) = small();
+    for name in ["cat", "verify", "stats", "export"] {
+        let output = command(&[name]).env("SEMJ_JOURNAL", &journal).output().unwrap();
+        assert_eq!(status(&output), 0, "{name}: {}", err(&output));
+    }
+}
+
+#[test]
+fn a_journal_is_where_a_directory_is_and_nothing_is_made_elsewhere() {
+    let (dir, journal) = segmented(2);
+    let file = segment(&journal);
+    let written = |args: &[&str]| {
+        let output = command(args).current_dir(dir.path()).stdin(Stdio::null()).output().unwrap();
+        assert_eq!(status(&output), 2, "{args:?}: {}", err(&output));
+        err(&output)
+    };
+    let url = "s3://bucket/journal";
+    for args in [
+        &["import", "-", "-j", url][..],
+        &["retain", url, "--max-segments", "1"],
+        &["consumers", url],
+        &["snapshot", text(&journal), url],
+        &["restore", text(&journal), url],
+    ] {
+        assert!(written(args).contains("an archive's URL"), "{args:?}");
+    }
+    for args in [&["cat", text(&file)][..], &["stats", text(&file)], &["rotate", text(&file)]] {
+        assert!(written(args).contains("semj inspect"), "{args:?}");
+    }
+    assert!(written(&["verify", text(&file), "--copied"]).contains("--copied"));
+    assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1, "only the journal is there");
+}
+
+#[test]
+fn a_path_that_is_no_text_is_no_reason_to_give_up() {
+    use std::os::unix::ffi::OsStrExt as _;
+    let dir = tempfile::tempdir().unwrap();
+    let journal = dir.path().join(std::ffi::OsStr::from_bytes(b"journal\xff"));
+    let import = |args: &[&str]| {
+        let mut import = command(args);
+        import.arg(TRACE).arg("-j").arg(&journal);
+        import.output().unwrap()
+    };
+    assert_eq!(status(&import(&["import", "--json"])), 0);
+    let commands: [&[&str]; 7] = [
+        &["verify", "--json"],
+        &["stats", "--json"],
+        &["rotate", "--json"],
+        &["retain", "--json", "--max-segments", "9"],
+        &["compact", "--json"],
+        &["thin", "--json", "--types", "FilesystemRead", "--older-than", "1000w"],
+        &["index", "rebuild", "--json"],
+    ];
+    for args in commands {
+        let done = command(args).arg(&journal).output().unwrap();
+        assert_eq!(status(&done), 0, "{args:?}: {}", err(&done));
+        serde_json::from_slice::<Value>(&done.stdout).unwrap();
+    }
+}

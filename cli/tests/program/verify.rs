@@ -1,0 +1,76 @@
+//! `semj verify`, and what damage does to the others.
+
+use std::fs;
+use std::process::Stdio;
+
+use serde_json::Value;
+
+use crate::support::{
+    command, damage, err, lines, out, segment, segmented, semj, small, status, text, with_input,
+};
+
+#[test]
+fn damage_is_found_named_and_what_proves_itself_is_exported() {
+    let (_dir, journal) = small();
+    assert_eq!(status(&semj(&["verify", text(&journal)])), 0);
+    damage(&journal);
+    let before = fs::read(segment(&journal)).unwrap();
+
+    let output = semj(&["verify", text(&journal)]);
+    assert_eq!(status(&output), 1);
+    assert!(out(&output).contains("corrupt") && out(&output).contains("checksum"), "{}", out(&output));
+    let output = semj(&["verify", "--json", text(&segment(&journal))]);
+    assert_eq!(status(&output), 1);
+    let report: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(report["is_whole"], false);
+    assert!(report["segments"][0]["fault"]["offset"].is_u64());
+
+    let output = semj(&["export", "-j", text(&journal)]);
+    assert_eq!(status(&output), 3);
+    let ids: Vec<_> = lines(&output.stdout).iter().map(|line| line["event_id"].as_u64().unwrap()).collect();
+    assert_eq!(ids, [1, 3]);
+    assert!(err(&output).contains("lost at offset"), "{}", err(&output));
+    assert_eq!(status(&semj(&["cat", text(&journal)])), 3);
+    assert_eq!(status(&semj(&["stats", text(&journal)])), 3);
+    assert_eq!(status(&semj(&["inspect", text(&segment(&journal))])), 1);
+    assert!(fs::read(segment(&journal)).unwrap() == before, "reading changes no byte");
+    // An import would have to write to it, and is refused.
+    assert_eq!(status(&with_input(&["import", "-", "-j", text(&journal)], b"")), 1);
+}
+
+#[test]
+fn a_copy_whose_watermark_is_newer_is_verified_without_it_where_that_is_said() {
+    let (dir, journal) = segmented(2);
+    let copy = dir.path().join("copy");
+    fs::create_dir(&copy).unwrap();
+    for entry in fs::read_dir(&journal).unwrap() {
+        let path = entry.unwrap().path();
+        fs::copy(&path, copy.join(path.file_name().unwrap())).unwrap();
+    }
+    with_input(&["import", "-", "-j", text(&journal)], b"{\"event_type\":1,\"ktime_ns\":1}\n");
+    fs::copy(journal.join("WATERMARK"), copy.join("WATERMARK")).unwrap();
+    assert_eq!(status(&semj(&["verify", text(&copy)])), 1);
+    assert_eq!(status(&semj(&["verify", text(&copy), "--copied"])), 0);
+}
+
+#[test]
+fn what_is_found_is_the_status_whether_or_not_anybody_reads_what_is_said_of_it() {
+    let (_dir, journal) = segmented(2);
+    let first = segment(&journal);
+    let mut bytes = fs::read(&first).unwrap();
+    let at = bytes.windows(7).position(|window| window == br#"{"i":0}"#).unwrap();
+    bytes[at + 5] = b'1';
+    fs::write(&first, bytes).unwrap();
+    for args in
+        [&["verify", text(&journal)][..], &["verify", text(&journal), "--json"], &["verify", text(&first)]]
+    {
+        let mut child = command(args).stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
+        drop(child.stdout.take());
+        assert_eq!(child.wait().unwrap().code(), Some(1), "{args:?}");
+    }
+    // And who reads as much as he wants has had enough.
+    let (_dir, journal) = segmented(3);
+    let mut child = command(&["cat", text(&journal)]).stdout(Stdio::piped()).spawn().unwrap();
+    drop(child.stdout.take());
+    assert_eq!(child.wait().unwrap().code(), Some(0));
+}
