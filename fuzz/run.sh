@@ -27,12 +27,17 @@ amount=$1
 shift 2
 command -v cargo-fuzz >/dev/null || { echo 'fuzz/run.sh: cargo-fuzz is not installed: cargo install cargo-fuzz' >&2; exit 1; }
 targets=("$@")
-[ ${#targets[@]} -gt 0 ] || mapfile -t targets < <(cargo fuzz list | grep -v '^corpus$')
+[ ${#targets[@]} -gt 0 ] || mapfile -t targets < <(cargo fuzz list)
 toolchain=()
 sanitizer=none
 if rustup run nightly cargo --version >/dev/null 2>&1; then
     toolchain=(+nightly)
     sanitizer=address
+fi
+
+# Of all at once every core has something to build.
+if [ "$amount" = --runs ] && [ ${#targets[@]} -gt 1 ]; then
+    cargo "${toolchain[@]}" fuzz build -s "$sanitizer" --target-dir target >&2
 fi
 
 printf '%-16s %12s %9s %8s %9s  %s\n' target executions each/s corpus 'peak RSS' result

@@ -49,9 +49,20 @@ impl Consumer {
     /// # Errors
     ///
     /// [`Error::ConsumerName`]; [`Error::Locked`] if the name is in use; [`Error::ConsumerMark`] for a damaged file, which
-    /// [`Consumer::remove`] takes away; what [`Follower::open`] gives.
+    /// [`Consumer::remove`] takes away; what [`Follower::open`] gives: where the journal does not have the position any more,
+    /// [`Consumer::open_past_loss`] goes on.
     pub fn open(dir: impl AsRef<Path>, name: &str, view: View) -> Result<Self, Error> {
         Self::open_on(Arc::new(Disk), dir.as_ref(), name, view)
+    }
+
+    /// [`Consumer::open`]; and where the journal does not have the position any more, it goes on with what there is behind it:
+    /// see [`Start::AtOrBehind`]. How much was lost the ids of [`Consumer::position`] and of the next event tell.
+    ///
+    /// # Errors
+    ///
+    /// As [`Consumer::open`]; of [`Error::Retired`] and [`Error::Withdrawn`] only the latter, and only for another journal.
+    pub fn open_past_loss(dir: impl AsRef<Path>, name: &str, view: View) -> Result<Self, Error> {
+        Self::open_from(Arc::new(Disk), dir.as_ref(), name, view, Start::AtOrBehind)
     }
 
     /// [`Consumer::open`] on another medium.
@@ -60,6 +71,16 @@ impl Consumer {
     ///
     /// As [`Consumer::open`].
     pub fn open_on(medium: Arc<dyn Medium>, dir: &Path, name: &str, view: View) -> Result<Self, Error> {
+        Self::open_from(medium, dir, name, view, Start::At)
+    }
+
+    fn open_from(
+        medium: Arc<dyn Medium>,
+        dir: &Path,
+        name: &str,
+        view: View,
+        start_at: fn(Position) -> Start,
+    ) -> Result<Self, Error> {
         check_name(name)?;
         let consumers = directory::consumers(dir);
         medium.create_dir(&consumers).map_err(Error::io("create", &consumers))?;
@@ -69,7 +90,7 @@ impl Consumer {
             LockOutcome::Held(pid) => return Err(Error::Locked { dir: consumers.join(name), pid }),
         };
         let saved = read(&*medium, &consumers.join(name))?;
-        let start = saved.as_ref().map_or(Start::Beginning, |mark| Start::At(position_of(mark)));
+        let start = saved.as_ref().map_or(Start::Beginning, |mark| start_at(position_of(mark)));
         let follower = Follower::open_on(Arc::clone(&medium), dir, start, view)?;
         let mut consumer = Self { follower, medium, dir: consumers, name: name.to_owned(), _lock: lock };
         if saved.is_none() {

@@ -14,6 +14,7 @@
 //!   memory of this process.
 
 mod damage;
+mod window;
 
 use std::ops::Range;
 use std::path::{Path, PathBuf};
@@ -32,6 +33,8 @@ use crate::error::Error;
 use crate::medium::{Changes, Disk, File, Medium};
 use crate::reader::Located;
 use crate::{open, watermark};
+
+use window::Window;
 
 /// Bytes that are read at once: few where the end is near, and more the more there is.
 const READ_SIZE_MIN: usize = 8 << 10;
@@ -62,6 +65,10 @@ pub enum Start {
     End,
     /// Behind what another follower has given out.
     At(Position),
+    /// The same; and where the journal does not have that position any more, because what it stood in was retired, is lost or
+    /// was taken back by a recovery, with what there is of its segment and behind it. Events of the last commit group that was
+    /// given out may come again then; those that went can't come.
+    AtOrBehind(Position),
 }
 
 /// How far a follower has come.
@@ -105,7 +112,7 @@ pub struct Follower {
     changes: Box<dyn Changes>,
     segment: Current,
     /// The segment's bytes from `start` on.
-    bytes: Vec<u8>,
+    bytes: Window,
     read_size: usize,
     /// Where the next group begins, or the one that records are given of.
     start: u64,
@@ -125,6 +132,8 @@ pub struct Follower {
     digest: Digest,
     last_event_id: u64,
     behind_event_id: u64,
+    /// A segment, and its last commit that was given out before this follower began.
+    given_upto: Option<(u64, u64)>,
     is_sealed: bool,
     looked_at_names: Option<Instant>,
     /// The last commit that is durable, as far as that is known.
@@ -207,7 +216,7 @@ impl Follower {
     /// # Errors
     ///
     /// No journal there, an I/O error; [`Error::Retired`] and [`Error::Withdrawn`] for a position that the journal does
-    /// not have.
+    /// not have: [`Start::AtOrBehind`] goes on all the same, but in another journal.
     pub fn open(dir: impl AsRef<Path>, start: Start, view: View) -> Result<Self, Error> {
         Self::open_on(Arc::new(Disk), dir.as_ref(), start, view)
     }
@@ -218,55 +227,132 @@ impl Follower {
     ///
     /// As [`Follower::open`].
     pub fn open_on(medium: Arc<dyn Medium>, dir: &Path, start: Start, view: View) -> Result<Self, Error> {
+        match start {
+            Start::Beginning => Self::begin(medium, dir, None, view),
+            Start::End => {
+                let end = end_of(&*medium, dir)?;
+                Self::take_up_at(medium, dir, end, view)
+            }
+            Start::At(position) => Self::take_up_at(medium, dir, position, view),
+            Start::AtOrBehind(position) => match Self::take_up_at(Arc::clone(&medium), dir, position, view) {
+                // What follows on a position proves it. Where nothing does, it is the end, or was taken back.
+                Ok(mut follower) if follower.commit.is_none() => match follower.look()? {
+                    Next::NotYet(_) => Self::begin(medium, dir, Some(&position), view),
+                    Next::Group(..) | Next::Sealed => Ok(follower),
+                },
+                Err(Error::Retired { .. } | Error::Withdrawn { .. }) => {
+                    Self::begin(medium, dir, Some(&position), view)
+                }
+                other => other,
+            },
+        }
+    }
+
+    /// Follows from a position on that the journal has.
+    fn take_up_at(
+        medium: Arc<dyn Medium>,
+        dir: &Path,
+        position: Position,
+        view: View,
+    ) -> Result<Self, Error> {
         // From here on nothing is missed.
         let changes = medium.watch(dir).map_err(Error::io("watch", dir))?;
-        let position = match start {
-            Start::Beginning => None,
-            Start::At(position) => Some(position),
-            Start::End => Some(end_of(&*medium, dir)?),
-        };
         let names = names(&*medium, dir)?;
         let first = names.first().ok_or_else(|| Error::NoJournal { dir: dir.to_owned() })?;
-        let at = position.map_or(first.0, |position| position.segment_number);
-        let there = names.iter().find(|(number, _)| *number == at);
+        let there = names.iter().find(|(number, _)| *number == position.segment_number);
         let (number, name) = there.unwrap_or(first);
         let segment = open_segment(&*medium, dir, *number, name)?
             .ok_or_else(|| Error::NoJournal { dir: dir.to_owned() })?;
         // Where a segment was given up of which everything was given out, it goes on with the next one.
-        let goes_on = |position: &Position| {
-            segment.opening.previous_segment == position.segment_number
-                && segment.opening.previous_end_offset == position.offset
-                && segment.opening.previous_digest == position.digest
-        };
-        let position = match position {
-            Some(position) if there.is_none() && goes_on(&position) => {
+        let goes_on = segment.opening.previous_segment == position.segment_number
+            && segment.opening.previous_end_offset == position.offset
+            && segment.opening.previous_digest == position.digest;
+        let position = match there {
+            Some(_) => position,
+            None if goes_on => {
                 let offset = JournalHeader::SIZE as u64;
-                Some(Position { segment_number: *number, offset, ..position })
+                Position { segment_number: *number, offset, ..position }
             }
-            Some(position) if there.is_none() => return Err(missing(dir, &position, first.0)),
-            position => position,
+            None => return Err(missing(dir, &position, first.0)),
         };
-        let begins_behind = Position {
-            journal_uuid: segment.opening.journal_uuid,
+        if position.journal_uuid != segment.opening.journal_uuid {
+            return Err(withdrawn(&segment.path, &position));
+        }
+        let mut follower = Self::new(medium, dir, view, changes, segment, &position);
+        follower.resume(&position)?;
+        Ok(follower)
+    }
+
+    /// Follows from the beginning of a segment on: the first one, or that of a position which the journal does not have any more,
+    /// or where that is not there, the next one, or else the newest.
+    fn begin(
+        medium: Arc<dyn Medium>,
+        dir: &Path,
+        behind: Option<&Position>,
+        view: View,
+    ) -> Result<Self, Error> {
+        // From here on nothing is missed.
+        let changes = medium.watch(dir).map_err(Error::io("watch", dir))?;
+        let names = names(&*medium, dir)?;
+        let lowest = behind.map_or(0, |position| position.segment_number);
+        let (number, name) = names
+            .iter()
+            .find(|(number, _)| *number >= lowest)
+            .or(names.last())
+            .ok_or_else(|| Error::NoJournal { dir: dir.to_owned() })?;
+        let segment = open_segment(&*medium, dir, *number, name)?
+            .ok_or_else(|| Error::NoJournal { dir: dir.to_owned() })?;
+        let opening = &segment.opening;
+        let mut position = Position {
+            journal_uuid: opening.journal_uuid,
             segment_number: *number,
             offset: JournalHeader::SIZE as u64,
-            commit_sequence: segment.opening.next_commit_sequence.saturating_sub(1),
-            digest: segment.opening.previous_digest,
+            commit_sequence: opening.next_commit_sequence.saturating_sub(1),
+            digest: opening.previous_digest,
             records_given: 0,
             last_event_id: 0,
             behind_event_id: 0,
         };
-        let position = position.unwrap_or(begins_behind);
-        if position.journal_uuid != segment.opening.journal_uuid {
-            return Err(withdrawn(&segment.path, &position));
+        let mut given_upto = None;
+        if let Some(behind) = behind {
+            if behind.journal_uuid != opening.journal_uuid {
+                return Err(withdrawn(&segment.path, behind));
+            }
+            position.last_event_id = behind.last_event_id;
+            // Ids that were taken back with their events may have been given again.
+            position.behind_event_id = behind.behind_event_id.min(opening.next_event_id.saturating_sub(1));
+            given_upto = (*number <= behind.segment_number).then_some((*number, behind.commit_sequence));
         }
-        let mut follower = Self {
+        let mut follower = Self::new(medium, dir, view, changes, segment, &position);
+        follower.given_upto = given_upto;
+        while given_upto.is_some() {
+            match follower.look() {
+                Ok(Next::Group(commit, end)) if follower.was_given(&commit) => {
+                    follower.enter(commit, end);
+                    follower.leave();
+                }
+                // An error comes again where it belongs, with the next event.
+                _ => break,
+            }
+        }
+        Ok(follower)
+    }
+
+    fn new(
+        medium: Arc<dyn Medium>,
+        dir: &Path,
+        view: View,
+        changes: Box<dyn Changes>,
+        segment: Current,
+        position: &Position,
+    ) -> Self {
+        Self {
             medium,
             dir: dir.to_owned(),
             view,
             changes,
             segment,
-            bytes: Vec::new(),
+            bytes: Window::default(),
             read_size: READ_SIZE_MIN,
             start: position.offset,
             taken_out: 0,
@@ -279,12 +365,11 @@ impl Follower {
             digest: position.digest,
             last_event_id: position.last_event_id,
             behind_event_id: position.behind_event_id,
+            given_upto: None,
             is_sealed: false,
             looked_at_names: None,
             durable: 0,
-        };
-        follower.resume(&position)?;
-        Ok(follower)
+        }
     }
 
     /// Takes up a position in the middle of a group, and holds any against what stands in the file.
@@ -348,7 +433,8 @@ impl Follower {
     ///
     /// [`Error::Retired`]: the segment that comes next was given up. [`Error::Withdrawn`]: a recovery has taken back what
     /// was given out, which only can happen to what was not durable, or was damaged. [`Error::Rotten`]: damage. An I/O
-    /// error. All of them come again with the next call; see [`Follower::pass_over_damage`].
+    /// error. All of them come again with the next call. [`Start::AtOrBehind`] with [`Follower::position`] goes on behind the first
+    /// two, [`Follower::pass_over_damage`] behind damage.
     pub fn next(&mut self, patience: Option<Duration>) -> Result<Option<Located<'_>>, Error> {
         self.next_record(patience, false)
     }
@@ -406,6 +492,9 @@ impl Follower {
             let unread = match self.look()? {
                 Next::Group(commit, end) if self.may_give(&commit)? => {
                     self.enter(commit, end);
+                    if self.was_given(&commit) {
+                        self.at = self.group.end;
+                    }
                     continue;
                 }
                 Next::Group(..) => None,
@@ -440,6 +529,13 @@ impl Follower {
         }
     }
 
+    /// Whether a group of the segment was given out by the follower that this one goes on for.
+    fn was_given(&self, commit: &Commit) -> bool {
+        self.given_upto.is_some_and(|(segment_number, upto)| {
+            segment_number == self.segment.opening.segment_number && commit.commit_sequence <= upto
+        })
+    }
+
     /// Begins to give out a group that ends at this place of the bytes.
     fn enter(&mut self, commit: Commit, end: usize) {
         self.group = self.start..self.start + end as u64;
@@ -453,7 +549,7 @@ impl Follower {
         let Some((commit, taken_out)) = self.commit.take() else { return };
         self.taken_out = self.taken_out.wrapping_add(taken_out);
         let given = (self.group.end - self.start) as usize;
-        self.bytes.drain(..given.min(self.bytes.len()));
+        self.bytes.pass(given);
         self.start = self.group.end;
         self.group = 0..0;
         self.at = 0;
@@ -482,7 +578,7 @@ impl Follower {
 
     /// A record of the group, which was found right.
     fn record(&self, offset: u64) -> Result<Record<'_>, Error> {
-        let bytes = self.bytes.get((offset - self.start) as usize..).unwrap_or_default();
+        let bytes = self.bytes.from((offset - self.start) as usize);
         Record::parse(bytes).map_err(|source| self.rotten(offset, source))
     }
 
@@ -515,7 +611,7 @@ impl Follower {
         let mut fresh = usize::MAX;
         loop {
             let at = self.seen.bytes;
-            let fault = match Record::parse_verified(self.bytes.get(at..).unwrap_or_default()) {
+            let fault = match Record::parse_verified(self.bytes.from(at)) {
                 Ok(record) => {
                     let size = record.len();
                     match self.classify(&record) {
@@ -552,7 +648,7 @@ impl Follower {
             if !is_short {
                 self.bytes.truncate(at);
             }
-            let had = self.bytes.len();
+            let had = self.bytes.bytes().len();
             if !is_short && fresh <= at || self.read_more()? == 0 {
                 self.bytes.truncate(at);
                 self.read_size = READ_SIZE_MIN;
@@ -564,13 +660,11 @@ impl Follower {
 
     /// Reads more of the file behind the bytes that are there.
     fn read_more(&mut self) -> Result<usize, Error> {
-        let had = self.bytes.len();
-        self.bytes.resize(had + self.read_size, 0);
+        let most = self.read_size;
         self.read_size = (self.read_size * 2).min(READ_SIZE_MAX);
-        let rest = self.bytes.get_mut(had..).unwrap_or_default();
-        let read = self.segment.bytes.read_at(self.start + had as u64, rest, &self.segment.path)?;
-        self.bytes.truncate(had + read);
-        Ok(read)
+        let at = self.start + self.bytes.bytes().len() as u64;
+        let Current { bytes, path, .. } = &self.segment;
+        self.bytes.extend(most, |room| bytes.read_at(at, room, path))
     }
 
     /// What a record is that is right in itself, behind those that were seen.

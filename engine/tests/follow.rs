@@ -7,8 +7,8 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use semj::{
-    CommitOn, Error, Event, EventType, Follower, GroupOrder, Journal, OpenMode, Options, Position, Priority,
-    Retention, Start, SyncStrategy, ThinRule, View,
+    CommitOn, Consumer, Error, Event, EventType, Follower, GroupOrder, Journal, OpenMode, Options, Position,
+    Priority, Reader, Retention, Start, SyncStrategy, ThinRule, View,
 };
 
 const PATIENCE: Option<Duration> = Some(Duration::from_secs(20));
@@ -421,4 +421,94 @@ fn damage_that_a_salvage_has_recorded_is_passed_over_when_that_is_asked_for() {
     emit(&journal, 1);
     journal.sync().unwrap();
     assert_eq!(given(&mut resumed), [last + 1]);
+}
+
+/// The ids that a consumer of this name is given without waiting.
+fn consumed(consumer: &mut Consumer) -> Vec<u64> {
+    std::iter::from_fn(|| consumer.next(NONE).unwrap().map(|located| located.record.event_id())).collect()
+}
+
+#[test]
+fn a_consumer_whose_position_is_gone_goes_on_behind_it_when_that_is_asked_for() {
+    for is_retired in [true, false] {
+        let dir = tempfile::tempdir().unwrap();
+        let journal = Journal::open(dir.path(), options()).unwrap();
+        let mut consumer = Consumer::open(dir.path(), "indexer", View::Published).unwrap();
+        emit(&journal, 3000);
+        journal.sync().unwrap();
+        // Into the second segment.
+        while consumer.position().segment_number < 2 || consumer.position().records_given < 3 {
+            consumer.next(PATIENCE).unwrap().unwrap();
+        }
+        consumer.save().unwrap();
+        let position = consumer.position();
+        drop(consumer);
+        if is_retired {
+            let retention = Retention { max_segments: Some(2), ignores_needs: true, ..Retention::default() };
+            journal.retain(&retention).unwrap();
+            journal.close().unwrap();
+        } else {
+            journal.close().unwrap();
+            fs::write(segment(dir.path(), 2), b"lost").unwrap();
+            let salvage = Options { mode: OpenMode::Salvage, ..options() };
+            Journal::open(dir.path(), salvage).unwrap().close().unwrap();
+        }
+        let error = Consumer::open(dir.path(), "indexer", View::Published).unwrap_err();
+        assert!(matches!(error, Error::Retired { .. }), "{error}");
+        let mut consumer = Consumer::open_past_loss(dir.path(), "indexer", View::Published).unwrap();
+        assert_eq!(consumer.position().last_event_id, position.last_event_id);
+        let reader = Reader::open(dir.path(), OpenMode::Strict).unwrap();
+        let there: Vec<u64> =
+            reader.iter(position.last_event_id + 1..).map(|record| record.unwrap().event_id()).collect();
+        let ids = consumed(&mut consumer);
+        assert!(!ids.is_empty() && there[0] > position.last_event_id + 1);
+        assert_eq!(ids, there);
+        consumer.save().unwrap();
+        drop(consumer);
+        assert_eq!(consumed(&mut Consumer::open(dir.path(), "indexer", View::Published).unwrap()), [0; 0]);
+    }
+}
+
+#[test]
+fn what_a_recovery_took_back_is_no_reason_to_begin_anew() {
+    let dir = tempfile::tempdir().unwrap();
+    let journal = Journal::open(dir.path(), options()).unwrap();
+    for _ in 0..3 {
+        emit(&journal, 10);
+        journal.sync().unwrap();
+    }
+    let mut follower = Follower::open(dir.path(), Start::Beginning, View::Published).unwrap();
+    assert_eq!(given(&mut follower).len(), 30);
+    let position = follower.position();
+    let copy = tempfile::tempdir().unwrap();
+    let name = segment(dir.path(), 1);
+    let mut bytes = fs::read(&name).unwrap();
+    drop(journal);
+    // The last group never came to the disk, and the journal goes on without it.
+    let cut = position.offset as usize - 10;
+    bytes[cut..].fill(0);
+    fs::write(copy.path().join(name.file_name().unwrap()), bytes).unwrap();
+    let journal = Journal::open(copy.path(), options()).unwrap();
+    emit(&journal, 4);
+    journal.sync().unwrap();
+    let mut refused = Follower::open(copy.path(), Start::At(position), View::Published).unwrap();
+    let error = refused.next(NONE).unwrap_err();
+    assert!(matches!(error, Error::Withdrawn { .. }), "{error}");
+    // Where nothing was lost it is the position.
+    let mut at = Follower::open(dir.path(), Start::AtOrBehind(position), View::Published).unwrap();
+    assert_eq!(at.position().last_event_id, 30);
+    assert!(given(&mut at).is_empty());
+    let mut follower = Follower::open(copy.path(), Start::AtOrBehind(position), View::Published).unwrap();
+    assert_eq!(follower.position().behind_event_id, 20);
+    assert_eq!(
+        given(&mut follower),
+        [21, 22, 23, 24],
+        "what was emitted since, and nothing that was given out"
+    );
+    drop(journal);
+    // A journal that is another one is another one.
+    let other = tempfile::tempdir().unwrap();
+    Journal::open(other.path(), options()).unwrap().close().unwrap();
+    let error = Follower::open(other.path(), Start::AtOrBehind(position), View::Published).unwrap_err();
+    assert!(matches!(error, Error::Withdrawn { .. }), "{error}");
 }

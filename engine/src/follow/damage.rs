@@ -13,7 +13,7 @@ impl Follower {
     /// Goes on behind damage that a salvage has recorded, where [`Follower::next`] gives [`Error::Rotten`],
     /// [`Error::RottenBlock`], [`Error::Withdrawn`] or [`Error::Retired`] for it: with the first commit group behind it that is
     /// whole. What is left of a group that is not, a [`crate::Reader`] shows. Whether there is such damage here; if not, nothing
-    /// has changed. A position inside a segment that is lost as a whole can't be gone on from.
+    /// has changed. Where the segment that a follower reads is lost as a whole, [`crate::Start::AtOrBehind`] goes on.
     ///
     /// # Errors
     ///

@@ -1,7 +1,7 @@
 //! Makes the seeds of the corpus from the test vectors and a recorded trace:
 //!
 //! ```text
-//! cargo run --bin corpus
+//! cargo run --example corpus
 //! ```
 //!
 //! What the fuzzer finds on the way is added beside them.
