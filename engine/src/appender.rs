@@ -263,7 +263,9 @@ impl Appender {
         let now = self.medium.monotonic_ns();
         self.is_fast = self.began_ns != 0 && now.saturating_sub(self.began_ns) < FAST_SEGMENT_NS;
         self.began_ns = now;
+        let unsealed_end = self.writer.end();
         let (sealing, previous) = self.writer.seal(&mut self.chain, now)?;
+        let sealing_bytes = previous.end_offset - unsealed_end;
         let new = NewSegment {
             medium: &*self.medium,
             dir: &self.dir,
@@ -286,19 +288,23 @@ impl Appender {
         self.goes_without_spare = false;
         (self.flushed_end, self.started_end) = (0, 0);
         self.segments.push(Arc::clone(self.writer.segment()));
-        recorder.began_segment(&self.mark(), retired);
+        recorder.began_segment(&self.mark(), sealing_bytes + self.writer.end(), retired);
         Ok(())
     }
 
     /// Ends the active segment for good.
     pub(crate) fn close(&mut self, recorder: &Recorder) -> Result<(), Error> {
-        let (sealing, Previous { .. }) = self.writer.seal(&mut self.chain, self.medium.monotonic_ns())?;
+        let unsealed_end = self.writer.end();
+        let (sealing, Previous { end_offset, .. }) =
+            self.writer.seal(&mut self.chain, self.medium.monotonic_ns())?;
         self.retired.push(Retired { sealing, next: None, gone_upto: None, memory: Memory::AtHand });
-        if let Some(spare) = self.spare.take() {
-            self.medium.remove(&spare.path).map_err(Error::io("remove", &spare.path))?;
-        }
-        recorder.appended(&self.mark());
+        recorder.sealed(&self.mark(), end_offset - unsealed_end);
         Ok(())
+    }
+
+    /// Gives up the file that was made for the next segment.
+    pub(crate) fn take_spare(&mut self) -> Option<Spare> {
+        self.spare.take()
     }
 
     /// How far the journal goes now.

@@ -122,12 +122,14 @@ impl Committer {
         let durable = appender.mark();
         let segments = Arc::clone(&appender.segments);
         let segment_count = segments.snapshot().len() as u64;
+        let recorder = Recorder::new(segment_count, durable, appender.begins_behind());
+        let bytes = recorder.bytes();
         Self {
             medium,
             dir,
             front,
             group_commit: GroupCommit::new(durable.last_event_id),
-            recorder: Recorder::new(segment_count, durable, appender.begins_behind()),
+            recorder,
             writeback: Writeback::new(),
             timing,
             appender: Mutex::new(appender),
@@ -136,10 +138,10 @@ impl Committer {
                 durable,
                 marked: durable,
                 marked_at: Instant::now(),
-                marked_bytes: 0,
+                marked_bytes: bytes,
                 unsynced_since: None,
                 unsynced_bytes: 0,
-                flushed_bytes: 0,
+                flushed_bytes: bytes,
                 flush_time: Duration::ZERO,
                 is_urgent: false,
                 looks_around: false,
@@ -175,7 +177,8 @@ impl Committer {
     }
 
     fn append_upto(&self, upto: u64) -> Result<Appended, Error> {
-        let _guard = Guard { committer: self };
+        self.front.check_process()?;
+        let _guard = Guard::new(self);
         let (appender, appended) = self.or_fail(self.append_emitted(upto))?;
         self.let_go(appender);
         Ok(appended)
@@ -232,7 +235,6 @@ impl Committer {
         appender: &mut Appender,
         work: impl FnOnce(&mut Appender) -> Result<T, Error>,
     ) -> Result<T, Error> {
-        self.front.check_process()?;
         appender.write(work).map_err(|error| match self.front.failure() {
             Some(failure) => failure,
             None => {
@@ -324,18 +326,22 @@ impl Committer {
     }
 
     fn sync_with(&self, cover: Cover) -> Result<(), Error> {
+        // Before any lock: in a process that was forked nobody gives back one that was held.
+        self.front.check_process()?;
         let member = self.group_commit.join();
         loop {
             match self.group_commit.wait(member) {
                 Turn::Served => return Ok(()),
                 Turn::Failed => return Err(self.failure()),
                 Turn::Lead => {
-                    let _guard = Guard { committer: self };
+                    let _guard = Guard::new(self);
                     let members = self.group_commit.close_group(self.timing.has_threads);
                     // Somebody who waits for what was emitted has joined.
                     let cover = if members > 1 { Cover::Emitted } else { cover };
                     let durable_id = self.flush(cover);
-                    let served = self.group_commit.finish(self.or_fail(durable_id)?);
+                    let Some(served) = self.group_commit.finish(self.or_fail(durable_id)?) else {
+                        return Err(self.failure());
+                    };
                     self.recorder.flush_waiters.record(u64::from(served));
                     // Who waits for a sync does not wait for this one, if there is a thread for it.
                     if !self.timing.has_threads {
@@ -431,7 +437,6 @@ impl Committer {
         retention: Option<&Retention>,
         notes: &[(EventType, Vec<u8>)],
     ) -> Result<(), Error> {
-        self.front.settle()?;
         self.make_room()?;
         let rotated = self.write(&mut self.appender.lock(), |a| a.rotate(retention, notes, &self.recorder));
         self.or_fail(rotated)?;
@@ -440,7 +445,6 @@ impl Committer {
 
     /// Retires what passes these limits, with a rotation. Where they are not passed it is a sync.
     pub(crate) fn retain(&self, retention: &Retention) -> Result<(), Error> {
-        self.front.settle()?;
         self.make_room()?;
         let is_passed = self.appender.lock().is_passed(retention);
         if is_passed { self.rotate(Some(retention), &[]) } else { self.sync() }
@@ -473,20 +477,30 @@ impl Committer {
     pub(crate) fn close(&self) -> Result<(), Error> {
         // What was dropped while the buffer was full gets its ids when there is room again, and nothing comes behind the seal.
         loop {
-            self.front.settle()?;
             self.make_room()?;
             if !self.front.has_drops() {
                 break;
             }
         }
-        let closed = self.write(&mut self.appender.lock(), |a| a.close(&self.recorder));
+        let mut appender = self.appender.lock();
+        let closed = self.write(&mut appender, |a| a.close(&self.recorder));
+        let spare = appender.take_spare();
+        drop(appender);
         self.or_fail(closed)?;
         self.sync()?;
-        self.or_fail(self.mark())
+        self.or_fail(self.mark())?;
+        if let Some(spare) = spare
+            && let Err(error) = self.medium.remove(&spare.path)
+        {
+            // The next open removes it.
+            tracing::warn!(%error, path = %spare.path.display(), "a file that is not needed stays");
+        }
+        Ok(())
     }
 
     /// Appends what was emitted before the call, with syncs where it does not go without.
     pub(crate) fn make_room(&self) -> Result<(), Error> {
+        self.front.check_process()?;
         let upto = self.emitted()?;
         while self.append_upto(upto)? == Appended::Stalled {
             self.sync()?;
@@ -496,7 +510,7 @@ impl Committer {
 
     /// For the appending thread.
     pub(crate) fn run_appending(&self) {
-        let _guard = Guard { committer: self };
+        let _guard = Guard::new(self);
         loop {
             let work = self.front.next_work();
             self.medium.keep_time();
@@ -517,7 +531,7 @@ impl Committer {
     /// For the syncing thread.
     pub(crate) fn run_syncing(&self) {
         self.medium.take_short_turns();
-        let _guard = Guard { committer: self };
+        let _guard = Guard::new(self);
         let mut syncing = self.syncing.lock();
         while !syncing.closing {
             let now = Instant::now();
@@ -567,7 +581,7 @@ impl Committer {
     /// For the writeback thread.
     pub(crate) fn run_writeback(&self) {
         self.medium.take_short_turns();
-        let _guard = Guard { committer: self };
+        let _guard = Guard::new(self);
         let mut residents = Residents::default();
         let release = |sealing: &Sealing, memory| {
             self.or_fail(sealing.release())?;
@@ -629,7 +643,6 @@ impl Committer {
         };
         watermark.mark(&durable)?;
         self.recorder.marked(durable.last_event_id);
-        self.recorder.synced(1);
         let mut syncing = self.syncing.lock();
         syncing.marked = durable;
         syncing.marked_bytes = bytes;
@@ -651,14 +664,22 @@ impl Committer {
     }
 }
 
-/// Tells those who wait when a thread that works for the committer ends in a panic.
+/// Tells those who wait when work for the committer ends in a panic.
 struct Guard<'a> {
     committer: &'a Committer,
+    /// A caller that unwinds may still emit and sync, in a destructor: that panic is not of this work.
+    was_panicking: bool,
+}
+
+impl<'a> Guard<'a> {
+    fn new(committer: &'a Committer) -> Self {
+        Self { committer, was_panicking: std::thread::panicking() }
+    }
 }
 
 impl Drop for Guard<'_> {
     fn drop(&mut self) {
-        if std::thread::panicking() {
+        if std::thread::panicking() && !self.was_panicking {
             self.committer.fail(Error::CommitterPanicked);
         }
     }

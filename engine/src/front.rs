@@ -40,6 +40,7 @@ use crate::error::Error;
 use crate::helping::Helping;
 use crate::metrics::PoolClass;
 use crate::options::Backpressure;
+use drain::ClaimWait;
 use ring::Ring;
 use slab::Slab;
 
@@ -73,6 +74,8 @@ pub(crate) struct Front {
     /// Gap says so yet.
     last_drained_id: AtomicU64,
     missing: AtomicU64,
+    /// The committer's own too: claimants that it waits for.
+    slow: Mutex<Option<ClaimWait>>,
     state: Mutex<State>,
     /// Taken by whoever moves the ids.
     id_lock: Mutex<()>,
@@ -80,6 +83,8 @@ pub(crate) struct Front {
     externals: Mutex<Vec<(u64, External)>>,
     /// Bytes of batches that do not go through the slab, from before they have a place until they are drained.
     external_bytes: AtomicU64,
+    /// How many of them are whose, of batches that have a place.
+    reserved: Mutex<Vec<(u64, u64)>>,
     /// Events that were dropped and have no ids yet.
     drops: Mutex<Vec<GapType>>,
     /// Tells the committer that there is something to do.
@@ -239,10 +244,12 @@ impl Front {
             dropped_events: AtomicU64::new(0),
             last_drained_id: AtomicU64::new(next_event_id - 1),
             missing: AtomicU64::new(0),
+            slow: Mutex::new(None),
             state: Mutex::new(state),
             id_lock: Mutex::new(()),
             externals: Mutex::new(Vec::new()),
             external_bytes: AtomicU64::new(0),
+            reserved: Mutex::new(Vec::new()),
             drops: Mutex::new(Vec::new()),
             work: Condvar::new(),
             room: Condvar::new(),
@@ -356,15 +363,19 @@ impl Front {
     /// Nothing will be written any more. All who wait for room get the error.
     pub(crate) fn fail(&self, error: Error) {
         let mut state = self.state.lock();
-        if state.failure.is_none() {
-            tracing::error!(%error, "the journal stopped writing");
-            state.failure = Some(Arc::new(error));
+        let first = state.failure.is_none().then(|| Arc::new(error));
+        if first.is_some() {
+            state.failure.clone_from(&first);
         }
         self.has_failed.store(true, Ordering::SeqCst);
         self.is_unusual.store(true, Ordering::SeqCst);
         drop(state);
         self.work.notify_all();
         self.room.notify_all();
+        // Without the lock: what takes the message down may be an emission into this journal.
+        if let Some(error) = first {
+            tracing::error!(%error, "the journal stopped writing");
+        }
     }
 }
 

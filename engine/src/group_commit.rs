@@ -142,10 +142,13 @@ impl GroupCommit {
     }
 
     /// For a leader: the group is served, and everything up to the id is durable. Tells those who wait for it, and gives how many
-    /// members the group had.
-    pub(crate) fn finish(&self, durable_id: u64) -> u32 {
-        self.durable_id.store(durable_id, Ordering::Release);
+    /// members the group had; `None` if the journal has failed meanwhile, after which nothing is acknowledged.
+    pub(crate) fn finish(&self, durable_id: u64) -> Option<u32> {
         let mut groups = self.groups.lock();
+        if groups.has_failed {
+            return None;
+        }
+        self.durable_id.store(durable_id, Ordering::Release);
         let group = groups.current;
         let members = &mut groups.members;
         let served = std::mem::take(&mut members[(group % 2) as usize]);
@@ -169,7 +172,7 @@ impl GroupCommit {
             word.wake_all();
         }
         wakers.into_iter().for_each(|(_, waker)| waker.wake());
-        served
+        Some(served)
     }
 
     /// The journal has failed: nobody is served any more.
@@ -238,7 +241,9 @@ mod tests {
                         self.group_commit.close_group(false);
                         let upto = self.emitted.load(Ordering::Acquire);
                         self.durable.store(upto, Ordering::Release);
-                        self.group_commit.finish(upto);
+                        if self.group_commit.finish(upto).is_none() {
+                            return false;
+                        }
                     }
                 }
             }
@@ -273,8 +278,10 @@ mod tests {
                 thread::spawn(move || model.emit_durable())
             };
             model.group_commit.fail();
-            // It was served before the failure, or is told of it.
-            other.join().unwrap();
+            let durable_id = model.group_commit.durable_id();
+            // It was served before the failure, or is told of it, and nothing becomes durable after it.
+            let is_served = other.join().unwrap();
+            assert_eq!((is_served, model.group_commit.durable_id()), (durable_id == 1, durable_id));
             assert!(!model.emit_durable());
         });
     }

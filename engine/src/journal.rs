@@ -332,7 +332,11 @@ impl Journal {
     pub fn import(&self, draft: &Draft<'_>) -> Result<u64, Error> {
         check_type(draft)?;
         let emitted = Emitted { draft, origin: Origin::of(&draft.header), measure: draft.measure()? };
-        self.push(&emitted, Backpressure::Wait)
+        let id = self.push(&emitted, Backpressure::Wait)?;
+        if self.is_strict {
+            self.wait_durable(id)?;
+        }
+        Ok(id)
     }
 
     #[inline]

@@ -40,6 +40,11 @@
 //! limit, which ends it. Whether it does is the program's business: where SIGXFSZ is ignored, such a write is an
 //! [`Error::Io`] as any other. Either way nothing is lost that was acknowledged.
 //!
+//! # Logging
+//!
+//! What the journal does by itself it says with `tracing`, some of it while others wait for it. A subscriber that emits into
+//! this journal has to leave out what the target `semj` says: it could wait for itself.
+//!
 //! `ARCHITECTURE.md` follows one event from `emit` to disk and back.
 
 mod appender;

@@ -37,9 +37,10 @@ pub struct PoolClass {
     pub slots: u64,
     /// Slots that are in use now.
     pub used: u64,
-    /// Records that got a slot of this size, the smallest they fit.
+    /// Records that got a slot of this size at once, the smallest they fit.
     pub hits: u64,
-    /// Records whose smallest fitting size is this one and that found none: they got a larger slot, or waited.
+    /// Records whose smallest fitting size is this one and that found none: they got a larger slot, memory outside of the pool
+    /// as part of a batch, or waited.
     pub misses: u64,
 }
 
@@ -89,7 +90,7 @@ impl Recorder {
             group_bytes: Recording::new(),
             events: AtomicU64::new(0),
             commits: AtomicU64::new(1),
-            bytes: AtomicU64::new(0),
+            bytes: AtomicU64::new(appended.end),
             segments: AtomicU64::new(segments),
             syncs: AtomicU64::new(0),
             marked_id: AtomicU64::new(appended.last_event_id),
@@ -109,9 +110,10 @@ impl Recorder {
         self.appended(mark);
     }
 
-    /// A segment was begun, which says what the journal begins behind.
-    pub(crate) fn began_segment(&self, mark: &Mark, retired: Option<Compacted>) {
+    /// A segment was begun, which says what the journal begins behind, with so many bytes written to it and the one before.
+    pub(crate) fn began_segment(&self, mark: &Mark, bytes: u64, retired: Option<Compacted>) {
         *self.retired.lock() = retired;
+        self.bytes.fetch_add(bytes, Ordering::Relaxed);
         self.commits.fetch_add(1, Ordering::Relaxed);
         self.segments.fetch_add(1, Ordering::Relaxed);
         self.appended(mark);
@@ -122,8 +124,14 @@ impl Recorder {
         self.segments.fetch_sub(segments, Ordering::Relaxed);
     }
 
+    /// The last segment was sealed, with so many bytes.
+    pub(crate) fn sealed(&self, mark: &Mark, bytes: u64) {
+        self.bytes.fetch_add(bytes, Ordering::Relaxed);
+        self.appended(mark);
+    }
+
     /// The journal goes up to here.
-    pub(crate) fn appended(&self, mark: &Mark) {
+    fn appended(&self, mark: &Mark) {
         self.commit_sequence.store(mark.commit_sequence, Ordering::Relaxed);
         *self.appended.lock() = *mark;
     }

@@ -123,7 +123,8 @@ pub struct Options {
     /// there. Then its event is recorded as missing, and it gets an error if it comes back. Default: 1 s,
     /// which is longer than a busy machine keeps a thread from running. It holds for who fills a place that it has claimed; there
     /// are locks of some instructions besides, for batches of more than 32 events, imported ids, notes of what was dropped
-    /// and the slots of records above 480 bytes, and who is stopped within these is waited for.
+    /// and the slots of records above 480 bytes, and who is stopped within these is waited for. So is a thread that appends and
+    /// syncs for all who wait for durability, in [`crate::Journal::sync`] and [`crate::Journal::emit_durable`].
     pub claim_timeout: Duration,
     /// Who commits. Default: a thread of the journal's own.
     pub commit_on: CommitOn,

@@ -28,9 +28,9 @@ pub struct Stats {
     pub last_marked_id: u64,
     /// Commits that were written.
     pub commits: u64,
-    /// Bytes that were written to segments, the journal's own records included.
+    /// Bytes that were written to segments, with their headers and the journal's own records.
     pub bytes_written: u64,
-    /// Syncs of segment data.
+    /// Syncs of segments and of the directory that names them; those of the watermark are not among them.
     pub syncs: u64,
     /// Times that an emission had to wait because the buffer was full.
     pub waits: u64,

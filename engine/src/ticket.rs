@@ -29,11 +29,12 @@ impl Ticket {
     ///
     /// # Errors
     ///
-    /// The journal has stopped writing before the event was durable.
+    /// The journal has stopped writing before the event was durable; [`Error::Forked`].
     pub fn poll_durable(&self) -> Result<Option<u64>, Error> {
         if self.committer.group_commit.durable_id() >= self.id {
             return Ok(Some(self.id));
         }
+        self.committer.front.check_process()?;
         match self.committer.front.failure() {
             // It may have become durable before the failure.
             Some(_) if self.committer.group_commit.durable_id() >= self.id => Ok(Some(self.id)),
@@ -69,6 +70,10 @@ impl Future for Ticket {
 
         if !self.committer.has_threads() {
             return Poll::Ready(self.wait());
+        }
+        // Nobody would wake it there.
+        if let Err(forked) = self.committer.front.check_process() {
+            return Poll::Ready(self.poll_durable().and_then(|id| id.ok_or(forked)));
         }
         if self.committer.group_commit.register(self.id, context.waker()) {
             self.committer.serve_wakers();

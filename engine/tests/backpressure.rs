@@ -234,6 +234,25 @@ fn figures_of_the_pool_say_where_records_found_their_memory() {
 }
 
 #[test]
+fn each_record_is_counted_once_however_long_it_waits_for_memory() {
+    const EVENTS: u64 = 20_000;
+    let dir = tempfile::tempdir().unwrap();
+    let options = Options { buffer_events: PLACES as usize, ..Options::default() };
+    let journal = Journal::open(dir.path(), options).unwrap();
+    let payload = vec![1; 1024];
+    for _ in 0..EVENTS {
+        journal.emit(&Event::new(EventType::FILESYSTEM_WRITE).payload(&payload)).unwrap();
+    }
+    journal.emit_batch(&vec![Event::new(EventType::FILESYSTEM_WRITE).payload(&payload); 8]).unwrap();
+    journal.sync().unwrap();
+    let pool = journal.metrics().pool;
+    let records: Vec<_> = pool.iter().map(|class| class.hits + class.misses).collect();
+    // The batch went through the pool, or at one place around it.
+    assert!([EVENTS, EVENTS + 8].contains(&records[1]) && records[2..] == [0, 0, 0], "{pool:?}");
+    assert!(pool[1].misses > 0 && records[0] <= 1, "{pool:?}");
+}
+
+#[test]
 fn a_batch_is_dropped_as_one_and_each_of_its_events_is_counted() {
     for count in [4, 40] {
         let dir = tempfile::tempdir().unwrap();

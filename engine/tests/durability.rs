@@ -254,3 +254,23 @@ fn urgent_events_are_not_synced_where_no_event_is() {
         assert_eq!(journal.stats().last_durable_id, 0, "{sync_policy:?}");
     }
 }
+
+#[test]
+fn an_event_waits_for_its_commit_no_longer_than_is_said() {
+    let dir = tempfile::tempdir().unwrap();
+    let commit_interval = Duration::from_millis(200);
+    let journal = Journal::open(dir.path(), Options { commit_interval, ..patient() }).unwrap();
+    let mut waits = Vec::new();
+    for _ in 0..4 {
+        // The committer has just done something, and dozes off.
+        let id = journal.emit(&EVENT).unwrap();
+        let started = Instant::now();
+        while journal.stats().last_committed_id < id {
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        waits.push(started.elapsed());
+    }
+    // Twice as long before; what a busy machine adds is not held against it.
+    waits.sort_unstable();
+    assert!(waits[1] < commit_interval * 3 / 2, "{waits:?}");
+}

@@ -264,3 +264,88 @@ fn a_child_process_that_is_being_started_does_not_keep_the_lock() {
     assert!(started.elapsed() < std::time::Duration::from_millis(1500), "the child is past its exec already");
     child.join().unwrap();
 }
+
+/// Emits and waits when it is dropped, as a flight recorder does.
+struct Recording<'j>(&'j Journal);
+
+impl Drop for Recording<'_> {
+    fn drop(&mut self) {
+        self.0.emit_durable(&Event::new(EventType::SYSTEM_SYNC)).unwrap();
+        self.0.rotate().unwrap();
+    }
+}
+
+/// Does something that ends in a panic of the caller's own.
+fn panicking(work: impl FnOnce() + std::panic::UnwindSafe) {
+    let unwound = std::panic::catch_unwind(work).unwrap_err();
+    assert_eq!(unwound.downcast_ref(), Some(&"the caller's own"));
+}
+
+#[test]
+fn a_caller_that_panics_can_still_record_it_and_the_journal_goes_on() {
+    for commit_on in [CommitOn::OwnThread, CommitOn::CallersThread] {
+        let dir = tempfile::tempdir().unwrap();
+        let journal = Journal::open(dir.path(), Options { commit_on, ..small() }).unwrap();
+        panicking(std::panic::AssertUnwindSafe(|| {
+            let _recording = Recording(&journal);
+            std::panic::panic_any("the caller's own");
+        }));
+        assert_eq!(emit(&journal, 2), 2);
+        journal.sync().unwrap();
+        let stats = journal.close().unwrap();
+        assert_eq!((stats.last_durable_id, stats.segment_number), (2, 2));
+    }
+}
+
+#[test]
+fn a_journal_that_is_dropped_by_a_panic_is_closed_like_any_other() {
+    for commit_on in [CommitOn::OwnThread, CommitOn::CallersThread] {
+        let dir = tempfile::tempdir().unwrap();
+        panicking(|| {
+            let journal = Journal::open(dir.path(), Options { commit_on, ..small() }).unwrap();
+            emit(&journal, 1);
+            std::panic::panic_any("the caller's own");
+        });
+        let report = semj::examine_journal(dir.path(), OpenMode::Strict).unwrap();
+        assert!(report.is_whole() && report.is_closed());
+        let marked = report.watermark.newest.unwrap();
+        assert_eq!((marked.last_event_id, report.events()), (1, 1), "it was made durable too");
+    }
+}
+
+#[test]
+fn what_is_said_to_be_written_is_what_the_segments_hold() {
+    let dir = tempfile::tempdir().unwrap();
+    let options = Options { watermark_interval: std::time::Duration::ZERO, ..small() };
+    let journal =
+        Journal::open(dir.path(), Options { commit_on: CommitOn::CallersThread, ..options }).unwrap();
+    let before = journal.stats();
+    for n in 0..10 {
+        emit(&journal, n);
+        journal.sync().unwrap();
+    }
+    assert_eq!(journal.stats().syncs - before.syncs, 10, "the watermark's are no syncs of segments");
+    journal.rotate().unwrap();
+    emit(&journal, 10);
+    let stats = journal.close().unwrap();
+    let report = semj::examine_journal(dir.path(), OpenMode::Strict).unwrap();
+    assert_eq!(stats.bytes_written, report.segments.iter().map(|segment| segment.end as u64).sum::<u64>());
+}
+
+#[test]
+fn a_file_that_somebody_else_took_away_does_not_keep_a_journal_from_being_closed() {
+    let dir = tempfile::tempdir().unwrap();
+    let journal = Journal::open(dir.path(), small()).unwrap();
+    let is_spare = |path: &Path| path.extension().is_some_and(|extension| extension == "tmp");
+    let spare = (0..20_000).find_map(|n| {
+        emit(&journal, n);
+        journal.sync().unwrap();
+        let names = std::fs::read_dir(dir.path()).unwrap().map(|entry| entry.unwrap().path());
+        names.into_iter().find(|path| is_spare(path))
+    });
+    let _ = std::fs::remove_file(spare.unwrap());
+    let stats = journal.close().unwrap();
+    assert_eq!(stats.last_durable_id, stats.last_emitted_id);
+    let report = semj::examine_journal(dir.path(), OpenMode::Strict).unwrap();
+    assert!(report.is_closed());
+}

@@ -324,6 +324,62 @@ fn child_that_forks() {
 }
 
 #[test]
+fn child_that_forks_while_others_sync() {
+    let Some(dir) = child_dir() else { return };
+    let journal = Journal::open(&dir, options()).unwrap();
+    let event = Event::new(EventType::FILESYSTEM_WRITE);
+    let is_done = std::sync::atomic::AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            while !is_done.load(std::sync::atomic::Ordering::Relaxed) {
+                journal.emit_durable(&event).unwrap();
+            }
+        });
+        for _ in 0..20 {
+            std::thread::sleep(Duration::from_millis(2));
+            // SAFETY: the child calls nothing that waits for another thread: that is what is tested, and the alarm ends it.
+            match unsafe { libc::fork() } {
+                0 => {
+                    // SAFETY: as above.
+                    unsafe { libc::alarm(20) };
+                    let is_forked = |done: Result<(), Error>| matches!(done, Err(Error::Forked { .. }));
+                    let refused = [
+                        is_forked(journal.sync()),
+                        is_forked(journal.emit_durable(&event).map(drop)),
+                        is_forked(journal.rotate()),
+                        is_forked(journal.retain(&semj::Retention::default())),
+                        is_forked(journal.emit_ticket(&event).and_then(|ticket| ticket.wait()).map(drop)),
+                        is_forked(
+                            journal.emit_ticket(&event).and_then(|ticket| ticket.poll_durable()).map(drop),
+                        ),
+                    ];
+                    // SAFETY: it ends the process, whatever there is.
+                    unsafe { libc::_exit(refused.iter().position(|is| !is).map_or(0, |at| 1 + at as i32)) }
+                }
+                child => {
+                    let mut status = -1;
+                    // SAFETY: the pointer is to an integer.
+                    assert_eq!(unsafe { libc::waitpid(child, &raw mut status, 0) }, child);
+                    assert_eq!(status, 0, "which call was not refused, or the alarm");
+                }
+            }
+        }
+        is_done.store(true, std::sync::atomic::Ordering::Relaxed);
+    });
+    journal.close().unwrap();
+    say("closed");
+}
+
+#[test]
+fn a_fork_is_refused_at_once_whatever_other_threads_were_doing() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut child = start("child_that_forks_while_others_sync", dir.path());
+    let lines = said(&mut child);
+    assert!(child.wait().unwrap().success(), "{lines:?}");
+    assert!(lines.iter().any(|line| line.ends_with("closed")), "{lines:?}");
+}
+
+#[test]
 fn a_fork_writes_nothing_and_leaves_the_journal_to_who_opened_it() {
     let dir = tempfile::tempdir().unwrap();
     let mut child = start("child_that_forks", dir.path());

@@ -18,6 +18,8 @@ const LINGER: Duration = Duration::from_millis(50);
 const LINGER_DOZE_MIN: Duration = Duration::from_micros(50);
 /// How long the committer waits for a claimant between two looks.
 const CLAIM_WAIT: Duration = Duration::from_micros(50);
+/// Of a longer time between two looks only a part of the timeout counts: the whole process was stopped, and the claimant too.
+const LOOKS_PER_TIMEOUT: u32 = 4;
 /// The committer has records come to its processor's cache so many places ahead: producers have written them on others.
 const GATHER_AHEAD: u64 = 6;
 /// Places after which the committer tells producers that there is room.
@@ -41,12 +43,14 @@ impl Front {
     /// For the committer's thread: waits until there is something to do.
     pub(crate) fn next_work(&self) -> Work {
         let mut state = self.state.lock();
+        let mut dozes_since = None;
         loop {
             let Fill { tail, pending } = self.ring.fill();
             let now = Instant::now();
             if pending > 0 {
                 state.last_work = now;
-                state.waiting_since.get_or_insert(now);
+                // What came while it dozed has waited since then at most.
+                state.waiting_since.get_or_insert(dozes_since.unwrap_or(now));
             }
             if state.closing || state.failure.is_some() {
                 return Work::Close;
@@ -72,6 +76,7 @@ impl Front {
                 // Looked at again above.
             } else if sleep == Sleep::Dozing || self.ring.tail() == tail {
                 let linger = (sleep == Sleep::Dozing).then(|| now.checked_add(state.doze)).flatten();
+                dozes_since = linger.map(|_| now);
                 match [commit_at, linger].into_iter().flatten().min() {
                     Some(at) => drop(self.work.wait_until(&mut state, at)),
                     None => self.work.wait(&mut state),
@@ -87,10 +92,9 @@ impl Front {
     /// For the committer: moves records into the batch, in their order, until it has the size of a group or so many events, or
     /// those below the place `upto` are done. True if there are none left of these.
     ///
-    /// Waits for claimants that have not published yet, each for `claim_timeout` at most: then its place is taken
-    /// away and becomes a gap.
+    /// Waits for claimants that have not published yet, for `claim_timeout` at most, however many they are: then their places
+    /// are taken away and become gaps.
     pub(crate) fn gather(&self, batch: &mut Batch, upto: u64, events_max: u64, monotonic_ns: i64) -> bool {
-        let mut blocked_since = None;
         let previous_id = self.last_drained_id.load(Ordering::Relaxed);
         batch.follow(previous_id, self.missing.load(Ordering::Relaxed), monotonic_ns);
         let start = self.ring.drained();
@@ -110,7 +114,6 @@ impl Front {
             self.fetch_ahead(at, claimed);
             match self.take_in(batch, at, events_max) {
                 Taken::Places(count) => {
-                    blocked_since = None;
                     at += count;
                     if at % DRAIN_STEP < count {
                         self.ring.set_drained(at);
@@ -125,13 +128,7 @@ impl Front {
                 Taken::Blocked if !is_asked_for => break true,
                 Taken::Blocked => {
                     self.ring.set_drained(at);
-                    let since = *blocked_since.get_or_insert_with(Instant::now);
-                    if since.elapsed() >= self.setup.claim_timeout {
-                        at += self.revoke(batch, at);
-                        blocked_since = None;
-                    } else {
-                        std::thread::sleep(CLAIM_WAIT);
-                    }
+                    at += self.wait_for_claimant(batch, at);
                 }
             }
         };
@@ -149,6 +146,26 @@ impl Front {
             self.tell_of_room();
         }
         is_complete
+    }
+
+    /// Waits a little for the claimant of a place, or takes it away if it had its time. Gives the places that became gaps.
+    #[cold]
+    fn wait_for_claimant(&self, batch: &mut Batch, place: u64) -> u64 {
+        let mut slow = self.slow.lock();
+        // What was claimed by the time that the first one was waited for has had the same time by now.
+        let mut wait = match slow.take() {
+            Some(wait) if place < wait.tail => wait,
+            _ => ClaimWait::new(self.ring.tail()),
+        };
+        if !wait.is_over(self.setup.claim_timeout) {
+            *slow = Some(wait);
+            std::thread::sleep(CLAIM_WAIT);
+            return 0;
+        }
+        let gaps = self.revoke(batch, place);
+        // One that could not be taken away is waited for anew.
+        *slow = (gaps > 0).then_some(wait);
+        gaps
     }
 
     /// Has the records behind a place, of those below `claimed`, come to this processor's cache.
@@ -229,7 +246,7 @@ impl Front {
             match external {
                 External::Batch(records) => {
                     batch.append(&records);
-                    self.external_bytes.fetch_sub(size as u64, Ordering::Relaxed);
+                    self.release_reserved(place);
                 }
                 External::Dropped(ids, types) => batch.drop_ids(ids, &types),
             }
@@ -318,8 +335,7 @@ impl Front {
     /// could be the place's next home.
     #[cold]
     fn take_away(&self, place: u64) -> bool {
-        // Larger slots are as good a home as small ones.
-        let Some(spare) = self.slab.take(0).or_else(|| self.slab.take_for(1)) else {
+        let Some(spare) = self.slab.take_spare() else {
             tracing::error!(place, "no spare slot is left: the journal waits for a stopped producer");
             return false;
         };
@@ -327,6 +343,7 @@ impl Front {
             self.slab.give_back(spare);
             return false;
         }
+        self.release_reserved(place);
         tracing::warn!(place, "a producer did not come back in time: its event is recorded as a gap");
         true
     }
@@ -347,6 +364,29 @@ impl Front {
             batch.miss();
         }
         places.end - places.start
+    }
+}
+
+/// How long claimants have been waited for that have not published.
+#[derive(Debug)]
+pub(super) struct ClaimWait {
+    looked: Instant,
+    waited: Duration,
+    /// Places below were claimed when this began.
+    tail: u64,
+}
+
+impl ClaimWait {
+    fn new(tail: u64) -> Self {
+        Self { looked: Instant::now(), waited: Duration::ZERO, tail }
+    }
+
+    /// Whether they have had their time.
+    fn is_over(&mut self, timeout: Duration) -> bool {
+        let now = Instant::now();
+        self.waited += (now - self.looked).min(timeout / LOOKS_PER_TIMEOUT);
+        self.looked = now;
+        self.waited >= timeout
     }
 }
 

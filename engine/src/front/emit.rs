@@ -2,6 +2,7 @@
 
 use std::ops::Range;
 use std::sync::atomic::Ordering;
+use std::time::Instant;
 
 use semj_format::{EventHeader, Priority};
 
@@ -31,18 +32,24 @@ impl Front {
             self.admit(header)?;
         }
         let class = Slab::class_of(event.measure.size());
-        let slot = if class == 0 { None } else { Some(self.take_slot(class, header, patience)?) };
+        let (slot, waited_since) = match class {
+            0 => (None, None),
+            _ => self.take_slot(class, header, patience).map(|(slot, since)| (Some(slot), since))?,
+        };
         let explicit = Some(header.event_id).filter(|id| *id != 0);
         let mut homes = [0];
         let (claim, home) = match self.ring.claim(&mut homes, explicit) {
             Ok(claim) => (claim, homes[0]),
             Err(refused) => {
-                let claim = self.claim_later(refused, header, patience);
+                let claim = self.claim_later(refused, header, Wait::begun(patience, waited_since));
                 claim.inspect_err(|_| {
                     slot.inspect(|slot| self.slab.give_back(*slot));
                 })?
             }
         };
+        if let Some(slot) = slot {
+            self.slab.count(class, slot, waited_since.is_some());
+        }
         if self.fill(&claim, 0, home, slot, event) {
             if let Some(next) = self.ring.guess_next(event.origin.cpu_id, claim.first_place) {
                 self.slab.prefetch(self.ring.home(next));
@@ -60,14 +67,13 @@ impl Front {
         &self,
         mut refused: Refused,
         header: &EventHeader,
-        patience: Patience<'_>,
+        mut wait: Wait<'_>,
     ) -> Result<(Claim, u32), Error> {
         let explicit = Some(header.event_id).filter(|id| *id != 0);
-        let mut wait = Wait::new(patience);
         loop {
             match refused {
                 Refused::Full => wait.for_room(self, header)?,
-                Refused::Id { .. } => match self.claim_ids(header.event_id, 1)? {
+                Refused::Id { .. } => match self.claim_ids(header.event_id, 1, None)? {
                     Some(claimed) => return Ok(claimed),
                     None => wait.for_room(self, header)?,
                 },
@@ -118,6 +124,9 @@ impl Front {
         let mut is_whole = true;
         let homes = homes.iter().zip(slots);
         for (index, (event, (home, slot))) in (0..).zip(events.iter().zip(homes)) {
+            if let Some(slot) = slot {
+                self.slab.count(Slab::class_of(event.measure.size()), slot, false);
+            }
             is_whole &= self.fill(&claim, index, *home, slot, event);
         }
         self.wake_if_needed(claim.first_place, count, urgent.event_priority);
@@ -157,10 +166,10 @@ impl Front {
         let count = events.len() as u64;
         let size = events.iter().map(|event| event.measure.size()).sum();
         let mut wait = Wait::new(patience);
-        let mut reserved = ExternalBytes { front: self, bytes: 0 };
+        let mut reserved = ExternalBytes { front: self, bytes: 0, place: None };
         let (claim, home) = loop {
             let has_memory = reserved.take(size as u64);
-            if has_memory && let Some(claimed) = self.claim_ids(0, count)? {
+            if has_memory && let Some(claimed) = self.claim_ids(0, count, Some(&mut reserved))? {
                 break claimed;
             }
             wait.for_room(self, urgent).map_err(|error| match error {
@@ -203,9 +212,14 @@ impl Front {
     }
 
     /// Claims a place for `count` ids from `first` on, 0 for the next one. With its home slot. `None` where there is no
-    /// room.
+    /// room. Memory that is reserved is the place's from here on.
     #[cold]
-    pub(super) fn claim_ids(&self, first: u64, count: u64) -> Result<Option<(Claim, u32)>, Error> {
+    pub(super) fn claim_ids(
+        &self,
+        first: u64,
+        count: u64,
+        reserved: Option<&mut ExternalBytes<'_>>,
+    ) -> Result<Option<(Claim, u32)>, Error> {
         let _turn = self.id_lock.lock();
         let mut locked = self.ring.lock();
         let next = locked.next_id();
@@ -215,7 +229,22 @@ impl Front {
         }
         let end = first.checked_add(count).filter(|end| *end <= EVENT_ID_END);
         let end = end.ok_or(Error::Exhausted { what: "event ids" })?;
-        Ok(locked.claim(first, end))
+        let claimed = locked.claim(first, end);
+        if let (Some((claim, _)), Some(reserved)) = (&claimed, reserved) {
+            // Before anybody can take the place away.
+            reserved.place = Some(claim.first_place);
+            self.reserved.lock().push((claim.first_place, reserved.bytes));
+        }
+        Ok(claimed)
+    }
+
+    /// Gives back the memory outside of the slab that a place has, if it has any.
+    pub(super) fn release_reserved(&self, place: u64) {
+        let mut reserved = self.reserved.lock();
+        if let Some(at) = reserved.iter().position(|(of, _)| *of == place) {
+            let (_, bytes) = reserved.swap_remove(at);
+            self.external_bytes.fetch_sub(bytes, Ordering::Relaxed);
+        }
     }
 
     /// Encodes a record into its slot and publishes it. False if its place was revoked.
@@ -254,8 +283,14 @@ impl Front {
     }
 
     /// A slot of this class or a larger one.
+    /// With when it began to wait, if it had to.
     #[inline(never)]
-    fn take_slot(&self, class: usize, header: &EventHeader, patience: Patience<'_>) -> Result<u32, Error> {
+    fn take_slot(
+        &self,
+        class: usize,
+        header: &EventHeader,
+        patience: Patience<'_>,
+    ) -> Result<(u32, Option<Instant>), Error> {
         let mut wait = Wait::new(patience);
         loop {
             if let Some(slot) = self.slab.take_for(class) {
@@ -263,7 +298,7 @@ impl Front {
                     self.hurry();
                 }
                 self.slab.prefetch_start(slot);
-                return Ok(slot);
+                return Ok((slot, wait.since()));
             }
             wait.for_room(self, header)?;
             self.check()?;
@@ -316,10 +351,23 @@ impl Front {
     }
 }
 
-/// A batch's share of the memory outside of the slab. It is given back unless the committer does that.
-struct ExternalBytes<'f> {
+/// A batch's share of the memory outside of the slab. It is given back unless the committer does that: when it has taken the
+/// batch in, or the place away.
+pub(super) struct ExternalBytes<'f> {
     front: &'f Front,
     bytes: u64,
+    /// Whose it is.
+    place: Option<u64>,
+}
+
+#[cfg(test)]
+impl Front {
+    /// Memory as a large batch has it.
+    pub(super) fn reserve_for_test(&self, bytes: u64) -> ExternalBytes<'_> {
+        let mut reserved = ExternalBytes { front: self, bytes: 0, place: None };
+        assert!(reserved.take(bytes));
+        reserved
+    }
 }
 
 impl ExternalBytes<'_> {
@@ -336,7 +384,10 @@ impl ExternalBytes<'_> {
 
 impl Drop for ExternalBytes<'_> {
     fn drop(&mut self) {
-        self.front.external_bytes.fetch_sub(self.bytes, Ordering::Relaxed);
+        match self.place {
+            Some(place) => self.front.release_reserved(place),
+            None => drop(self.front.external_bytes.fetch_sub(self.bytes, Ordering::Relaxed)),
+        }
     }
 }
 

@@ -17,9 +17,9 @@ pub(crate) struct Memory {
 }
 
 impl Memory {
-    /// So many zero bytes, at an address that is a multiple of 4,096.
+    /// So many zero bytes, at an address that is a multiple of 4,096. The first `hot` of them are those that are used.
     #[cfg(not(miri))]
-    pub(crate) fn new(size: usize) -> std::io::Result<Self> {
+    pub(crate) fn new(size: usize, hot: usize) -> std::io::Result<Self> {
         // Emissions go through all of the memory in turn: with huge pages the processor has fewer of them to find. They
         // begin at multiples of their size, so there is one more to choose the beginning from. What does not fill one comes
         // in small ones.
@@ -28,7 +28,7 @@ impl Memory {
         let offset = base.align_offset(HUGE_PAGE_SIZE);
         #[cfg(target_os = "linux")]
         if let Err(error) =
-            map.advise_range(memmap2::Advice::HugePage, offset, size / HUGE_PAGE_SIZE * HUGE_PAGE_SIZE)
+            map.advise_range(memmap2::Advice::HugePage, offset, hot / HUGE_PAGE_SIZE * HUGE_PAGE_SIZE)
         {
             tracing::debug!(%error, "no huge pages for the buffer");
         }
@@ -38,7 +38,7 @@ impl Memory {
 
     /// The same from the allocator, for Miri, which knows no maps. A `Vec`: to move a `Box` would end what was borrowed from it.
     #[cfg(miri)]
-    pub(crate) fn new(size: usize) -> std::io::Result<Self> {
+    pub(crate) fn new(size: usize, _hot: usize) -> std::io::Result<Self> {
         let mut bytes = vec![0u128; (size + HUGE_PAGE_SIZE) / size_of::<u128>()];
         let base = bytes.as_mut_ptr().cast::<u8>();
         let start = base.wrapping_add(base.align_offset(4096));

@@ -24,7 +24,17 @@ pub(super) struct Wait<'a> {
 
 impl<'a> Wait<'a> {
     pub(super) const fn new(patience: Patience<'a>) -> Self {
-        Self { patience, since: None }
+        Self::begun(patience, None)
+    }
+
+    /// One that goes on with a wait for something else.
+    pub(super) const fn begun(patience: Patience<'a>, since: Option<Instant>) -> Self {
+        Self { patience, since }
+    }
+
+    /// When it began, if it was needed.
+    pub(super) const fn since(&self) -> Option<Instant> {
+        self.since
     }
 
     /// Returns when it is worth another attempt. `header` is that of the event, or of the most urgent one of a batch.
@@ -146,7 +156,7 @@ impl Front {
         let mut drops = self.drops.lock();
         let count = drops.iter().map(|of| of.event_count).sum();
         if count > 0
-            && let Some((claim, home)) = self.claim_ids(0, count)?
+            && let Some((claim, home)) = self.claim_ids(0, count, None)?
         {
             let types = std::mem::take(&mut *drops);
             drop(drops);

@@ -1,6 +1,6 @@
 //! The slab: all memory that records take between emission and commit, in slots of five sizes, had at once.
 //!
-//! Small slots come with the places of the ring: each place has one at home, and a few more are spare. Larger ones wait in
+//! Small slots come with the places of the ring: each place has one at home, and some more are spare. Larger ones wait in
 //! a queue for each size. Whoever took a slot, or claimed the place that it is at home in, owns it until it publishes
 //! the slot or gives it back; the committer owns published slots until it gives them back.
 //!
@@ -28,6 +28,11 @@ const HEADER_AT: usize = size_of::<AtomicU64>();
 const RECORD_AT: usize = HEADER_AT + size_of::<SlotHeader>();
 /// Small slots beside those of the ring, for places whose slot a stopped producer holds.
 const SPARE_COUNT: usize = 64;
+/// So many more, which take no memory before they are needed. When producers that never come back hold all of them too, the
+/// journal waits for one.
+const RESERVE_COUNT: usize = 4096;
+/// Where they stand among the classes.
+const RESERVE: usize = CLASS_SIZES.len();
 /// Slots of the larger classes for each place of the ring, as a divisor. What a class lacks the next one gives.
 const PLACES_PER_SLOT: [usize; 5] = [1, 32, 128, 512, 2048];
 
@@ -53,7 +58,7 @@ pub(crate) const EXTERNAL: u32 = u32::MAX;
 #[derive(Debug)]
 pub(crate) struct Slab {
     memory: Memory,
-    classes: [Class; CLASS_SIZES.len()],
+    classes: [Class; CLASS_SIZES.len() + 1],
 }
 
 // SAFETY: the memory is the slab's own, and each slot has one owner at a time (see the module).
@@ -67,8 +72,10 @@ struct Class {
     first: u32,
     /// Where its first slot begins.
     offset: usize,
+    /// Bytes of a slot.
+    size: usize,
     free: ArrayQueue<u32>,
-    /// See [`PoolClass`]; those of class 0 are counted by the ring.
+    /// See [`PoolClass`]; those of class 0 are what the ring has claimed and no other class has counted.
     hits: AtomicU64,
     misses: AtomicU64,
 }
@@ -78,9 +85,11 @@ impl Slab {
     pub(crate) fn new(places: usize) -> std::io::Result<Self> {
         let mut first = 0;
         let mut offset = 0;
+        let mut hot = 0;
         let classes = std::array::from_fn(|class| {
             let (count, free) = match class {
                 0 => (places + SPARE_COUNT, places..places + SPARE_COUNT),
+                RESERVE => (RESERVE_COUNT, first..first + RESERVE_COUNT),
                 _ => {
                     let count = (places / PLACES_PER_SLOT[class]).max(2);
                     (count, first..first + count)
@@ -91,18 +100,24 @@ impl Slab {
                 // The queue has room for all of the class's slots.
                 let _: Result<(), u32> = queue.push(slot as u32);
             }
+            let size = if class == RESERVE { CLASS_SIZES[0] } else { CLASS_SIZES[class] };
             let this = Class {
                 first: first as u32,
                 offset,
+                size,
                 free: queue,
                 hits: AtomicU64::new(0),
                 misses: AtomicU64::new(0),
             };
             first += count;
-            offset += count * CLASS_SIZES[class];
+            if class == RESERVE {
+                hot = offset;
+            }
+            offset += count * size;
             this
         });
-        Ok(Self { memory: Memory::new(offset)?, classes })
+        let memory = Memory::new(offset, hot)?;
+        Ok(Self { memory, classes })
     }
 
     /// The smallest class whose slots hold a record of so many bytes; every record has one.
@@ -111,19 +126,25 @@ impl Slab {
         CLASS_SIZES.iter().position(|class| size + RECORD_AT <= *class).unwrap_or(CLASS_SIZES.len() - 1)
     }
 
-    /// Takes a free slot of this class; of class 0 a spare one.
-    pub(crate) fn take(&self, class: usize) -> Option<u32> {
+    /// Takes a small slot that is nobody's, as a home for a place whose claimant has stopped.
+    pub(crate) fn take_spare(&self) -> Option<u32> {
+        self.take(0).or_else(|| self.take(RESERVE))
+    }
+
+    fn take(&self, class: usize) -> Option<u32> {
         self.classes[class].free.pop()
     }
 
     /// Takes a free slot for a record of this class, which is not 0: of the class or, if there is none, a larger one.
     pub(crate) fn take_for(&self, class: usize) -> Option<u32> {
-        if let Some(slot) = self.take(class) {
-            self.classes[class].hits.fetch_add(1, Ordering::Relaxed);
-            return Some(slot);
-        }
-        self.classes[class].misses.fetch_add(1, Ordering::Relaxed);
-        (class + 1..CLASS_SIZES.len()).find_map(|class| self.take(class))
+        (class..CLASS_SIZES.len()).find_map(|class| self.take(class))
+    }
+
+    /// Counts a record of this class, which is not 0, that has a slot and a place, and has waited for the slot or not.
+    pub(crate) fn count(&self, class: usize, slot: u32, has_waited: bool) {
+        let Class { hits, misses, .. } = &self.classes[class];
+        let is_hit = !has_waited && self.class(slot) == class;
+        if is_hit { hits } else { misses }.fetch_add(1, Ordering::Relaxed);
     }
 
     /// Whether fewer than half of the slots of a class, which is not 0, are free.
@@ -136,7 +157,7 @@ impl Slab {
     pub(crate) fn pool(&self, pending: u64, claimed: u64) -> Vec<PoolClass> {
         let load = |count: &AtomicU64| count.load(Ordering::Relaxed);
         let larger: u64 = self.classes.iter().map(|class| load(&class.hits) + load(&class.misses)).sum();
-        let classes = self.classes.iter().zip(CLASS_SIZES).enumerate();
+        let classes = self.classes[..RESERVE].iter().zip(CLASS_SIZES).enumerate();
         classes
             .map(|(at, (class, slot_size))| {
                 let slots = class.free.capacity() as u64;
@@ -170,9 +191,8 @@ impl Slab {
             // Most are small ones, and these are the first.
             (slot as usize * CLASS_SIZES[0], CLASS_SIZES[0])
         } else {
-            let class = self.class(slot);
-            let Class { first, offset, .. } = &self.classes[class];
-            (offset + (slot - first) as usize * CLASS_SIZES[class], CLASS_SIZES[class])
+            let Class { first, offset, size, .. } = &self.classes[self.class(slot)];
+            (offset + (slot - first) as usize * size, *size)
         };
         debug_assert!(at + size <= self.memory.size());
         // SAFETY: slots are numbered within their classes, so the slot lies in the allocation.
@@ -244,9 +264,9 @@ impl Slab {
         prefetch::for_read(at.as_ptr(), size.min(CLASS_SIZES[0]));
     }
 
-    /// Has the kernel back all of the memory now, so that no emission meets a page fault.
+    /// Has the kernel back all of the memory but the reserve now, so that no emission meets a page fault.
     pub(crate) fn touch(&self) {
-        for at in (0..self.memory.size()).step_by(4096) {
+        for at in (0..self.classes[RESERVE].offset).step_by(4096) {
             // SAFETY: nobody has a slot yet: this is called before the slab is shared. The byte lies in it.
             unsafe { self.memory.start().add(at).write_volatile(0) };
         }
@@ -275,7 +295,7 @@ mod tests {
         let last = slab.classes.last().unwrap();
         let slots: Vec<u32> = (0..last.first + last.free.capacity() as u32).collect();
         for slot in &slots {
-            let size = CLASS_SIZES[slab.class(*slot)] - RECORD_AT;
+            let size = slab.locate(*slot).1 - RECORD_AT;
             let header = SlotHeader { event_id: u64::from(*slot), size: size as u32, index: 0, count: 1 };
             slab.set_stamp(*slot, u64::from(*slot) << 32);
             // SAFETY: this test owns all slots.
@@ -285,7 +305,7 @@ mod tests {
             // SAFETY: as above.
             let (header, bytes) = unsafe { slab.read(slot) };
             assert_eq!((header.event_id, slab.stamp(slot)), (u64::from(slot), u64::from(slot) << 32));
-            assert_eq!(bytes.len(), CLASS_SIZES[slab.class(slot)] - RECORD_AT);
+            assert_eq!(bytes.len(), slab.locate(slot).1 - RECORD_AT);
             assert!(bytes.iter().all(|byte| *byte == slot as u8), "slot {slot}");
         }
     }
@@ -293,7 +313,7 @@ mod tests {
     #[test]
     fn what_is_given_back_can_be_taken_again_and_no_slot_is_given_twice() {
         let slab = Slab::new(64).unwrap();
-        for class in 0..CLASS_SIZES.len() {
+        for class in 0..=RESERVE {
             let taken: Vec<u32> = std::iter::from_fn(|| slab.take(class)).collect();
             assert!(taken.len() >= 2 && taken.iter().all(|slot| slab.class(*slot) == class));
             let mut unique = taken.clone();

@@ -137,19 +137,71 @@ fn of_a_batch_whose_producer_stopped_nothing_is_taken() {
 }
 
 #[test]
+fn producers_that_stop_at_the_same_time_are_waited_for_once() {
+    let front = front(256);
+    push(&front, b"1").unwrap();
+    let mut homes = [0; 32];
+    let batch = front.ring.claim(&mut homes, None).unwrap();
+    push(&front, b"34").unwrap();
+    for _ in 0..4 {
+        front.ring.claim(&mut [0], None).unwrap();
+        push(&front, b"and another one").unwrap();
+    }
+    let started = Instant::now();
+    let (events, gaps) = gather(&front);
+    let taken = started.elapsed();
+    assert_eq!(events, [1, 34, 36, 38, 40, 42]);
+    assert_eq!(gaps.iter().map(|(first, last, _)| last - first + 1).sum::<u64>(), 36, "{gaps:?}");
+    let timeout = front.setup.claim_timeout;
+    assert!(taken >= timeout && taken < timeout * 8, "{taken:?}: 36 places were taken away");
+    assert!(!front.fill(&batch, 0, homes[0], None, &emitted(&draft(b"late"))));
+}
+
+#[test]
+fn places_of_producers_that_never_come_back_are_replaced_by_the_thousand() {
+    let setup = Setup { claim_timeout: Duration::from_micros(100), ..front(64).setup };
+    let front = Front::new(1, setup).unwrap();
+    for round in 0..250 {
+        front.ring.claim(&mut [0; 16], None).unwrap();
+        let id = push(&front, b"goes on").unwrap();
+        assert_eq!(id, round * 17 + 17);
+        let (events, gaps) = gather(&front);
+        assert_eq!((events, gaps.len()), (vec![id], 1));
+    }
+}
+
+#[test]
+fn memory_of_a_batch_whose_place_is_taken_away_is_there_for_the_next_one() {
+    let front = front(64);
+    let large = vec![1; 60_000];
+    let draft = draft(&large);
+    let events = vec![emitted(&draft); 40];
+    let mut stopped = front.reserve_for_test(3 << 20);
+    let (claim, home) = front.claim_ids(0, 50, Some(&mut stopped)).unwrap().unwrap();
+    assert_eq!(gather(&front), (vec![], vec![(1, 50, 0)]));
+    let refused = Patience { backpressure: Backpressure::Fail, make_room: None };
+    assert_eq!(front.push_batch(&events, refused).unwrap(), 51..91, "who stopped has no memory any more");
+    assert!(front.push_batch(&events, refused).is_err());
+    assert!(!front.publish_external(&claim, home, External::Batch(Batch::default())), "it comes back");
+    drop(stopped);
+    assert_eq!(gather(&front).0.len(), 40);
+    assert_eq!(front.external_bytes(), 0);
+}
+
+#[test]
 fn all_ids_of_a_batch_whose_producer_stopped_are_in_the_gap_whatever_stands_behind_it() {
     // Who has a batch that does not go through the slab claims one place for all of its ids.
     let front = front(64);
     push(&front, b"1").unwrap();
-    let (_stopped, _) = front.claim_ids(0, 40).unwrap().unwrap();
+    let (_stopped, _) = front.claim_ids(0, 40, None).unwrap().unwrap();
     assert_eq!(gather(&front), (vec![1], vec![(2, 41, 0)]), "nothing stands behind it");
 
-    let (_stopped, _) = front.claim_ids(0, 40).unwrap().unwrap();
+    let (_stopped, _) = front.claim_ids(0, 40, None).unwrap().unwrap();
     push(&front, b"82").unwrap();
     assert_eq!(gather(&front), (vec![82], vec![(42, 81, 0)]));
 
     // What stands behind it comes in another group.
-    let (stopped, _) = front.claim_ids(0, 40).unwrap().unwrap();
+    let (stopped, _) = front.claim_ids(0, 40, None).unwrap().unwrap();
     let mut homes = [0];
     let slow = front.ring.claim(&mut homes, None).unwrap();
     let mut batch = Batch::default();

@@ -22,6 +22,8 @@ const SLOPE_BITS: u32 = 32;
 /// Nanoseconds between the first two looks at least, and between later ones: one look is right to some 50 ns.
 const FIRST_SPAN_NS: i64 = 10_000_000;
 const SPAN_NS: i64 = 100_000_000;
+/// How often a line is read that somebody changes, which takes some nanoseconds unless the thread is stopped meanwhile.
+const ATTEMPTS: u32 = 100;
 /// A difference that is no drift any more: the line begins anew.
 const JUMP_NS: i64 = 1_000_000;
 
@@ -53,15 +55,25 @@ impl Clock {
     /// The time in nanoseconds; `None` where there is no line to tell it by.
     #[inline]
     pub(super) fn now_ns(&self) -> Option<i64> {
-        let version = self.version.load(Ordering::Acquire);
-        let start = self.ticks.load(Ordering::Relaxed);
-        let start_ns = self.ns.load(Ordering::Relaxed);
-        let slope = self.slope.load(Ordering::Relaxed);
-        fence(Ordering::Acquire);
-        if slope == 0 || version & 1 != 0 || self.version.load(Ordering::Relaxed) != version {
-            return None;
+        self.line()?.at(counter::read())
+    }
+
+    /// The line, if there is one. While somebody changes it, the kernel's clock is no substitute at once: it may be behind
+    /// what was told before.
+    #[inline]
+    fn line(&self) -> Option<Line> {
+        for _ in 0..ATTEMPTS {
+            let version = self.version.load(Ordering::Acquire);
+            let start = self.ticks.load(Ordering::Relaxed);
+            let start_ns = self.ns.load(Ordering::Relaxed);
+            let slope = self.slope.load(Ordering::Relaxed);
+            fence(Ordering::Acquire);
+            if version & 1 == 0 && self.version.load(Ordering::Relaxed) == version {
+                return (slope != 0).then_some(Line { start, start_ns, slope });
+            }
+            std::hint::spin_loop();
         }
-        Line { start, start_ns, slope }.at(counter::read())
+        None
     }
 
     /// Holds the line against the kernel's clock, if the last time is long enough ago.
@@ -89,12 +101,15 @@ impl Clock {
             return;
         }
         *last = Some((ticks, ns));
-        let line_ns = self.now_ns().unwrap_or(ns);
+        // What the line says of that look, and not of a moment later: this thread may have been stopped since.
+        let line_ns = self.line().and_then(|line| line.at(ticks)).unwrap_or(ns);
         let off_ns = ns - line_ns;
         let is_new = !has_line || off_ns.abs() > JUMP_NS;
-        // What is off goes away within a span like this one.
-        let (start_ns, rise) = if is_new { (ns, span_ns) } else { (line_ns, span_ns + off_ns) };
-        let Some(slope) = slope(rise, ticks - last_ticks) else { return };
+        let span = ticks - last_ticks;
+        // What is off goes away within the time that the line is used at most, so that none overshoots.
+        let correction = i128::from(off_ns) * i128::from(span) / i128::from(TICKS_MAX);
+        let (start_ns, rise) = if is_new { (ns, span_ns) } else { (line_ns, span_ns + correction as i64) };
+        let Some(slope) = slope(rise, span) else { return };
         self.set(Line { start: ticks, start_ns: start_ns as u64, slope });
     }
 
