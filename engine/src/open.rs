@@ -9,8 +9,8 @@ use semj_format::control::{Compacted, CompactedKind, DamagedRange, GapReason, Pr
 use semj_format::journal_header::{FLAG_CUT, FLAG_SEALED, FLAG_THINNED};
 use semj_format::{Digest, EventType, Gap, JournalHeader, Recovered, WatermarkFile};
 use semj_recovery::{
-    Backing, Effort, OpenMode, Packed, Proof, Report, SegmentInput, SegmentReport, Tip, examine_unretired,
-    examine_with,
+    Backing, Effort, Extent, OpenMode, Packed, Proof, Report, SegmentInput, SegmentReport, Tip,
+    examine_unretired, examine_with,
 };
 
 use crate::compaction;
@@ -34,8 +34,10 @@ const LISTING_RETRIES: usize = 16;
 const HEADER_LOOKS: usize = 8;
 /// Records of what was taken out of segments that one new segment repeats.
 pub(crate) const THINNED_MAX: usize = 64;
-/// Damaged ranges that one Recovered record can list.
+/// Damaged ranges that one Recovered record lists.
 const DAMAGED_RANGES_MAX: usize = (48 << 10) / DamagedRange::SIZE;
+/// Of a new segment, the part that such records may take.
+const DAMAGED_RANGES_PART: u64 = 4;
 
 /// The segments of a directory, mapped and examined.
 #[derive(Debug)]
@@ -373,13 +375,14 @@ pub(crate) fn open_for_writing(
         }
     }
     let mut quarantined_bytes = 0;
-    let newest = report.kept_segments().last().zip(found.maps.get(report.kept.wrapping_sub(1)));
-    if let Some((segment, map)) = newest
-        && let Some(tail) = segment.tail
-    {
-        quarantine.keep_tail(segment, map.bytes(tail.start..tail.end))?;
-        quarantined_bytes = tail.size() as u64;
+    // Not only behind the newest: where a salvage has lost what says how a segment goes on, that one ends before its time.
+    for (segment, map) in report.kept_segments().iter().zip(&found.maps) {
+        if let Some(tail) = given_up_tail(segment) {
+            quarantine.keep_tail(segment, map.bytes(tail.start..tail.end))?;
+            quarantined_bytes += tail.size() as u64;
+        }
     }
+    let newest = report.kept_segments().last().zip(found.maps.get(report.kept.wrapping_sub(1)));
     if let Some((segment, map)) = newest
         && !is_final(segment)
     {
@@ -413,7 +416,7 @@ pub(crate) fn open_for_writing(
     };
     let retiring = retire(medium, dir, &report, opening);
     let retired = retiring.statement.or(report.retired);
-    let mut notes = notes(&report, tip, gap, quarantined_bytes);
+    let mut notes = notes(&report, tip, gap, quarantined_bytes, segment_size)?;
     notes.extend(retired.as_ref().map(retention::note));
     let mut thinned = thinned_notes(&report);
     let unsaid = thinned.split_off(thinned.len().min(THINNED_MAX));
@@ -494,6 +497,11 @@ fn make_durable(
     medium.sync_dir(dir).map_err(Error::io("sync", dir))
 }
 
+/// What stands behind a segment's end and goes when its header says so.
+fn given_up_tail(segment: &SegmentReport) -> Option<Extent> {
+    segment.tail.filter(|_| segment.opening.is_some() && !is_final(segment))
+}
+
 /// Whether the header says where the segment ends, which it does only when all of it was durable.
 pub(crate) fn is_final(segment: &SegmentReport) -> bool {
     let flag = if segment.is_sealed { FLAG_SEALED } else { FLAG_CUT };
@@ -506,59 +514,71 @@ fn notes(
     tip: Option<Tip>,
     gap: Option<Gap>,
     quarantined_bytes: u64,
-) -> Vec<(EventType, Vec<u8>)> {
+    segment_size: u64,
+) -> Result<Vec<(EventType, Vec<u8>)>, Error> {
     let mut notes = Vec::new();
     // Where segments are given up, the records of damage that is known may be in them.
     let all_is_kept = report.kept == report.segments.len()
         && report.segments.iter().all(|segment| segment.opening.is_some());
-    let new_damage: Vec<_> = report
-        .kept_segments()
-        .iter()
-        .filter(|segment| segment.opening.is_some())
-        .filter(|segment| !all_is_kept || segment.verdict != semj_recovery::Verdict::KnownDamage)
-        .flat_map(|segment| {
-            let damaged = segment.damaged.iter().map(|damage| DamagedRange {
-                segment_number: segment.number,
-                offset: damage.start as u64,
-                length: damage.size() as u64,
-            });
-            segment.lost_before.into_iter().chain(damaged)
-        })
-        .collect();
-    if let Some(newest) = report.kept_segments().last()
+    let kept = report.kept_segments();
+    let range_of = |segment: &SegmentReport, extent: Extent| DamagedRange {
+        segment_number: segment.number,
+        offset: extent.start as u64,
+        length: extent.size() as u64,
+    };
+    let mut new_damage = Vec::new();
+    for (i, segment) in kept.iter().enumerate().filter(|(_, segment)| segment.opening.is_some()) {
+        if !all_is_kept || segment.verdict != semj_recovery::Verdict::KnownDamage {
+            new_damage.extend(segment.lost_before);
+            new_damage.extend(segment.damaged.iter().map(|damage| range_of(segment, *damage)));
+        }
+        if i + 1 < kept.len() {
+            new_damage.extend(given_up_tail(segment).map(|tail| range_of(segment, tail)));
+        }
+    }
+    if let Some(newest) = kept.last()
         && (!newest.is_sealed || !new_damage.is_empty())
     {
-        // More ranges than fit are joined into one at the end, which claims more damage than there is, but
-        // never less.
-        let (listed, joined) = new_damage.split_at(new_damage.len().min(DAMAGED_RANGES_MAX));
-        let mut ranges = listed.to_vec();
-        for range in joined {
-            match ranges.last_mut() {
-                Some(last) if last.segment_number == range.segment_number => {
-                    last.length = range.offset + range.length - last.offset;
+        let fitting = segment_size / DAMAGED_RANGES_PART / DamagedRange::SIZE as u64;
+        if new_damage.len() as u64 > fitting {
+            // Those of a segment become one, which claims more damage than there is, but never less.
+            new_damage.dedup_by(|next, before| {
+                let is_one = next.segment_number == before.segment_number;
+                if is_one {
+                    before.length = next.offset + next.length - before.offset;
                 }
-                _ => ranges.push(*range),
-            }
+                is_one
+            });
         }
-        let recovered = Recovered {
-            segment_number: newest.number,
-            commit_sequence: tip.map_or(0, |tip| tip.commit_sequence),
-            cut_offset: newest.end as u64,
-            quarantined_bytes,
-            kept_events: report.events(),
-            mode: report.mode.code(),
-            verdict: newest.verdict.code(),
-            range_count: ranges.len() as u32,
-            reserved: 0,
-        };
-        let mut body = recovered.encode().to_vec();
-        ranges.iter().for_each(|range| body.extend_from_slice(&range.encode()));
-        notes.push((EventType::JOURNAL_RECOVERED, body));
+        if new_damage.len() as u64 > fitting {
+            return Err(Error::Exhausted { what: "room in a segment of this size for what is damaged" });
+        }
+        // One that lists nothing says where the journal was cut.
+        let mut lists: Vec<_> = new_damage.chunks(DAMAGED_RANGES_MAX).collect();
+        if lists.is_empty() {
+            lists.push(&[]);
+        }
+        for ranges in lists {
+            let recovered = Recovered {
+                segment_number: newest.number,
+                commit_sequence: tip.map_or(0, |tip| tip.commit_sequence),
+                cut_offset: newest.end as u64,
+                quarantined_bytes,
+                kept_events: report.events(),
+                mode: report.mode.code(),
+                verdict: newest.verdict.code(),
+                range_count: ranges.len() as u32,
+                reserved: 0,
+            };
+            let mut body = recovered.encode().to_vec();
+            ranges.iter().for_each(|range| body.extend_from_slice(&range.encode()));
+            notes.push((EventType::JOURNAL_RECOVERED, body));
+        }
     }
     if let Some(gap) = gap {
         notes.push((EventType::JOURNAL_GAP, gap.encode().to_vec()));
     }
-    notes
+    Ok(notes)
 }
 
 /// Where segments are given up, the records of what was taken out of others may be in them, which must not seem to lack

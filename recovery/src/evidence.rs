@@ -1,6 +1,7 @@
 //! What is known about the end of a segment.
 
 use semj_format::control;
+use semj_format::event_header::EVENT_VERSION;
 use semj_format::journal_header::{FLAG_CUT, FLAG_SEALED};
 use semj_format::{Commit, EventType, Record, SegmentSeal};
 
@@ -71,6 +72,45 @@ pub(crate) enum Found {
 }
 
 impl Found {
+    /// What a record is whose checksum is right, if it proves itself.
+    fn of(record: &Record<'_>) -> Option<Self> {
+        match record.event_type() {
+            EventType::JOURNAL_COMMIT => {
+                let commit: Commit = control::parse(record).ok()??;
+                let is_right =
+                    commit.digest == commit.computed_digest() && commit.synced_upto < commit.commit_sequence;
+                is_right.then_some(Self::Commit(commit))
+            }
+            EventType::JOURNAL_SEGMENT_SEAL => {
+                let seal: SegmentSeal = control::parse(record).ok()??;
+                (seal.digest == seal.computed_digest()).then_some(Self::Seal(seal))
+            }
+            _ => None,
+        }
+    }
+
+    pub(crate) const fn epoch(&self) -> u64 {
+        match self {
+            Self::Commit(commit) => commit.epoch,
+            Self::Seal(seal) => seal.epoch,
+        }
+    }
+
+    /// A seal names the last commit before it, which may be the last one that was accepted.
+    const fn sequence(&self) -> u64 {
+        match self {
+            Self::Commit(commit) => commit.commit_sequence,
+            Self::Seal(seal) => seal.commit_sequence.saturating_add(1),
+        }
+    }
+
+    pub(crate) const fn last_event_id(&self) -> u64 {
+        match self {
+            Self::Commit(commit) => commit.last_event_id,
+            Self::Seal(seal) => seal.last_event_id,
+        }
+    }
+
     fn synced_upto(&self) -> u64 {
         match self {
             Self::Commit(commit) => commit.synced_upto,
@@ -79,44 +119,41 @@ impl Found {
     }
 }
 
+/// The records behind an offset: the next one begins at the first offset at which frame and checksum hold, and the one after it
+/// is looked for from its end on. So what lies inside a record that is whole is not looked at: an event's payload may be a piece of
+/// a journal.
+pub(crate) fn records_behind(bytes: &[u8], from: usize) -> impl Iterator<Item = (usize, Record<'_>)> {
+    let mut from = from;
+    std::iter::from_fn(move || {
+        let mut at = from;
+        loop {
+            if let Ok(record) = Record::parse_verified(bytes.get(at..)?) {
+                from = at + record.len();
+                return Some((at, record));
+            }
+            // A record has its version at a fixed place, and in zero bytes, which make up most of a segment's tail, there is none.
+            at += 1;
+            at += memchr::memmem::find(bytes.get(at + VERSION_AT..)?, &EVENT_VERSION.to_le_bytes())?;
+        }
+    })
+}
+
+/// Where in a record its version stands.
+const VERSION_AT: usize = 80;
+
 /// Looks for commits and seals behind a fault that prove themselves: right frame, checksum and digest, the
-/// epoch of this segment, a sequence number that is still to come. An older segment's bytes, or those of
-/// another journal in some event's payload, fail one of these.
-pub(crate) fn find_behind<'a>(
-    bytes: &'a [u8],
+/// epoch of this segment, a sequence number that is still to come, and none of them inside a record that is whole. An older
+/// segment's bytes fail one of these.
+pub(crate) fn find_behind(
+    bytes: &[u8],
     from: usize,
     epoch: Option<u64>,
     after_sequence: u64,
-) -> impl Iterator<Item = (usize, Found)> + 'a {
-    // The first 16 bytes of such a record: event_id 0, the type, subtype 0. The type's own bytes are looked
-    // for, because in zero bytes, which make up most of a segment's tail, only they are rare.
-    let tail = bytes.get(from..).unwrap_or_default();
-    memchr::memchr_iter(0x07, tail).filter_map(move |hit| {
-        let at = (from + hit).checked_sub(9)?;
-        if at < from {
-            return None;
-        }
-        let found = Record::parse(bytes.get(at..)?).ok().filter(Record::is_control)?;
-        let (found, found_epoch, sequence) = match found.event_type() {
-            EventType::JOURNAL_COMMIT => {
-                found.verify_checksum().ok()?;
-                let commit: Commit = control::parse(&found).ok()??;
-                (commit.digest == commit.computed_digest() && commit.synced_upto < commit.commit_sequence)
-                    .then_some((Found::Commit(commit), commit.epoch, commit.commit_sequence))?
-            }
-            EventType::JOURNAL_SEGMENT_SEAL => {
-                found.verify_checksum().ok()?;
-                let seal: SegmentSeal = control::parse(&found).ok()??;
-                // A seal names the last commit before it, which may be the last one that was accepted.
-                (seal.digest == seal.computed_digest()).then_some((
-                    Found::Seal(seal),
-                    seal.epoch,
-                    seal.commit_sequence.saturating_add(1),
-                ))?
-            }
-            _ => return None,
-        };
-        (epoch.is_none_or(|epoch| epoch == found_epoch) && sequence > after_sequence).then_some((at, found))
+) -> impl Iterator<Item = (usize, Found)> + '_ {
+    let found = records_behind(bytes, from).filter(|(_, record)| record.is_control());
+    let found = found.filter_map(|(at, record)| Some((at, Found::of(&record)?)));
+    found.filter(move |(_, found)| {
+        epoch.is_none_or(|epoch| epoch == found.epoch()) && found.sequence() > after_sequence
     })
 }
 

@@ -9,7 +9,7 @@ use semj_format::journal_header::FLAG_CUT;
 use semj_format::{ControlError, Digest, HeaderError, JournalHeader, SegmentOpen, Watermark, WatermarkFile};
 
 use crate::decision::{Verdict, decide};
-use crate::evidence::{End, Evidence, Link, durable_behind, find_behind};
+use crate::evidence::{End, Evidence, Found, Link, durable_behind, find_behind};
 use crate::fault::{Fault, FaultKind};
 use crate::known::{HEADER, KnownDamage};
 use crate::placement;
@@ -329,7 +329,7 @@ fn examine_from(
     let known = KnownDamage::of(inputs);
     let thinned = Thinned::of(inputs);
     let openings: Vec<_> = inputs.iter().map(|input| opening(input, &known, mode)).collect();
-    let placed = match mode {
+    let mut placed = match mode {
         OpenMode::Strict | OpenMode::PointInTime => vec![true; inputs.len()],
         OpenMode::Salvage => placement::places(inputs, &openings),
     };
@@ -342,64 +342,18 @@ fn examine_from(
         watermark,
         retired: beginning.map(|beginning| beginning.retired),
         leftovers: leftovers.iter().map(|input| input.name.to_owned()).collect(),
-        thinned: Vec::new(),
-        segments: Vec::with_capacity(inputs.len()),
+        thinned: thinned.bodies.clone(),
+        segments: Vec::new(),
         kept: inputs.len(),
         tip: None,
         highest_epoch: newest_mark.map_or(0, |mark| mark.epoch),
         highest_segment_number: newest_mark.map_or(0, |mark| mark.segment_number),
         highest_event_id: newest_mark.map_or(0, |mark| mark.last_event_id),
     };
-    let examine_one = |i: usize, input: &SegmentInput<'_>, last_event_id: u64| {
-        let follows = follows(i, &openings, &placed, mark, &known, mode);
-        let opening = openings.get(i).and_then(Option::as_ref);
-        // Who repairs looks at everything; and what is damaged is not what was proven once.
-        let trusts = mode == OpenMode::Strict
-            && opening.is_some_and(|opening| {
-                effort.proof.trusts(opening.segment_number) && !known.is_any(opening.segment_number)
-            });
-        let trusted = trusts.then(|| trusted_segment(input, last_event_id, follows)).flatten();
-        trusted.unwrap_or_else(|| {
-            // All of it is there only as long as it is looked at.
-            let unpacked = input.packed.map(Packed::unpack);
-            let bytes = unpacked.as_deref().unwrap_or(input.bytes);
-            let native = SegmentInput { bytes, packed: None, ..*input };
-            let mut examined = examine_segment(&native, last_event_id, follows, &known, mode, trusts);
-            examined.segment.packed_size = input.packed.map(Packed::packed_size);
-            if let Some(backing) = input.backing {
-                backing.seen();
-            }
-            examined
-        })
-    };
-    let mut ahead = examine_ahead(inputs, effort.threads, &examine_one);
-    let mut previous: Option<SegmentReport> = None;
-    for (i, input) in inputs.iter().enumerate() {
-        let last_event_id = previous.as_ref().map_or(0, |previous| previous.totals.last_event_id);
-        // What was found without the ids before it holds if its own bound is above them.
-        let is_bounded = |examined: &Examined| {
-            examined.segment.opening.is_some_and(|opening| opening.next_event_id > last_event_id)
-        };
-        let found = ahead.get_mut(i).and_then(Option::take).filter(is_bounded);
-        let examined = found.unwrap_or_else(|| examine_one(i, input, last_event_id));
-        let mut segment = examined.segment;
-        report.highest_epoch =
-            report.highest_epoch.max(segment.opening.as_ref().map_or(0, |opening| opening.epoch));
-        report.highest_segment_number =
-            report.highest_segment_number.max(segment.number).max(input.number.unwrap_or(0));
-        report.highest_event_id =
-            report.highest_event_id.max(segment.totals.last_event_id).max(examined.highest_event_id);
-        thinned.judge(input, &mut segment, !is_unretired);
-        hold_against_previous(input, &mut segment, previous.as_ref(), is_part, &known, mode);
-        let is_placed = placed.get(i).is_none_or(|placed| *placed) && !examined.contradicts_the_chain;
-        if mode == OpenMode::Salvage && !is_placed && segment.verdict != Verdict::Unsupported {
-            segment.give_up(input, last_event_id);
-        }
-        if mode != OpenMode::Salvage || segment.opening.is_some() {
-            previous = Some(segment.clone());
-        }
-        report.segments.push(segment);
-    }
+    let context =
+        Context { openings, mark: mark.copied(), known, thinned, is_part, is_unretired, mode, effort };
+    // What a segment was held against may have no place itself; then it is judged again without that.
+    while examine_placed(inputs, &context, &mut placed, &mut report) {}
     match mode {
         OpenMode::Strict => {}
         OpenMode::PointInTime => cut_at_first_fault(&mut report),
@@ -409,7 +363,6 @@ fn examine_from(
             report.kept = report.segments.iter().rposition(is_placed).map_or(0, |last| last + 1);
         }
     }
-    report.thinned = thinned.bodies;
     report.tip = report.kept_segments().last().and_then(|segment| {
         let opening = segment.opening.as_ref()?;
         Some(Tip {
@@ -424,6 +377,91 @@ fn examine_from(
         })
     });
     report
+}
+
+/// What is known of a journal before its segments are examined, and how that is to be done.
+struct Context {
+    openings: Vec<Option<SegmentOpen>>,
+    mark: Option<Watermark>,
+    known: KnownDamage,
+    thinned: Thinned,
+    is_part: bool,
+    is_unretired: bool,
+    mode: OpenMode,
+    effort: Effort,
+}
+
+/// Examines the segments. Whether a salvage has found that one has no place which was thought to have one.
+fn examine_placed(
+    inputs: &[SegmentInput<'_>],
+    context: &Context,
+    placed: &mut [bool],
+    report: &mut Report,
+) -> bool {
+    let Context { openings, mark, known, thinned, mode, .. } = context;
+    let mode = *mode;
+    report.segments = Vec::with_capacity(inputs.len());
+    let places = &*placed;
+    let examine_one = |i: usize, input: &SegmentInput<'_>, last_event_id: u64| {
+        let follows = follows(i, openings, places, mark.as_ref(), known, mode);
+        let opening = openings.get(i).and_then(Option::as_ref);
+        // Who repairs looks at everything; and what is damaged is not what was proven once.
+        let trusts = mode == OpenMode::Strict
+            && opening.is_some_and(|opening| {
+                context.effort.proof.trusts(opening.segment_number) && !known.is_any(opening.segment_number)
+            });
+        let trusted = trusts.then(|| trusted_segment(input, last_event_id, follows)).flatten();
+        trusted.unwrap_or_else(|| {
+            // All of it is there only as long as it is looked at.
+            let unpacked = input.packed.map(Packed::unpack);
+            let bytes = unpacked.as_deref().unwrap_or(input.bytes);
+            let native = SegmentInput { bytes, packed: None, ..*input };
+            let mut examined = examine_segment(&native, last_event_id, follows, known, mode, trusts);
+            examined.segment.packed_size = input.packed.map(Packed::packed_size);
+            if let Some(backing) = input.backing {
+                backing.seen();
+            }
+            examined
+        })
+    };
+    let mut ahead = examine_ahead(inputs, context.effort.threads, &examine_one);
+    let mut unplaced = Vec::new();
+    let mut previous: Option<SegmentReport> = None;
+    for (i, input) in inputs.iter().enumerate() {
+        let last_event_id = previous.as_ref().map_or(0, |previous| previous.totals.last_event_id);
+        // What was found without the ids before it holds if its own bound is above them.
+        let is_bounded = |examined: &Examined| {
+            examined.segment.opening.is_some_and(|opening| opening.next_event_id > last_event_id)
+        };
+        let found = ahead.get_mut(i).and_then(Option::take).filter(is_bounded);
+        let examined = found.unwrap_or_else(|| examine_one(i, input, last_event_id));
+        let mut segment = examined.segment;
+        report.highest_epoch = report.highest_epoch.max(examined.highest_epoch);
+        report.highest_segment_number =
+            report.highest_segment_number.max(segment.number).max(input.number.unwrap_or(0));
+        report.highest_event_id =
+            report.highest_event_id.max(segment.totals.last_event_id).max(examined.highest_event_id);
+        thinned.judge(input, &mut segment, !context.is_unretired);
+        hold_against_previous(input, &mut segment, previous.as_ref(), context.is_part, known, mode);
+        let was_placed = places.get(i).is_none_or(|placed| *placed);
+        let is_placed = was_placed && !examined.contradicts_the_chain;
+        if mode == OpenMode::Salvage && !is_placed && segment.verdict != Verdict::Unsupported {
+            segment.give_up(input, last_event_id);
+            if was_placed && openings.get(i).is_some_and(Option::is_some) {
+                unplaced.push(i);
+            }
+        }
+        if mode != OpenMode::Salvage || segment.opening.is_some() {
+            previous = Some(segment.clone());
+        }
+        report.segments.push(segment);
+    }
+    for i in &unplaced {
+        if let Some(placed) = placed.get_mut(*i) {
+            *placed = false;
+        }
+    }
+    !unplaced.is_empty()
 }
 
 /// A point in time ends at the first fault. A segment whose opening is bad, or which does not continue the one
@@ -514,12 +552,54 @@ impl<'a> Follows<'a> {
 /// What one segment is by itself.
 struct Examined {
     segment: SegmentReport,
-    /// The highest event id that anything in it speaks of, its end or what stands behind that.
+    /// The highest event id that anything in it speaks of, its end or what stands behind that, and the highest epoch.
     highest_event_id: u64,
+    highest_epoch: u64,
     /// No commit of it is right, or the following segment goes on from another end.
     contradicts_the_chain: bool,
     /// What is wrong with the header's figures, where everything else is right up to the seal.
     header_fault: Option<Fault>,
+}
+
+/// The highest numbers that something speaks of which is no part of the journal. They may have been given, and are not given
+/// again.
+#[derive(Clone, Copy, Default)]
+struct SpokenOf {
+    event_id: u64,
+    epoch: u64,
+}
+
+impl SpokenOf {
+    /// No writer gives numbers from here on. Where damage or intent has put one, it is not believed: nothing could follow it.
+    const END: u64 = 1 << 63;
+
+    /// In a file whose opening can't be read. A reader that changes nothing gives no numbers.
+    fn in_segment(bytes: &[u8], mode: OpenMode) -> Self {
+        let mut spoken_of = Self::default();
+        if mode == OpenMode::Strict {
+            return spoken_of;
+        }
+        if let Ok(header) = JournalHeader::parse(bytes) {
+            spoken_of.see_numbers(header.next_event_id.saturating_sub(1), 0);
+        }
+        if let Ok(scanner) = Scanner::without_header(bytes, 0) {
+            let opening = scanner.opening();
+            spoken_of.see_numbers(opening.next_event_id.saturating_sub(1), opening.epoch);
+        }
+        find_behind(bytes, JournalHeader::SIZE, None, 0).for_each(|(_, found)| spoken_of.see(&found));
+        spoken_of
+    }
+
+    fn see(&mut self, found: &Found) {
+        self.see_numbers(found.last_event_id(), found.epoch());
+    }
+
+    fn see_numbers(&mut self, event_id: u64, epoch: u64) {
+        if event_id < Self::END && epoch < Self::END {
+            self.event_id = self.event_id.max(event_id);
+            self.epoch = self.epoch.max(epoch);
+        }
+    }
 }
 
 /// Examines the segments on several threads, each without knowing the ids in those before. Empty where one thread is to do
@@ -591,6 +671,7 @@ fn trusted_segment(input: &SegmentInput<'_>, last_event_id: u64, follows: Follow
     Some(Examined {
         segment,
         highest_event_id: totals.last_event_id,
+        highest_epoch: scanner.opening().epoch,
         contradicts_the_chain: false,
         header_fault: None,
     })
@@ -636,12 +717,16 @@ fn examine_segment(
                     let header = Some((fault, Verdict::Corrupt));
                     examine_scanned(input, scanner, header, follows, known, mode, false)
                 }
-                _ => Examined {
-                    segment: bad_opening(input, last_event_id, fault),
-                    highest_event_id: last_event_id,
-                    contradicts_the_chain: true,
-                    header_fault: None,
-                },
+                _ => {
+                    let spoken_of = SpokenOf::in_segment(input.bytes, mode);
+                    Examined {
+                        segment: bad_opening(input, last_event_id, fault),
+                        highest_event_id: last_event_id.max(spoken_of.event_id),
+                        highest_epoch: spoken_of.epoch,
+                        contradicts_the_chain: true,
+                        header_fault: None,
+                    }
+                }
             }
         }
     }
@@ -670,7 +755,7 @@ fn examine_scanned<'a>(
         (None, None) => scanner,
     };
 
-    let mut found = Found::default();
+    let mut found = Findings::default();
     if let Some((fault, verdict)) = header {
         found.damaged.push(HEADER);
         found.note(Some(fault), (!known.covers_header(number)).then_some(verdict));
@@ -847,7 +932,7 @@ fn names(next: &SegmentOpen, scanner: &Scanner<'_>) -> bool {
 
 /// What was found in one segment so far.
 #[derive(Default)]
-struct Found {
+struct Findings {
     extents: Vec<Extent>,
     damaged: Vec<Extent>,
     /// The first thing that is wrong.
@@ -858,7 +943,7 @@ struct Found {
     is_trusted: bool,
 }
 
-impl Found {
+impl Findings {
     /// Damage that the scan passes over, and the verdict on it if it was not recorded.
     fn note(&mut self, fault: Option<Fault>, unrecorded: Option<Verdict>) {
         self.fault = self.fault.or(fault);
@@ -889,14 +974,10 @@ impl Found {
             let zeros = behind.iter().rev().take_while(|byte| **byte == 0).count();
             Extent { start: end, end: bytes.len() - zeros }
         });
-        let mut highest_event_id = scanner.totals().last_event_id;
+        let mut spoken_of = SpokenOf { event_id: scanner.totals().last_event_id, epoch: opening.epoch };
         if tail.is_some() {
             let after = scanner.totals().commit_sequence;
-            for (_, found) in find_behind(bytes, end, Some(opening.epoch), after) {
-                if let crate::evidence::Found::Commit(commit) = found {
-                    highest_event_id = highest_event_id.max(commit.last_event_id);
-                }
-            }
+            find_behind(bytes, end, Some(opening.epoch), after).for_each(|(_, found)| spoken_of.see(&found));
         }
         let segment = SegmentReport {
             name: input.name.to_owned(),
@@ -919,7 +1000,8 @@ impl Found {
         };
         Examined {
             segment,
-            highest_event_id,
+            highest_event_id: spoken_of.event_id,
+            highest_epoch: spoken_of.epoch,
             contradicts_the_chain: !last.evidence.opening_is_good || last.evidence.link == Link::Differs,
             header_fault: last.fault.filter(|_| scanner.is_sealed() && last.evidence.end == End::Broken),
         }

@@ -12,26 +12,33 @@
 //!    some payload, so the run must also leave room in the commit's `record_count` for the damaged record,
 //!    and carry the ids that the commit's range has for these places.
 //!
+//! A commit that is chained to the last good one is that of the group in which the damage begins, whatever stands before it: the
+//! payload of an event that is damaged may hold another. Where events were taken out of a group, what stands in their place
+//! counts as they did.
+//!
 //! Whichever case it is, the ids have to follow the rules that a scan holds them to, or nothing is kept. A commit
 //! that should follow the last good one, but is chained to another, contradicts the chain: of its group nothing is
 //! kept either. What is not kept is damage, and is recorded as such.
 
 use std::collections::HashMap;
 
+use semj_format::control::{self, Thinned};
 use semj_format::digest::RecordTree;
 use semj_format::{Commit, EventType, JournalHeader, Record, Records};
 
-use crate::evidence::{Found, find_behind};
+use crate::evidence::{Found, find_behind, records_behind};
 use crate::examine::Extent;
-use crate::scanner::Scanner;
+use crate::scanner::{Scanner, Thinning};
 
 /// What was kept of one group.
 #[derive(Default)]
 pub(crate) struct Salvaged {
     /// Where the kept records stand, in order; the Commit's own bytes are not among them.
     pub(crate) extents: Vec<Extent>,
+    /// Records and events as they were before some were taken out.
     pub(crate) records: u64,
     pub(crate) events: u64,
+    pub(crate) thinned: Thinning,
 }
 
 /// Where a scan can go on behind the damage that it stopped at.
@@ -41,35 +48,43 @@ pub(crate) struct Resumption {
     pub(crate) kept: Vec<Extent>,
     /// Offset behind the Commit.
     end: usize,
-    records: u64,
-    events: u64,
+    salvaged: Salvaged,
 }
 
 impl Resumption {
-    /// The nearest commit behind the damage that proves itself.
+    /// The commit of the group in which the damage begins, or the nearest one behind it that proves itself.
     pub(crate) fn find(scanner: &Scanner<'_>) -> Option<Self> {
         let bytes = scanner.bytes();
         let damage_start = scanner.offset();
         let totals = scanner.totals();
         let epoch = Some(scanner.opening().epoch);
-        find_behind(bytes, damage_start, epoch, totals.commit_sequence).find_map(|(at, found)| {
-            let Found::Commit(commit) = found else { return None };
-            let is_next = commit.commit_sequence == totals.commit_sequence.wrapping_add(1);
-            let contradicts = is_next && commit.previous_digest != totals.digest;
-            let salvaged = match contradicts {
-                true => None,
-                false => salvage_group(bytes, damage_start, at, &commit, totals.last_event_id),
+        let commits = || {
+            let found = find_behind(bytes, damage_start, epoch, totals.commit_sequence);
+            found.filter_map(|(at, found)| match found {
+                Found::Commit(commit) => Some((at, commit)),
+                Found::Seal(_) => None,
+            })
+        };
+        let is_next = |commit: &Commit| commit.commit_sequence == totals.commit_sequence.wrapping_add(1);
+        let is_chained = |commit: &Commit| is_next(commit) && commit.previous_digest == totals.digest;
+        let chained = commits().find(|(_, commit)| is_chained(commit));
+        chained.into_iter().chain(commits()).find_map(|(at, commit)| {
+            let salvaged = if is_chained(&commit) {
+                Some(salvage_group(bytes.get(..at)?, damage_start, &commit, totals.last_event_id))
+            } else if is_next(&commit) {
+                // It contradicts the chain.
+                Some(Salvaged::default())
+            } else {
+                let start = group_start(bytes, damage_start, at, &commit);
+                start.and_then(|start| {
+                    Some(salvage_group(bytes.get(..at)?, start, &commit, totals.last_event_id))
+                })
             };
-            // Where the group began is not known if events were taken out of it. That of the next commit is lost then; any other
-            // has to have its group behind the damage's beginning.
-            let salvaged = match salvaged {
-                None if !is_next => return None,
-                salvaged => salvaged.unwrap_or_default(),
-            };
-            let end = at + semj_format::control::record_size::<Commit>();
-            let mut kept = salvaged.extents;
+            let mut salvaged = salvaged?;
+            let end = at + control::record_size::<Commit>();
+            let mut kept = std::mem::take(&mut salvaged.extents);
             Extent::push(&mut kept, Extent { start: at, end });
-            Some(Self { commit, kept, end, records: salvaged.records, events: salvaged.events })
+            Some(Self { commit, kept, end, salvaged })
         })
     }
 
@@ -86,30 +101,82 @@ impl Resumption {
 
     /// Takes the scan up again behind the Commit.
     pub(crate) fn apply(&self, scanner: &mut Scanner<'_>) {
-        scanner.resume(self.end, &self.commit, self.records, self.events);
+        let Salvaged { records, events, thinned, .. } = self.salvaged;
+        scanner.resume(self.end, &self.commit, records, events, thinned);
         for kept in &self.kept {
             scanner.see_gaps(kept.start, kept.end);
         }
     }
 }
 
-fn salvage_group(bytes: &[u8], lowest: usize, at: usize, commit: &Commit, after_id: u64) -> Option<Salvaged> {
-    let byte_count = usize::try_from(commit.byte_count).ok()?;
-    let start = at.checked_sub(byte_count).filter(|start| *start >= lowest)?;
-    let group = bytes.get(..at)?;
+/// Where the group of a commit begins that is not chained to what was accepted: behind the damage's beginning, or nothing is
+/// known of it. What was taken out of the group made it shorter.
+fn group_start(bytes: &[u8], lowest: usize, at: usize, commit: &Commit) -> Option<usize> {
+    let mut shorter = 0i64;
+    let mut run_end = lowest;
+    for (start, record) in records_behind(bytes.get(..at)?, lowest) {
+        let is_commit = record.is_control() && record.event_type() == EventType::JOURNAL_COMMIT;
+        // Those of the run that ends at the commit.
+        if start != run_end || is_commit {
+            shorter = 0;
+        }
+        shorter = shorter.wrapping_add(StandsFor::of(&record).thinned.bytes);
+        run_end = start + record.len();
+    }
+    let shorter = if run_end == at { shorter } else { 0 };
+    let size = usize::try_from(commit.byte_count.checked_add_signed(shorter.checked_neg()?)?).ok()?;
+    at.checked_sub(size).filter(|start| *start >= lowest)
+}
+
+/// What is kept of a group whose bytes are those from `start` to the end of `group`.
+fn salvage_group(group: &[u8], start: usize, commit: &Commit, after_id: u64) -> Salvaged {
     let ids = IdRule::new(commit, after_id);
     if let Some(whole) = whole_group(group, start, commit, &ids) {
-        return Some(whole);
+        return whole;
     }
     let kept =
         framed_group(group, start, commit, &ids).unwrap_or_else(|| torn_group(group, start, commit, &ids));
-    Some(if kept.contradicts(group, &ids) { Salvaged::default() } else { kept })
+    if kept.contradicts(group, &ids) { Salvaged::default() } else { kept }
+}
+
+/// What a record counts for.
+struct StandsFor {
+    records: u64,
+    events: u64,
+    /// The lowest and the highest id of the events.
+    ids: Option<(u64, u64)>,
+    thinned: Thinning,
+}
+
+impl StandsFor {
+    fn of(record: &Record<'_>) -> Self {
+        match Thinned::parse(record) {
+            Some(gone) => {
+                let count = u64::from(gone.event_count);
+                let ids = Some((gone.first_event_id, gone.last_event_id));
+                let thinned = Thinning::of(&gone, record.len());
+                Self { records: count, events: count, ids, thinned }
+            }
+            None => {
+                let ids = (!record.is_control()).then(|| (record.event_id(), record.event_id()));
+                let events = u64::from(!record.is_control());
+                Self { records: 1, events, ids, thinned: Thinning::default() }
+            }
+        }
+    }
+
+    /// Both ids where there are two events at least, the one where there is one.
+    fn ids(&self) -> impl Iterator<Item = u64> + use<> {
+        let (first, last) = self.ids.unzip();
+        first.into_iter().chain(last.filter(|_| self.events > 1))
+    }
 }
 
 /// Case 1.
 fn whole_group(group: &[u8], start: usize, commit: &Commit, ids: &IdRule) -> Option<Salvaged> {
     let mut tree = RecordTree::new();
     let mut event_ids = Vec::new();
+    let mut kept = Salvaged::default();
     for record in Records::new(group, start) {
         let (at, record) = record.ok()?;
         // A root that is right over a wrong checksum was forged, or made by a writer with a bug.
@@ -117,25 +184,27 @@ fn whole_group(group: &[u8], start: usize, commit: &Commit, ids: &IdRule) -> Opt
         if is_misplaced(at, &record) {
             return None;
         }
-        tree.push(record.bytes());
-        if !record.is_control() {
-            event_ids.push(record.event_id());
+        match Thinned::parse(&record) {
+            Some(gone) => {
+                let levels = Thinned::levels(kept.records, gone.event_count.into());
+                for (level, root) in levels.zip(Thinned::subtrees(&record)) {
+                    tree.push_subtree(level, root);
+                }
+            }
+            None => tree.push(record.bytes()),
         }
+        event_ids.extend(StandsFor::of(&record).ids());
+        kept.keep(at, &record);
     }
-    let events = event_ids.len() as u64;
     let first_and_last = (event_ids.iter().min().copied(), event_ids.iter().max().copied());
-    let proven = tree.count() == u64::from(commit.record_count)
-        && events == u64::from(commit.event_count)
+    let proven = kept.records == u64::from(commit.record_count)
+        && kept.events == u64::from(commit.event_count)
         && tree.root() == commit.root
         && first_and_last.0.unwrap_or(0) == commit.first_event_id
         && first_and_last.1.unwrap_or(0) == commit.last_event_id
         && event_ids.iter().all(|id| ids.allows(*id))
         && ids.follow_each_other(&event_ids);
-    proven.then(|| Salvaged {
-        extents: vec![Extent { start, end: group.len() }],
-        records: tree.count(),
-        events,
-    })
+    proven.then_some(kept)
 }
 
 /// Whether a scan would not take this record for one of a group that goes on behind it.
@@ -151,7 +220,8 @@ fn is_misplaced(at: usize, record: &Record<'_>) -> bool {
 /// Case 2.
 fn framed_group(group: &[u8], start: usize, commit: &Commit, ids: &IdRule) -> Option<Salvaged> {
     let records: Vec<_> = Records::new(group, start).collect::<Result<_, _>>().ok()?;
-    if records.len() != commit.record_count as usize {
+    let count: u64 = records.iter().map(|(_, record)| StandsFor::of(record).records).sum();
+    if count != u64::from(commit.record_count) {
         return None;
     }
     let mut kept = Salvaged::default();
@@ -159,7 +229,7 @@ fn framed_group(group: &[u8], start: usize, commit: &Commit, ids: &IdRule) -> Op
         return Some(kept);
     }
     for (at, record) in &records {
-        if record.verify_checksum().is_ok() && (record.is_control() || ids.allows(record.event_id())) {
+        if record.verify_checksum().is_ok() && StandsFor::of(record).ids().all(|id| ids.allows(id)) {
             kept.keep(*at, record);
         }
     }
@@ -172,7 +242,8 @@ fn torn_group(group: &[u8], start: usize, commit: &Commit, ids: &IdRule) -> Salv
     let mut damage = start;
     for (at, record) in Records::new(group, start).map_while(Result::ok) {
         let expected = ids.nth(kept.events);
-        let id_fits = record.is_control() || expected.fits(record.event_id());
+        let id_fits =
+            StandsFor::of(&record).ids.is_none_or(|(first, last)| expected.fits(first) && ids.allows(last));
         if record.verify_checksum().is_err() || !id_fits {
             break;
         }
@@ -209,10 +280,11 @@ fn longest_run(group: &[u8], from: usize, room: u64, ids: &IdRule) -> Option<usi
         let Some(&next) = runs.get(&(at + record.len())) else {
             continue;
         };
-        let is_event = !record.is_control();
-        let id_fits = !is_event || ids.nth_last(next.events).fits(record.event_id());
-        if next.records < room && id_fits && record.verify_checksum().is_ok() {
-            let run = Run { records: next.records + 1, events: next.events + u64::from(is_event) };
+        let stands_for = StandsFor::of(&record);
+        let expected = ids.nth_last(next.events);
+        let id_fits = stands_for.ids.is_none_or(|(first, last)| expected.fits(last) && ids.allows(first));
+        let run = Run { records: next.records + stands_for.records, events: next.events + stands_for.events };
+        if run.records <= room && id_fits && record.verify_checksum().is_ok() {
             runs.insert(at, run);
             longest = Some(at);
         }
@@ -230,9 +302,7 @@ impl Salvaged {
                 if is_misplaced(at, &record) {
                     return true;
                 }
-                if !record.is_control() {
-                    event_ids.push(record.event_id());
-                }
+                event_ids.extend(StandsFor::of(&record).ids());
             }
         }
         !ids.follow_each_other(&event_ids)
@@ -240,8 +310,10 @@ impl Salvaged {
 
     fn keep(&mut self, at: usize, record: &Record<'_>) {
         Extent::push(&mut self.extents, Extent { start: at, end: at + record.len() });
-        self.records += 1;
-        self.events += u64::from(!record.is_control());
+        let stands_for = StandsFor::of(record);
+        self.records += stands_for.records;
+        self.events += stands_for.events;
+        self.thinned = self.thinned.plus(stands_for.thinned);
     }
 }
 

@@ -126,7 +126,16 @@ pub struct Thinning {
 }
 
 impl Thinning {
-    const fn plus(self, other: Self) -> Self {
+    /// By a record of so many bytes in the place of what is gone.
+    pub(crate) const fn of(gone: &Thinned, size: usize) -> Self {
+        Self {
+            events: gone.event_count as u64,
+            records: 1,
+            bytes: gone.byte_count.cast_signed().wrapping_sub(size as i64),
+        }
+    }
+
+    pub(crate) const fn plus(self, other: Self) -> Self {
         Self {
             events: self.events.wrapping_add(other.events),
             records: self.records.wrapping_add(other.records),
@@ -344,7 +353,14 @@ impl<'a> Scanner<'a> {
     }
 
     /// Goes on behind a commit that was found behind damage: the chain is taken up from it.
-    pub(crate) fn resume(&mut self, group_end: usize, commit: &Commit, records: u64, events: u64) {
+    pub(crate) fn resume(
+        &mut self,
+        group_end: usize,
+        commit: &Commit,
+        records: u64,
+        events: u64,
+        thinned: Thinning,
+    ) {
         self.end = None;
         self.resumed = true;
         self.at = group_end;
@@ -352,6 +368,7 @@ impl<'a> Scanner<'a> {
         totals.commits += 1;
         totals.records += records + 1;
         totals.events += events;
+        totals.thinned = totals.thinned.plus(thinned);
         totals.commit_sequence = commit.commit_sequence;
         totals.digest = commit.digest;
         totals.see_id(commit.last_event_id);
@@ -635,11 +652,7 @@ impl GroupTotals {
         }
         self.events += events.saturating_sub(2);
         self.records += events;
-        self.thinned = self.thinned.plus(Thinning {
-            events,
-            records: 1,
-            bytes: thinned.byte_count.cast_signed().wrapping_sub(size as i64),
-        });
+        self.thinned = self.thinned.plus(Thinning::of(thinned, size));
     }
 
     /// `first` and `last` are the lowest and the highest id, whatever the order in the group.

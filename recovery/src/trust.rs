@@ -180,21 +180,21 @@ fn of_walk(scanner: &Scanner<'_>, end: usize) -> Option<Totals> {
         if !record.is_control() {
             totals.events += 1;
         } else if record.event_type() == EventType::JOURNAL_COMMIT {
+            // What is taken from it has to be what was written.
+            record.verify_checksum().ok()?;
             let commit = control::parse::<Commit>(&record).ok()??;
             totals.commits += 1;
             totals.see_id(commit.last_event_id);
             if totals.first_event_id == 0 {
                 totals.first_event_id = commit.first_event_id;
             }
-            last = Some((record, commit));
+            last = Some(commit);
         } else if record.event_type() == EventType::JOURNAL_GAP && record.verify_checksum().is_ok() {
             totals.miss_upto(control::missing_upto(&record));
         }
     }
-    let (record, commit) = last?;
-    let is_right = record.verify_checksum().is_ok()
-        && commit.digest == commit.computed_digest()
-        && commit.epoch == scanner.opening().epoch;
+    let commit = last?;
+    let is_right = commit.digest == commit.computed_digest() && commit.epoch == scanner.opening().epoch;
     totals.commit_sequence = commit.commit_sequence;
     totals.synced_upto = commit.synced_upto;
     totals.digest = commit.digest;
