@@ -74,7 +74,8 @@ WATERMARK = Layout("Watermark", 128, "magic:u32 version:u32 generation:u64 journ
                                      "segment_number:u64 end:u64 commit_sequence:u64 last_event_id:u64 digest:digest "
                                      "reserved:text20 checksum:u32")
 
-MAGIC, SEALED, CUT, BY_PRIORITY = 0x53454D4A, 1, 2, 1
+MAGIC, SEALED, CUT, SHORTENED, BY_PRIORITY = 0x53454D4A, 1, 2, 4, 1
+VERSION = bytes((1, 0, 0, 0))
 SEGMENT_OPEN, SEGMENT_COMMIT, SEGMENT_SEAL, JOURNAL_RECOVERED = 0x0701, 0x0702, 0x0703, 0x0704
 JOURNAL_COMPACTED = 0x070C
 ZEROS = bytes(1 << 20)
@@ -221,6 +222,21 @@ def parse_record(data, at, end):
     return Record(at, at + parts, head, whole, whole[start:start + head.payload_size])
 
 
+def records_behind(data, at, end):
+    """The records from `at` on, wherever they begin, none inside another."""
+    while True:
+        try:
+            record = parse_record(data, at, end)
+        except Bad:
+            found = data.find(VERSION, at + 1 + 80, end)  # where a record has it
+            if found < 0:
+                return
+            at = found - 80
+            continue
+        yield record
+        at = record.end
+
+
 def parse_body(record, layout):
     """The body of a SegmentOpen, Commit or SegmentSeal."""
     if record.head.event_subtype != 0:
@@ -255,7 +271,7 @@ class Segment:
         self.passed, self.opening, self.opening_is_good, self.header = 0, None, False, None
         self.accepted, self.commits, self.leaves = [], 0, []
         self.p, self.end, self.fault, self.seal, self.last_commit = None, None, None, None, None
-        self.limit, self.named_end, self.header_is_wrong = None, False, False
+        self.limit, self.named_end, self.header_is_wrong, self.seal_offset = None, False, False, None
         self.gone = []
         try:
             self.header = None if headless else parse_header(data, size)
@@ -267,12 +283,13 @@ class Segment:
             self.end, self.fault, self.header_is_wrong = "Torn", fault, not headless and self.header is None
             return
         self.flags = self.header.flags if self.header else 0
+        self.stop, thinned = size, self.flags & SHORTENED
         if following is not None:
             if following.previous_end == 2:
                 self.limit = following.previous_end_offset
+                self.stop = size if thinned else min(size, self.limit)
         elif self.flags & CUT:
-            self.limit = self.header.journal_size
-        self.stop = size if self.limit is None else min(size, self.limit)
+            self.stop = min(size, self.header.journal_size)
         self.p = 52
         self.sequence = self.opening.next_commit_sequence - 1
         self.digest = self.opening.previous_digest
@@ -297,20 +314,31 @@ class Segment:
     def step(self):
         if self.p in self.ranges and self.is_lost_up_to_the_named_end():
             self.end = "Sealed" if self.following.previous_end == 1 else "Cut"
-            self.p, self.named_end = self.following.previous_end_offset, True
+            self.p, self.named_end = self.end_that_is_named(), True
             self.passed += 1
-        elif self.p == self.limit:
+        elif self.is_at_limit():
             self.end = "Cut"
+        elif self.limit is not None and self.flags & SHORTENED and self.original(self.p) > self.limit:
+            raise Broken(self.p, f"the segment behind it names {self.limit} as its end, within the last group")
         elif is_zero(self.data, self.p, self.stop):
             self.end = "Zeros"
         else:
             self.walk_group()
 
+    def is_at_limit(self):
+        if self.following is None and self.flags & CUT and self.p == self.header.journal_size:
+            return True
+        return self.limit is not None and self.original(self.p) == self.limit
+
+    def end_that_is_named(self):
+        """Where the following segment says that this one ends, as the file is: nothing is known to be gone behind p."""
+        return self.following.previous_end_offset - (self.original(self.p) - self.p)
+
     def is_lost_up_to_the_named_end(self):
         following = self.following
         return (self.commits > 0 and following is not None and self.names(following)
                 and following.previous_end in (1, 2) and following.next_commit_sequence > self.sequence
-                and self.p < following.previous_end_offset <= self.p + self.ranges[self.p])
+                and self.p < self.end_that_is_named() <= self.p + self.ranges[self.p])
 
     def walk_group(self):
         at, records, behind_range = self.p, [], None
@@ -349,8 +377,12 @@ class Segment:
         if commit.synced_upto >= commit.commit_sequence:
             raise Broken(record.offset, f"Commit {commit.commit_sequence} has synced_upto {commit.synced_upto}")
         start, complete = self.p, True
+        gone = [(r, events_gone(r)) for r in records if events_gone(r)]
         if behind_range is not None:
-            start = record.offset - commit.byte_count
+            chained = commit.commit_sequence == self.sequence + 1 and commit.previous_digest == self.digest
+            if not chained:
+                shorter = sum(g.byte_count - len(r.bytes) for r, g in gone if r.offset >= behind_range)
+                start = record.offset - commit.byte_count + shorter
             complete = start == behind_range
             if not self.p <= start <= behind_range or any(r.offset < start for r in records):
                 raise Broken(record.offset, f"Commit's group begins at {start}, not behind what was accepted")
@@ -359,13 +391,12 @@ class Segment:
         if start == self.p:
             require(record, "commit_sequence", commit.commit_sequence, self.sequence + 1)
             require(record, "Commit previous_digest", commit.previous_digest, self.digest)
-        gone = [(r, events_gone(r)) for r in records if events_gone(r)]
         ids = self.ids_with(records)
         events = len([r for r in records if r.head.event_id]) + sum(g.event_count for _, g in gone)
+        others = sum(g.event_count - 1 for _, g in gone)
         if complete:
             shorter = sum(g.byte_count - len(r.bytes) for r, g in gone)
             require(record, "Commit byte_count", commit.byte_count, record.offset - start + shorter)
-            others = sum(g.event_count - 1 for _, g in gone)
             require(record, "Commit record_count", commit.record_count, len(records) + others)
             require(record, "Commit event_count", commit.event_count, events)
             require(record, "Commit root", commit.root, group_root(records))
@@ -376,8 +407,8 @@ class Segment:
             require(record, "Commit first_event_id", commit.first_event_id, min(ids, default=0))
             require(record, "Commit last_event_id", commit.last_event_id, max(ids, default=0))
         else:
-            if len(records) > commit.record_count:
-                raise Broken(record.offset, f"Commit record_count {commit.record_count}, {len(records)} are left")
+            if len(records) + others > commit.record_count:
+                raise Broken(record.offset, f"Commit record_count {commit.record_count}, {len(records) + others} are left")
             for event_id in ids:
                 if not max(self.last_id + 1, commit.first_event_id) <= event_id <= commit.last_event_id:
                     raise Broken(record.offset, f"event id {event_id} is none of the Commit's")
@@ -412,7 +443,7 @@ class Segment:
             require(record, "SegmentSeal first_event_id", seal.first_event_id, min(ids, default=0))
             require(record, "SegmentSeal last_event_id", seal.last_event_id, max(ids, default=0))
             require(record, "SegmentSeal root", seal.root, merkle_root(self.leaves))
-        self.p, self.seal = record.end, seal
+        self.p, self.seal, self.seal_offset = record.end, seal, record.offset
         self.accepted.append(record)
         if self.flags & SEALED and not self.passed:
             self.header_is_wrong = True
@@ -425,7 +456,9 @@ class Segment:
         return sum(gone.event_count for _, gone in self.gone)
 
     def original(self, offset):
-        """An offset as it was before events were taken out."""
+        """An offset as it was before events were taken out. Of what is lost it is not known; the seal says what it came to."""
+        if self.seal is not None and self.passed:
+            return offset + self.seal.byte_count - (self.seal_offset - 52)
         return offset + sum(gone.byte_count - len(record.bytes) for record, gone in self.gone)
 
     @staticmethod
@@ -445,25 +478,24 @@ class Segment:
 
     def durable_behind(self):
         mark = self.mark
-        if mark and mark.segment_number == self.opening.segment_number and mark.end > self.p:
+        if mark and mark.segment_number == self.opening.segment_number and mark.end > self.original(self.p):
             return True
         if self.flags & (SEALED | CUT) and self.header.journal_size > self.p:
             return True
-        for kind, layout, domain in ((SEGMENT_COMMIT, COMMIT, 2), (SEGMENT_SEAL, SEAL, 3)):
-            pattern = struct.pack("<QII", 0, kind, 0)
-            at = self.data.find(pattern, self.p, self.stop)
-            while at >= 0:
-                try:
-                    record = parse_record(self.data, at, self.stop)
-                    body = parse_body(record, layout)
-                except Bad:
-                    body = None
-                if body and body.digest == digest(domain, record.payload[:-32]) and body.epoch == self.opening.epoch:
-                    proves = (body.commit_sequence > self.sequence and body.synced_upto < body.commit_sequence
-                              if kind == SEGMENT_COMMIT else body.commit_sequence >= self.sequence)
-                    if proves and body.synced_upto > self.sequence:
-                        return True
-                at = self.data.find(pattern, at + 1, self.stop)
+        for record in records_behind(self.data, self.p, self.stop):
+            kind = record.head.event_type if record.head.event_id == 0 else None
+            if kind not in (SEGMENT_COMMIT, SEGMENT_SEAL):
+                continue
+            layout, domain = {SEGMENT_COMMIT: (COMMIT, 2), SEGMENT_SEAL: (SEAL, 3)}[kind]
+            try:
+                body = parse_body(record, layout)
+            except Bad:
+                continue
+            if body.digest == digest(domain, record.payload[:-32]) and body.epoch == self.opening.epoch:
+                proves = (body.commit_sequence > self.sequence and body.synced_upto < body.commit_sequence
+                          if kind == SEGMENT_COMMIT else body.commit_sequence >= self.sequence)
+                if proves and body.synced_upto > self.sequence:
+                    return True
         return False
 
     def link(self):
@@ -494,9 +526,9 @@ class Segment:
             return True
         if mark.segment_number < opening.segment_number:
             return False
-        if mark.end > self.p:
+        if mark.end > self.original(self.p):
             return self.end in ("Sealed", "Cut")
-        return mark.end == self.p and mark.digest != (self.seal.digest if self.seal else self.digest)
+        return mark.end == self.original(self.p) and mark.digest != (self.seal.digest if self.seal else self.digest)
 
     def verdict(self):
         if not self.opening_is_good:

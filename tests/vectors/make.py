@@ -408,6 +408,15 @@ def torn():
     s = base(epoch=2)
     add("damaged/stale-commit-behind.semj", s.file(tail=bytes(400) + foreign), "TornTail",
         "behind the end stands a Commit of another epoch that says much was durable: it proves nothing", s)
+    s = base()
+    held = Segment()
+    held.sequence = 8
+    piece = held.commit(more, synced=8)
+    add("damaged/torn-commit-in-payload.semj", s.file(tail=event(7, WRITE, piece) + more[1]), "TornTail",
+        "records without Commit; the payload of one is a Commit of this epoch that says much was durable", s)
+    add("damaged/torn-commit-behind-payload.semj", s.file(tail=event(7, WRITE, piece) + bytes(9) + piece), "Corrupt",
+        "the same Commit stands behind that record too", s)
+    s = base(epoch=2)
     add("damaged/seal-flipped-header-lags.semj", flip(s.file(tail=s.seal_record()), s.end() + 200), "TornTail",
         "a bit flipped in the seal, header still that of creation: the crash came while sealing", s)
 
@@ -711,6 +720,26 @@ def thinned():
     data, _ = without([(1, 4)])
     at = data.index(stub(groups[1][1:4], 1))
     record_size = len(stub(groups[1][1:4], 1))
+    kept = data.index(groups[1][5])
+    recovered = RECOVERED.pack(1, whole.sequence, whole.end(), 0, 8, 2, 4, 1, 0) + DAMAGED_RANGE.pack(
+        1, kept, len(groups[1][5]))
+    said = COMPACTED.pack(2, 0, 1, whole.end(), whole.sequence, 1, 3, 3, 0, 1, 9, 1, 0, WALL_NS, whole.tip())
+    b = Segment(2, 1, whole, 1, 10, [control(TYPE_RECOVERED, recovered), control(TYPE_COMPACTED, said)])
+    _, short = without([(1, 4)])
+    short.ids, short.records = [i for i in short.ids if i != 6], short.records - 1
+    journal("journals/thinned-known-damage", "an event is damaged in the group that others were taken out of; Recovered says so", [
+        (1, 1, flip(data, kept + 150), "KnownDamage", short, {}), (2, 10, b.file(), "OpenEnd", b, {})])
+    cut = Segment()
+    cut.group(events(1, 7))
+    said = COMPACTED.pack(2, 0, 1, cut.end(), cut.sequence, 1, 3, 3, 0, 1, 7, 2, 0, WALL_NS, cut.tip())
+    b = Segment(2, 2, cut, 2, 10, [control(TYPE_COMPACTED, said)])
+    left = groups[0] + groups[1][:1] + [stub(groups[1][1:4], 1)] + groups[1][4:]
+    short = Segment()
+    short.body, short.records, short.ids = b"".join(left), len(left), [1, 5, 6, 7]
+    short.commits, short.sequence = cut.commits, cut.sequence
+    short.last_commit_digest, short.next_id = cut.last_commit_digest, 8
+    journal("journals/thinned-cut", "a segment that events were taken out of was cut behind its second group", [
+        (1, 1, short.file(flags=CUT | THINNED), "Whole", short, {}), (2, 10, b.file(), "OpenEnd", b, {})])
     forged = data[:at] + resum(flip(data[at:at + record_size], record_size - 1)) + data[at + record_size:]
     journal("journals/thinned-wrong-root", "the root of a subtree of what was taken out is another", [
         (1, 1, forged, "Corrupt", None, {"unspecified": True}), after(3)])
