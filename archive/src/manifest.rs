@@ -109,10 +109,12 @@ impl Sidecar {
 
 impl Entry {
     fn has_right_names(&self) -> bool {
-        let digits = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+        let digits =
+            |text: &str, count: usize| text.len() == count && text.bytes().all(|byte| byte.is_ascii_digit());
         let parts = self.name.strip_suffix(".semj").and_then(|stem| stem.split_once('-'));
-        parts.is_some_and(|(number, id)| digits(id) && digits(number) && number.parse() == Ok(self.number))
-            && is_of_segments(&self.object)
+        parts.is_some_and(|(number, id)| {
+            digits(id, 20) && digits(number, 10) && number.parse() == Ok(self.number)
+        }) && is_of_segments(&self.object)
             && self.sidecar.as_ref().is_none_or(|sidecar| is_of_segments(&sidecar.object))
     }
 

@@ -386,7 +386,10 @@ impl Packed for CompressedMap {
                 };
                 if let Err(error) = packing.layout.decode(&file, block, decoder, out) {
                     tracing::warn!(block, %error, "a block of a compressed segment can't be read");
-                    out.fill(0);
+                    // Memory that nothing was written to stays memory that is not had.
+                    if out.iter().any(|byte| *byte != 0) {
+                        out.fill(0);
+                    }
                 }
             }
         });

@@ -53,11 +53,15 @@ pub(crate) fn segment_name(number: u64, next_event_id: u64) -> String {
     format!("{number:010}-{next_event_id:020}{SUFFIX}")
 }
 
+/// The highest number that a segment's file name has room for.
+pub(crate) const SEGMENT_NUMBER_MAX: u64 = 9_999_999_999;
+
 /// The number in a segment's file name, `None` for every other name.
 pub(crate) fn segment_number(name: &str) -> Option<u64> {
     let (number, id) = name.strip_suffix(SUFFIX)?.split_once('-')?;
-    let digits = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
-    (digits(number) && digits(id)).then(|| number.parse().ok()).flatten()
+    let digits =
+        |text: &str, count: usize| text.len() == count && text.bytes().all(|byte| byte.is_ascii_digit());
+    (digits(number, 10) && digits(id, 20)).then(|| number.parse().ok()).flatten()
 }
 
 /// The name under which a segment is made.
@@ -146,9 +150,12 @@ mod tests {
         let numbers: Vec<_> = names.iter().filter_map(|name| segment_number(name)).collect();
         assert_eq!(numbers, [1, 2, 9, 10, 11]);
         assert_eq!(unfinished(&names[0]), "0000000001-00000000000000000001.semj.tmp");
-        for other in ["LOCK", "1-2.semj.tmp", "a-1.semj", "1.semj", "-1.semj", "1-.semj"] {
+        for other in ["LOCK", "1-2.semj.tmp", "a-1.semj", "1.semj", "-1.semj", "1-.semj", "1-1.semj"] {
             assert_eq!(segment_number(other), None, "{other}");
         }
+        let other = names[0].replacen('0', "00", 1);
+        assert_eq!(segment_number(&other), None, "{other}");
+        assert_eq!(segment_number(&segment_name(SEGMENT_NUMBER_MAX, 1)), Some(SEGMENT_NUMBER_MAX));
         assert_eq!(quarantined(&quarantine_name(&names[2], 7, 4096)), Some((9, 7)));
     }
 }

@@ -5,7 +5,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use semj_format::control::{Compacted, CompactedKind, DamagedRange, GapReason, PreviousEnd};
+use semj_format::control::{self, Compacted, CompactedKind, DamagedRange, GapReason, PreviousEnd};
 use semj_format::journal_header::{FLAG_CUT, FLAG_SEALED, FLAG_THINNED};
 use semj_format::{Digest, EventType, Gap, JournalHeader, Recovered, WatermarkFile};
 use semj_recovery::{
@@ -32,8 +32,10 @@ const LIVE_RETRIES: usize = 2;
 const LISTING_RETRIES: usize = 16;
 /// How often a header is looked at until it is right.
 const HEADER_LOOKS: usize = 8;
-/// Records of what was taken out of segments that one new segment repeats.
+/// Records of what was taken out of segments that one new segment repeats, however small it is.
 pub(crate) const THINNED_MAX: usize = 64;
+/// Of a larger one, the part that they may take.
+const THINNED_PART: u64 = 8;
 /// Damaged ranges that one Recovered record lists.
 const DAMAGED_RANGES_MAX: usize = (48 << 10) / DamagedRange::SIZE;
 /// Of a new segment, the part that such records may take.
@@ -361,6 +363,9 @@ pub(crate) fn open_for_writing(
     let quarantined = Quarantine::numbers(medium, dir)?;
     let epoch = next(report.highest_epoch.max(quarantined.epoch), "epochs")?;
     let number = next(report.highest_segment_number.max(quarantined.segment_number), "segment numbers")?;
+    if number > directory::SEGMENT_NUMBER_MAX {
+        return Err(Error::Exhausted { what: "segment numbers" });
+    }
     next(report.tip.map_or(0, |tip| tip.commit_sequence), "commit numbers")?;
     let given = report.tip.map_or(0, |tip| tip.next_event_id - 1);
     let gap = gap(&report, given);
@@ -419,7 +424,9 @@ pub(crate) fn open_for_writing(
     let mut notes = notes(&report, tip, gap, quarantined_bytes, segment_size)?;
     notes.extend(retired.as_ref().map(retention::note));
     let mut thinned = thinned_notes(&report);
-    let unsaid = thinned.split_off(thinned.len().min(THINNED_MAX));
+    let fitting = segment_size / THINNED_PART / control::record_size::<Compacted>() as u64;
+    let fitting = usize::try_from(fitting).unwrap_or(usize::MAX).max(THINNED_MAX);
+    let unsaid = thinned.split_off(thinned.len().min(fitting));
     notes.extend(thinned);
     let writer = SegmentWriter::create(new, &notes, &mut chain)?;
     for (i, segment) in report.segments.iter().enumerate().rev() {
