@@ -543,6 +543,7 @@ fn notes(
             new_damage.extend(given_up_tail(segment).map(|tail| range_of(segment, tail)));
         }
     }
+    new_damage.extend(lost_newest(report));
     if let Some(newest) = kept.last()
         && (!newest.is_sealed || !new_damage.is_empty())
     {
@@ -586,6 +587,30 @@ fn notes(
         notes.push((EventType::JOURNAL_GAP, gap.encode().to_vec()));
     }
     Ok(notes)
+}
+
+/// What a salvage has found nothing of behind the last segment that is kept, or nothing that has a place in the journal. None of
+/// the segments says that it is lost.
+fn lost_newest(report: &Report) -> Vec<DamagedRange> {
+    let kept = report.kept_segments().last().map_or(0, |newest| newest.number);
+    if report.mode != OpenMode::Salvage {
+        return Vec::new();
+    }
+    let given_up = report.segments.iter().skip(report.kept).filter(|segment| segment.number > kept);
+    let mut lost: Vec<_> = given_up
+        .map(|segment| DamagedRange {
+            segment_number: segment.number,
+            offset: 0,
+            length: (segment.file_size as u64).max(1),
+        })
+        .collect();
+    if let Some(mark) = report.watermark.newest
+        && mark.segment_number > kept
+        && report.segments.iter().all(|segment| segment.number != mark.segment_number)
+    {
+        lost.push(DamagedRange { segment_number: mark.segment_number, offset: 0, length: mark.end });
+    }
+    lost
 }
 
 /// Where segments are given up, the records of what was taken out of others may be in them, which must not seem to lack

@@ -1116,7 +1116,13 @@ fn hold_against_previous(
         Some(previous) if previous.opening.is_some() && opening.previous_segment != previous.number => {
             fault("previous_segment", opening.previous_segment, previous.number)
         }
-        _ => return,
+        _ => {
+            segment.lost_before = known.lost_newest_before(&opening);
+            if segment.lost_before.is_some() && segment.verdict.is_good() && !has_new_damage(segment) {
+                segment.verdict = Verdict::KnownDamage;
+            }
+            return;
+        }
     };
     let is_missing = previous.is_none_or(|previous| previous.number < opening.previous_segment);
     let is_known = is_missing && known.covers_segment_before(&opening);
@@ -1127,9 +1133,7 @@ fn hold_against_previous(
             length: opening.previous_end_offset,
         });
     }
-    // Damage that a salvage passed over and nobody has recorded, which is to be.
-    let is_new = !segment.damaged.is_empty() && segment.verdict != Verdict::KnownDamage;
-    match (is_known, segment.verdict.is_good() && !is_new) {
+    match (is_known, segment.verdict.is_good() && !has_new_damage(segment)) {
         (true, true) => {
             segment.verdict = Verdict::KnownDamage;
             segment.fault = segment.fault.or(Some(link_fault));
@@ -1141,4 +1145,9 @@ fn hold_against_previous(
             segment.fault = Some(link_fault);
         }
     }
+}
+
+/// Whether a salvage has passed over damage that nobody has recorded, which is to be.
+fn has_new_damage(segment: &SegmentReport) -> bool {
+    !segment.damaged.is_empty() && segment.verdict != Verdict::KnownDamage
 }

@@ -57,6 +57,12 @@ impl KnownDamage {
         self.covers_range(opening.previous_segment, 0, opening.previous_end_offset)
     }
 
+    /// A segment that was the newest and is known to be lost: none goes on from it, and this one's number is higher.
+    pub(crate) fn lost_newest_before(&self, opening: &SegmentOpen) -> Option<DamagedRange> {
+        let is_between = |number| number > opening.previous_segment && number < opening.segment_number;
+        self.0.iter().copied().find(|range| range.offset == 0 && is_between(range.segment_number))
+    }
+
     fn covers_range(&self, segment_number: u64, start: u64, end: u64) -> bool {
         self.0.iter().any(|range| {
             range.segment_number == segment_number

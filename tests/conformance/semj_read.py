@@ -567,6 +567,10 @@ class KnownDamage:
     def covers_header(self, opening):
         return opening is not None and self.covers(opening.segment_number, 0, HEADER.size)
 
+    def lost_newest_before(self, opening):
+        return any(offset == 0 and length > 0 and opening.previous_segment < number < opening.segment_number
+                   for number, offset, length in self.ranges)
+
     def covers_segment_before(self, opening):
         return self.covers(opening.previous_segment, 0, opening.previous_end_offset)
 
@@ -708,6 +712,8 @@ def judge(files, mark=None, unretired=False):
                 fault = fault or {"offset": 52, "what": wrong}
             elif wrong:
                 verdict, fault = "Corrupt", {"offset": 52, "what": wrong}
+            elif known.lost_newest_before(scan.opening) and verdict in GOOD:
+                verdict = "KnownDamage"
         if fault is None and verdict == "Corrupt":
             fault = {"offset": scan.p, "what": "the segment ends here, other evidence says that it does not"}
         previous = scan.opening

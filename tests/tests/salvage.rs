@@ -9,7 +9,7 @@ use std::time::Duration;
 use semj::{CommitOn, Error, Event, EventType, Journal, Options, Priority, Reader, ThinRule};
 use semj_format::control::{self, DamagedRange};
 use semj_format::{Commit, JournalHeader, Record, Records, Recovered};
-use semj_recovery::OpenMode;
+use semj_recovery::{OpenMode, Verdict};
 
 const WRITE: EventType = EventType::FILESYSTEM_WRITE;
 const READ: EventType = EventType::FILESYSTEM_READ;
@@ -330,5 +330,25 @@ fn what_an_open_takes_as_proven_gives_no_id_that_was_never_written() {
     match open(dir.path(), OpenMode::Strict) {
         Ok(journal) => assert_eq!(journal.emit(&Event::new(WRITE)).unwrap(), 21),
         Err(error) => assert!(matches!(error, Error::Damaged { .. }), "{error}"),
+    }
+}
+
+#[test]
+fn a_newest_segment_that_is_lost_is_known_to_be() {
+    for is_gone in [true, false] {
+        let dir = segmented(3);
+        let newest = segments(dir.path()).pop().unwrap();
+        match is_gone {
+            true => fs::remove_file(newest).unwrap(),
+            false => change(&newest, |bytes| bytes[JournalHeader::SIZE + 140] ^= 1),
+        }
+        let journal = open(dir.path(), OpenMode::Salvage).unwrap();
+        assert_eq!(journal.emit_durable(&Event::new(WRITE)).unwrap(), 61);
+        journal.close().unwrap();
+        open(dir.path(), OpenMode::Strict).unwrap().close().unwrap();
+        let report = semj::examine_journal(dir.path(), OpenMode::Strict).unwrap();
+        let lost: Vec<_> = report.segments.iter().filter_map(|segment| segment.lost_before).collect();
+        assert!(report.is_whole() && lost.len() == 1 && lost[0].segment_number == 3, "{lost:?}");
+        assert!(report.segments.iter().any(|segment| segment.verdict == Verdict::KnownDamage));
     }
 }

@@ -595,6 +595,11 @@ def known_losses():
         (3, 7, c.file(), "KnownDamage", c, {})])
     journal("journals/known-lost-segment-is-there", "segment 2 is said to be lost, and is there", [
         first, (2, 7, b.file(flags=SEALED), "Whole", b, {}), (3, 7, c.file(), "OpenEnd", c, {})])
+    c = Segment(3, 2, a, 1, 9, [control(TYPE_RECOVERED, RECOVERED.pack(1, a.sequence, a.end(), 0, 6, 2, 4, 1, 0)
+                                        + DAMAGED_RANGE.pack(2, 0, b.end()))])
+    c.group(events(9, 2))
+    journal("journals/known-lost-newest-segment", "segment 2 was the newest, and is not there; segment 3's Recovered says so", [
+        first, (3, 9, c.file(), "KnownDamage", c, {})])
     c = after(b, 3, (2, 0, 52))
     journal("journals/known-header-lost-segment", "segment 2 is not there; segment 3's Recovered says that its header is damaged", [
         (1, 1, good, "Corrupt", a, {}), (3, 7, c.file(), "Corrupt", c, {})])
