@@ -19,7 +19,7 @@ use semj::format::control::PreviousEnd;
 use semj::format::{Digest, JournalHeader, SegmentOpen, WatermarkFile};
 use semj::index::{self, Origin};
 use semj::medium::Map;
-use semj::recovery::{Extent, Thinning, Tip};
+use semj::recovery::{Extent, Gaps, Thinning, Tip};
 use semj::{KeptSegment, OpenMode, Reader, Report, SegmentReport, Verdict};
 use sha2::{Digest as _, Sha256};
 
@@ -154,6 +154,7 @@ fn report_of(entry: &Entry, opening: &SegmentOpen, next: Option<&SegmentOpen>) -
             digest: entry.digest()?,
             thinned: Thinning::default(),
         },
+        gaps: Gaps::default(),
         end,
         synced_end: end,
         is_sealed: entry.form == Form::Compressed

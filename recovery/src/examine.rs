@@ -15,7 +15,7 @@ use crate::known::{HEADER, KnownDamage};
 use crate::placement;
 use crate::retired::{Beginning, Thinned};
 use crate::salvage::Resumption;
-use crate::scanner::{ScanEnd, Scanner, Thinning, Totals, is_zero};
+use crate::scanner::{Gaps, ScanEnd, Scanner, Thinning, Totals, is_zero};
 use crate::trust::{self, NamedEnd, Proof, Trusted};
 
 /// What to do about a journal that is not whole.
@@ -144,6 +144,8 @@ pub struct SegmentReport {
     pub extents: Vec<Extent>,
     /// What those come to.
     pub totals: Totals,
+    /// Events that are recorded as missing; of what is trusted nothing is known.
+    pub gaps: Gaps,
     /// Offset behind the last commit or the seal; where these are damaged, the end that the following segment names,
     /// which may be behind the file's.
     pub end: usize,
@@ -226,6 +228,11 @@ impl Report {
     /// The segments that are kept.
     pub fn kept_segments(&self) -> &[SegmentReport] {
         self.segments.get(..self.kept).unwrap_or(&self.segments)
+    }
+
+    /// Events that the records of the kept segments say are missing, as far as these were looked at.
+    pub fn gaps(&self) -> Gaps {
+        self.kept_segments().iter().map(|segment| segment.gaps).fold(Gaps::default(), Gaps::plus)
     }
 
     /// Events of the segments that are kept, without those that were taken out since.
@@ -658,6 +665,7 @@ fn trusted_segment(input: &SegmentInput<'_>, last_event_id: u64, follows: Follow
         opening: Some(*scanner.opening()),
         extents: vec![Extent { start: JournalHeader::SIZE, end }],
         totals,
+        gaps: Gaps::default(),
         end,
         synced_end: end,
         is_sealed,
@@ -988,6 +996,7 @@ impl Findings {
             opening: Some(opening),
             extents: self.extents,
             totals: *scanner.totals(),
+            gaps: scanner.gaps(),
             end,
             synced_end: scanner.synced_end(),
             is_sealed: scanner.is_sealed(),
@@ -1071,6 +1080,7 @@ fn bad_opening(input: &SegmentInput<'_>, last_event_id: u64, fault: Fault) -> Se
         opening: None,
         extents: Vec::new(),
         totals,
+        gaps: Gaps::default(),
         end: 0,
         synced_end: 0,
         is_sealed: false,

@@ -33,5 +33,5 @@ pub use examine::{
     examine_alone, examine_unretired, examine_with,
 };
 pub use fault::{Fault, FaultKind};
-pub use scanner::{Group, ScanEnd, Scanner, Thinning};
+pub use scanner::{Gaps, Group, ScanEnd, Scanner, Thinning};
 pub use trust::Proof;

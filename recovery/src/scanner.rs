@@ -7,7 +7,7 @@
 
 use std::collections::VecDeque;
 
-use semj_format::control::{self, Body, Thinned};
+use semj_format::control::{self, Body, Gap, GapReason, Thinned};
 use semj_format::digest::{MerkleTree, RecordTree};
 use semj_format::journal_header::FLAG_THINNED;
 use semj_format::{
@@ -162,6 +162,7 @@ pub struct Scanner<'a> {
     opening: SegmentOpen,
     at: usize,
     totals: Totals,
+    gaps: Gaps,
     commit_leaves: MerkleTree,
     /// The records of the group that is being looked at.
     group_tree: RecordTree<'a>,
@@ -234,6 +235,7 @@ impl<'a> Scanner<'a> {
             opening,
             at: start,
             totals,
+            gaps: Gaps::default(),
             commit_leaves: MerkleTree::new(),
             group_tree: RecordTree::new(),
             unsynced: VecDeque::new(),
@@ -301,6 +303,11 @@ impl<'a> Scanner<'a> {
     /// What was seen up to there.
     pub const fn totals(&self) -> &Totals {
         &self.totals
+    }
+
+    /// What Gaps say of what was seen.
+    pub const fn gaps(&self) -> Gaps {
+        self.gaps
     }
 
     /// Whether a right seal stands before that offset, whatever the header says.
@@ -383,6 +390,7 @@ impl<'a> Scanner<'a> {
         let records = Records::new(self.bytes.get(..end).unwrap_or_default(), start).map_while(Result::ok);
         for (_, record) in records.filter(|(_, record)| record.event_type() == EventType::JOURNAL_GAP) {
             self.totals.miss_upto(control::missing_upto(&record));
+            self.gaps = self.gaps.plus(Gaps::of(&record));
         }
     }
 
@@ -449,6 +457,7 @@ impl<'a> Scanner<'a> {
                     }
                     EventType::JOURNAL_GAP => {
                         group.missing_upto = group.missing_upto.max(control::missing_upto(&record));
+                        group.gaps = group.gaps.plus(Gaps::of(&record));
                     }
                     _ => {}
                 }
@@ -540,6 +549,7 @@ impl<'a> Scanner<'a> {
         {
             self.synced_end = synced_end;
         }
+        self.gaps = self.gaps.plus(group.gaps);
         let totals = &mut self.totals;
         totals.records += group.records + 1;
         totals.events += group.events;
@@ -615,6 +625,37 @@ fn required<B: Body>(record: &Record<'_>) -> Result<B, ControlError> {
     control::parse(record)?.ok_or(wrong_size)
 }
 
+/// Events that Gaps speak of: they have ids, and are not there.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Gaps {
+    /// Events that were dropped because there was no room for them.
+    pub dropped: u64,
+    /// Ids of events that were damaged, or whose emitter did not come back with them.
+    pub lost: u64,
+}
+
+impl Gaps {
+    /// Those that this record speaks of, if it is a Gap.
+    fn of(record: &Record<'_>) -> Self {
+        let Ok(Some(gap)) = control::parse::<Gap>(record) else { return Self::default() };
+        match gap.reason == GapReason::Dropped.code() {
+            true => Self { dropped: gap.event_count, lost: 0 },
+            false => {
+                let ids = gap.last_event_id.saturating_sub(gap.first_event_id).saturating_add(1);
+                Self { dropped: 0, lost: ids }
+            }
+        }
+    }
+
+    /// The sum of both.
+    pub const fn plus(self, other: Self) -> Self {
+        Self {
+            dropped: self.dropped.saturating_add(other.dropped),
+            lost: self.lost.saturating_add(other.lost),
+        }
+    }
+}
+
 /// What a group's records come to, seen one by one.
 struct GroupTotals {
     records: u64,
@@ -624,6 +665,7 @@ struct GroupTotals {
     highest: u64,
     /// The last id that is said to be missing, 0 where none is.
     missing_upto: u64,
+    gaps: Gaps,
     /// The first id that is not above all before it, and the highest before it.
     out_of_order: Option<(u64, u64)>,
     thinned: Thinning,
@@ -638,6 +680,7 @@ impl GroupTotals {
             last: 0,
             highest: last_event_id,
             missing_upto: 0,
+            gaps: Gaps::default(),
             out_of_order: None,
             thinned: Thinning::default(),
         }
