@@ -312,10 +312,7 @@ impl Kept {
         let Ok(sidecar) = index::Sidecar::parse(bytes, &self.origin) else { return whole() };
         let blocks: Vec<_> =
             (0..sidecar.blocks.len()).filter_map(|place| sidecar.blocks.get(place)).collect();
-        let ends = [JournalHeader::SIZE].into_iter().chain(blocks.iter().map(|block| block.end()));
-        let is_seamless = blocks.iter().zip(ends).all(|(block, end)| block.offset as usize == end)
-            && blocks.last().is_some_and(|last| last.end() == self.native_end);
-        match is_seamless {
+        match sidecar.is_seamless(self.native_end) {
             true => Table::native(blocks.iter().skip(1).map(|block| block.offset as usize), self.native_end),
             false => whole(),
         }

@@ -139,8 +139,15 @@ impl<'r, 'q> Matches<'r, 'q> {
             }
             if let Some(walk) = &mut current.walk {
                 let mut found = None;
+                let mut failed = None;
                 for record in walk.by_ref() {
-                    let (offset, record) = record?;
+                    let (offset, record) = match record {
+                        Ok(record) => record,
+                        Err(error) => {
+                            failed = Some(error);
+                            break;
+                        }
+                    };
                     self.explain.records += 1;
                     if plan.matches(&record, &mut self.explain.contexts) {
                         if !self.query.is_reverse() {
@@ -149,6 +156,16 @@ impl<'r, 'q> Matches<'r, 'q> {
                         }
                         current.offsets.push(offset);
                     }
+                }
+                if let Some(error) = failed {
+                    let index = current.segment.index();
+                    if index.is_read() && index.distrust(current.segment, current.end).is_ok() {
+                        // A sidecar had led into the middle of a record.
+                        current.start_anew(self.query.is_reverse());
+                        continue;
+                    }
+                    current.walk = None;
+                    return Err(error);
                 }
                 match found {
                     Some((offset, record)) => return Ok(Some(current.give(offset, record))),
@@ -161,8 +178,8 @@ impl<'r, 'q> Matches<'r, 'q> {
                     && current.segment.index().is_read()
                     && !current.segment.is_record(run.extent.start)
                 {
-                    // A sidecar that lies, or a segment that has changed: a walk of its own tells which.
-                    current.segment.index().distrust(current.segment, run.extent.start);
+                    // A sidecar that lies, or a segment that is damaged or has changed: a walk of its own tells which.
+                    current.segment.index().distrust(current.segment, run.extent.start)?;
                     current.start_anew(self.query.is_reverse());
                     continue;
                 }
@@ -350,6 +367,8 @@ impl<'r> Current<'r> {
         };
         (self.first_block, self.behind_block) = (0, 0);
         self.tail.clear();
+        self.walk = None;
+        self.offsets.clear();
         self.runs = VecDeque::from([Run { extent, is_by_index: false }]);
     }
 }

@@ -191,7 +191,7 @@ impl Reader {
         let behind = self.segments.partition_point(|segment| segment.opening.next_event_id <= first);
         let at = behind.saturating_sub(1);
         let records = self.records_of(at, |segment, end| segment.walk_from(first, end));
-        Events { records, first, last }
+        Events { records: Records { last_event_id: last, ..records }, first, last }
     }
 
     /// Whether everything that was read up to now was in the files.
@@ -214,7 +214,7 @@ impl Reader {
         walk: impl FnOnce(&'r Segment, usize) -> Walk<'r>,
     ) -> Records<'r> {
         let walk = self.segments.get(segment).map(|first| walk(first, self.end_of(segment)));
-        Records { reader: self, segment, walk }
+        Records { reader: self, segment, walk, last_event_id: u64::MAX }
     }
 
     /// Where a segment ends for this reader.
@@ -264,6 +264,8 @@ pub struct Records<'r> {
     reader: &'r Reader,
     segment: usize,
     walk: Option<Walk<'r>>,
+    /// No segment is entered in which all ids are higher.
+    last_event_id: u64,
 }
 
 impl Records<'_> {
@@ -293,7 +295,9 @@ impl<'r> Iterator for Records<'r> {
             }
             self.segment += 1;
             let end = self.reader.end_of(self.segment);
-            self.walk = self.reader.segments.get(self.segment).map(|segment| segment.walk(0, end));
+            let next = self.reader.segments.get(self.segment);
+            let next = next.filter(|segment| segment.opening.next_event_id <= self.last_event_id);
+            self.walk = next.map(|segment| segment.walk(0, end));
         }
     }
 }

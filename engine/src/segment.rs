@@ -300,8 +300,13 @@ impl Segment {
     fn is_event(&self, offset: usize, event_id: u64) -> bool {
         let is_there =
             self.record_at(offset).is_some_and(|record| record.event_id() == event_id && self.holds(&record));
-        if !is_there && self.map.is_intact() && self.index.is_read() {
-            self.index.distrust(self, offset);
+        if !is_there
+            && self.map.is_intact()
+            && self.index.is_read()
+            && let Err(error) = self.index.distrust(self, offset)
+        {
+            // Whoever asks for what is damaged is told.
+            tracing::debug!(segment = self.number(), offset, %error, "a sidecar leads to what is damaged");
         }
         is_there
     }
@@ -474,6 +479,7 @@ impl<'s> Iterator for Walk<'s> {
     fn next(&mut self) -> Option<Self::Item> {
         loop {
             let base = self.piece.start;
+            let at = base + self.records.offset();
             let error = match self.records.next() {
                 Some(Ok((offset, record))) if self.segment.holds(&record) => {
                     self.fetch_ahead(record.len());
@@ -485,7 +491,7 @@ impl<'s> Iterator for Walk<'s> {
                 // The extents were checked when the segment was found or written: somebody has changed the file.
                 Some(Ok(_)) => Some(self.segment.changed()),
                 Some(Err(source)) if !self.segment.is_verified.load(Ordering::Relaxed) => {
-                    Some(self.segment.rotten(base + self.records.offset(), source))
+                    Some(self.segment.rotten(at, source))
                 }
                 Some(Err(_)) => Some(self.segment.changed()),
                 // A piece that can't be had is empty.

@@ -17,6 +17,8 @@ use crate::error::Error;
 use crate::medium::Map;
 use crate::segment::Segment;
 
+/// A sidecar has no more bytes than its segment, and so many for one that is next to empty.
+const SIZE_SLACK: usize = 64 << 10;
 /// Bytes of records that become known without letting go of the lock.
 const CATCH_UP_STEP: usize = 64 << 10;
 
@@ -92,13 +94,12 @@ impl SegmentIndex {
             return None;
         }
         if self.read.get().is_none() {
-            let map = self.file.lock().take()?;
-            let bytes = map.bytes(0..map.size()).to_vec();
-            let read = segment.origin().map(|origin| OwnedSidecar::parse(bytes, &origin));
-            match read {
-                Some(Ok(sidecar)) => drop(self.read.set(sidecar)),
-                Some(Err(error)) => tracing::debug!(segment = segment.number(), %error, "sidecar not used"),
-                None => {}
+            // Who comes second waits for the first one to have read it.
+            let mut file = self.file.lock();
+            if self.read.get().is_none()
+                && let Some(sidecar) = read(segment, file.take()?)
+            {
+                drop(self.read.set(sidecar));
             }
         }
         self.read.get()
@@ -231,15 +232,25 @@ impl SegmentIndex {
         self.made.get().is_none() && self.read.get().is_some() && !self.is_distrusted.load(Ordering::Acquire)
     }
 
-    /// What was found by the sidecar is not there: it is not used any more.
+    /// What was found by the sidecar is not there. If the segment itself is not to blame for that, the sidecar is not used any
+    /// more, but an index that is made from the segment.
+    ///
+    /// # Errors
+    ///
+    /// What is wrong with the segment. Then the sidecar is used as before.
     #[cold]
-    pub(crate) fn distrust(&self, segment: &Segment, offset: usize) {
+    pub(crate) fn distrust(&self, segment: &Segment, offset: usize) -> Result<(), Error> {
+        if self.made.get().is_none() {
+            let made = make(segment)?;
+            self.made.get_or_init(|| made);
+        }
         tracing::warn!(
             segment = segment.number(),
             offset,
             "a sidecar leads to what is not there: it is not used"
         );
         self.is_distrusted.store(true, Ordering::Release);
+        Ok(())
     }
 
     /// The sidecar of a segment that has reached its end, made anew if the file that there was is of no use.
@@ -271,6 +282,34 @@ impl SegmentIndex {
         if let Some(growing) = &self.growing {
             *growing.places.write() = None;
             *growing.blocks.write() = None;
+        }
+    }
+}
+
+/// Reads a sidecar, if it is one of this segment.
+fn read(segment: &Segment, map: Box<dyn Map>) -> Option<OwnedSidecar> {
+    let origin = segment.origin()?;
+    // Before there is memory for it: a file can have any size.
+    let header = Header::decode(map.bytes(0..Header::SIZE.min(map.size())).first_chunk()?);
+    let is_plausible =
+        header.sidecar_size() == map.size() as u64 && map.size() <= segment.size() + SIZE_SLACK;
+    if !is_plausible {
+        tracing::debug!(
+            segment = segment.number(),
+            size = map.size(),
+            "sidecar not used: it has another size"
+        );
+        return None;
+    }
+    match OwnedSidecar::parse(map.bytes(0..map.size()).to_vec(), &origin) {
+        Ok(sidecar) if sidecar.sidecar().is_seamless(segment.end()) => Some(sidecar),
+        Ok(_) => {
+            tracing::debug!(segment = segment.number(), "sidecar not used: its blocks leave out records");
+            None
+        }
+        Err(error) => {
+            tracing::debug!(segment = segment.number(), %error, "sidecar not used");
+            None
         }
     }
 }

@@ -283,7 +283,7 @@ impl Header {
     }
 
     /// Bytes of the whole sidecar.
-    fn sidecar_size(&self) -> u64 {
+    pub fn sidecar_size(&self) -> u64 {
         self.head_size() as u64
             + u64::from(self.block_count) * Block::SIZE as u64
             + u64::from(self.run_count) * Run::SIZE as u64
@@ -542,6 +542,15 @@ impl<'a> Sidecar<'a> {
                 is_ascending: header.flags & FLAG_ASCENDING != 0,
             },
         }
+    }
+
+    /// Whether its blocks stand back to back from the first record to this end, so that no record is in none. Of a segment
+    /// that is whole they do.
+    pub fn is_seamless(&self, end: usize) -> bool {
+        let blocks = || self.blocks.entries.iter().map(Block::decode);
+        let ends = [semj_format::JournalHeader::SIZE].into_iter().chain(blocks().map(|block| block.end()));
+        blocks().zip(ends).all(|(block, end)| block.offset as usize == end)
+            && blocks().next_back().is_some_and(|last| last.end() == end)
     }
 
     /// Holds the entries against one another.

@@ -488,14 +488,17 @@ fn a_sidecar_that_lies_with_a_right_checksum_leads_nobody_astray() {
         let places = blocks + header.block_count as usize * Block::SIZE;
         let offsets = places + header.run_count as usize * Run::SIZE;
         let offsets_end = offsets + header.place_count as usize * PLACE_SIZE;
-        // Every block and every place is a byte off.
-        for at in (blocks..places).step_by(Block::SIZE).chain((offsets..offsets_end).step_by(PLACE_SIZE)) {
-            let offset = u32::from_le_bytes(*bytes[at..].first_chunk().unwrap()) + 1;
-            bytes[at..at + 4].copy_from_slice(&offset.to_le_bytes());
-        }
-        for at in (blocks..places).step_by(Block::SIZE) {
-            let size = u32::from_le_bytes(*bytes[at + 4..].first_chunk().unwrap()) - 1;
-            bytes[at + 4..at + 8].copy_from_slice(&size.to_le_bytes());
+        // Every border between two blocks and every place is a byte off.
+        let mut add = |at: usize, more: i32| {
+            let found = u32::from_le_bytes(*bytes[at..].first_chunk().unwrap());
+            bytes[at..at + 4].copy_from_slice(&found.wrapping_add_signed(more).to_le_bytes());
+        };
+        (offsets..offsets_end).step_by(PLACE_SIZE).for_each(|at| add(at, 1));
+        for border in (blocks + Block::SIZE..places).step_by(Block::SIZE) {
+            add(border, 1);
+            // One begins later and is shorter, the one before it is longer.
+            add(border + 4, -1);
+            add(border + 4 - Block::SIZE, 1);
         }
         header.body_checksum = kernel_crc32(&bytes[blocks..]);
         header.checksum = kernel_crc32(&header.encode()[..Header::SIZE - 4]);
@@ -506,4 +509,84 @@ fn a_sidecar_that_lies_with_a_right_checksum_leads_nobody_astray() {
     assert!(wrong.iter().all(|report| report.state == SidecarState::Wrong), "{wrong:?}");
     let reader = Reader::open_newest(scratch.path(), OpenMode::Strict).unwrap();
     ask(&reader, &mut random, 100, last_id, last_ktime, "forged");
+}
+
+/// A journal of one segment that is sealed, with its sidecar, and so many events of which every tenth is a write.
+fn indexed(count: u64) -> (tempfile::TempDir, PathBuf) {
+    let dir = tempfile::tempdir().unwrap();
+    let options = Options { segment_size: 16 << 20, ..options() };
+    let journal = Journal::open(dir.path(), options).unwrap();
+    for n in 0..count {
+        let kind = if n % 10 == 9 { EventType::FILESYSTEM_WRITE } else { EventType::FILESYSTEM_READ };
+        journal.emit(&semj::Event::new(kind).payload(&n.to_le_bytes())).unwrap();
+    }
+    journal.close().unwrap();
+    rebuild_sidecars(dir.path()).unwrap();
+    let sidecar = sidecars(dir.path()).remove(0);
+    (dir, sidecar)
+}
+
+fn writes(dir: &Path) -> usize {
+    let reader = Reader::open_newest(dir, OpenMode::Strict).unwrap();
+    reader.query(&Query::new().types([EventType::FILESYSTEM_WRITE])).map(|found| found.unwrap()).count()
+}
+
+#[test]
+fn a_sidecar_of_any_size_takes_no_memory_and_changes_no_answer() {
+    let (dir, sidecar) = indexed(2_000);
+    fs::OpenOptions::new().write(true).open(&sidecar).unwrap().set_len(1 << 40).unwrap();
+    assert_eq!(writes(dir.path()), 200);
+    let reader = Reader::open_newest(dir.path(), OpenMode::Strict).unwrap();
+    assert_eq!(reader.get(5).unwrap().unwrap().payload(), 4u64.to_le_bytes());
+}
+
+#[test]
+fn a_sidecar_that_leaves_out_a_block_with_right_checksums_hides_nothing() {
+    use semj::index::{Builder, Origin};
+    let (dir, sidecar) = indexed(20_000);
+    let segment = fs::read(sidecar.with_extension("semj")).unwrap();
+    let report = semj::examine_journal(dir.path(), OpenMode::Strict).unwrap();
+    let found = &report.segments[0];
+    let mut builder = Builder::new(found.end);
+    // As one would be made by who skipped records in the middle.
+    for (offset, record) in
+        semj::format::Records::new(&segment[..found.end], 52).map(|record| record.unwrap())
+    {
+        if !(found.end / 3..found.end / 3 * 2).contains(&offset) {
+            builder.push(offset, &record);
+        }
+    }
+    let opening = found.opening.unwrap();
+    let origin = Origin::new(&opening, found.end as u64, &segment[found.end - 32..found.end]).unwrap();
+    fs::write(&sidecar, builder.finish(&origin).as_bytes()).unwrap();
+    assert_eq!(writes(dir.path()), 2_000);
+}
+
+#[test]
+fn damage_is_said_of_where_it_is_and_costs_the_rest_of_the_segment_nothing() {
+    let (dir, sidecar) = indexed(20_000);
+    let path = sidecar.with_extension("semj");
+    let mut segment = fs::read(&path).unwrap();
+    let (at, _) = semj::format::Records::new(&segment, 52)
+        .map(|record| record.unwrap())
+        .find(|(_, record)| record.event_id() == 4_001)
+        .unwrap();
+    // Its version: it is no record any more.
+    segment[at + 80] ^= 2;
+    fs::write(&path, segment).unwrap();
+    let reader = Reader::open_newest(dir.path(), OpenMode::Strict).unwrap();
+    let found = |id: u64| {
+        reader
+            .query(&Query::new().ids(id..=id + 2))
+            .map(|found| found.map(|_| ()))
+            .collect::<Result<Vec<_>, _>>()
+    };
+    for _ in 0..2 {
+        assert_eq!(reader.get(15_000).unwrap().unwrap().event_id(), 15_000);
+        assert_eq!(found(15_000).unwrap().len(), 3);
+        let error = reader.get(4_001).unwrap_err();
+        let semj::Error::Rotten { offset, .. } = error else { unreachable!("{error}") };
+        assert_eq!(offset, at as u64);
+        assert!(found(4_000).is_err());
+    }
 }

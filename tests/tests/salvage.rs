@@ -27,6 +27,12 @@ fn open(dir: &Path, mode: OpenMode) -> Result<Journal, Error> {
     Journal::open(dir, Options { mode, ..options() })
 }
 
+fn emit(journal: &Journal, count: u64) {
+    for _ in 0..count {
+        journal.emit_durable(&Event::new(WRITE)).unwrap();
+    }
+}
+
 /// The journal as it is now, elsewhere: as a crash leaves it.
 fn crashed(dir: &Path) -> tempfile::TempDir {
     let copy = tempfile::tempdir().unwrap();
@@ -249,10 +255,10 @@ fn ids_and_epochs_of_a_segment_that_can_not_be_read_are_not_given_again() {
             let dir = tempfile::tempdir().unwrap();
             let lazy = || Options { watermark_interval: Duration::from_secs(3600), ..options() };
             let journal = Journal::open(dir.path(), lazy()).unwrap();
-            (0..5).for_each(|_| drop(journal.emit_durable(&Event::new(WRITE)).unwrap()));
+            emit(&journal, 5);
             journal.close().unwrap();
             let journal = Journal::open(dir.path(), lazy()).unwrap();
-            (0..10).for_each(|_| drop(journal.emit_durable(&Event::new(WRITE)).unwrap()));
+            emit(&journal, 10);
             let epoch = journal.stats().epoch;
             let copy = crashed(dir.path());
             if !has_watermark {
