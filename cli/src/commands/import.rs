@@ -359,7 +359,10 @@ impl Import<'_> {
     /// A segment of another journal: its events are those that a commit covers.
     fn segment(&mut self, name: &str, segment: &mut Scanner<'_>) -> Result<()> {
         while let Some(group) = segment.next_group() {
-            for (offset, record) in group.records().filter(|(_, record)| !record.is_control()) {
+            let mut events: Vec<_> = group.records().filter(|(_, record)| !record.is_control()).collect();
+            // Where a group is ordered by priority, they stand in another order than that of the ids.
+            events.sort_by_key(|(_, record)| record.event_id());
+            for (offset, record) in events {
                 let imported = self.import_record(&record);
                 self.bad(imported, || format!("{name}: offset {offset}"))?;
             }

@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use crate::support::{err, lines, place, segment, segmented, semj, status, text, with_input};
+use crate::support::{by_priority, err, lines, segment, segmented, semj, status, text, with_input};
 
 #[test]
 fn a_file_that_is_exported_to_has_its_name_when_it_is_complete() {
@@ -27,18 +27,7 @@ fn a_file_that_is_exported_to_has_its_name_when_it_is_complete() {
 
 #[test]
 fn a_journal_whose_groups_are_ordered_by_priority_is_exported_as_it_can_be_imported() {
-    use semj::{Event, EventType, GroupOrder, Journal, Options, Priority};
-    let (dir, journal) = place();
-    let options = Options { group_order: GroupOrder::Priority, ..Options::default() };
-    let writer = Journal::open(&journal, options).unwrap();
-    let priorities = [Priority::LOW, Priority::CRITICAL, Priority::BACKGROUND, Priority::NORMAL];
-    for n in 0..400 {
-        writer.emit(&Event::new(EventType::SYSTEM_SYNC).priority(priorities[n % 4])).unwrap();
-        if n % 100 == 99 {
-            writer.sync().unwrap();
-        }
-    }
-    writer.close().unwrap();
+    let (dir, journal) = by_priority();
     let exported = semj(&["export", text(&journal)]).stdout;
     let ids: Vec<_> = lines(&exported).iter().map(|event| event["event_id"].as_u64().unwrap()).collect();
     assert!(ids.iter().copied().eq(1..=400), "{ids:?}");

@@ -7,8 +7,8 @@ use std::process::Stdio;
 use serde_json::Value;
 
 use crate::support::{
-    TRACE, command, contains, damage, err, lines, out, place, segment, segmented, semj, small, status, text,
-    with_input,
+    TRACE, by_priority, command, contains, damage, err, lines, out, place, segment, segmented, semj, small,
+    status, text, with_input,
 };
 
 #[test]
@@ -47,6 +47,19 @@ fn what_was_exported_imports_as_the_same_journal_in_every_form() {
             let output = semj(&["export", "-j", text(&again), "--format", format]);
             assert!(output.stdout == fs::read(expected).unwrap(), "{} as {format}", input.display());
         }
+    }
+}
+
+#[test]
+fn a_segment_whose_groups_are_ordered_by_priority_is_imported_in_the_order_of_the_ids() {
+    let (dir, journal) = by_priority();
+    let exported = semj(&["export", text(&journal)]).stdout;
+    for form in ["native", "compressed"] {
+        let back = dir.path().join(form);
+        let done = semj(&["import", text(&segment(&journal)), "-j", text(&back)]);
+        assert_eq!(status(&done), 0, "{form}: {}", err(&done));
+        assert_eq!(semj(&["export", text(&back)]).stdout, exported, "{form}");
+        assert_eq!(status(&semj(&["compact", text(&journal)])), 0);
     }
 }
 

@@ -121,3 +121,20 @@ pub(crate) fn segmented(count: usize) -> (tempfile::TempDir, PathBuf) {
     }
     (dir, journal)
 }
+
+/// A journal of 400 events whose commit groups are ordered by priority.
+pub(crate) fn by_priority() -> (tempfile::TempDir, PathBuf) {
+    use semj::{Event, EventType, GroupOrder, Journal, Options, Priority};
+    let (dir, journal) = place();
+    let options = Options { group_order: GroupOrder::Priority, ..Options::default() };
+    let writer = Journal::open(&journal, options).unwrap();
+    let priorities = [Priority::LOW, Priority::CRITICAL, Priority::BACKGROUND, Priority::NORMAL];
+    for n in 0..400 {
+        writer.emit(&Event::new(EventType::SYSTEM_SYNC).priority(priorities[n % 4])).unwrap();
+        if n % 100 == 99 {
+            writer.sync().unwrap();
+        }
+    }
+    writer.close().unwrap();
+    (dir, journal)
+}
