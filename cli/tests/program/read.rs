@@ -4,7 +4,9 @@ use std::process::{Output, Stdio};
 
 use serde_json::Value;
 
-use crate::support::{TRACE, command, err, lines, out, place, related, segment, semj, small, status, text};
+use crate::support::{
+    TRACE, command, err, lines, out, packed, place, related, segment, semj, small, status, text, with_memory,
+};
 
 #[test]
 fn cat_shows_ranges_limits_and_the_journals_own_records_when_asked() {
@@ -56,6 +58,39 @@ fn cat_and_explain_take_the_same_conditions() {
     }
     for wrong in [["--type", "Nonsense"], ["--since", "yesterday"], ["--path", "/a[b"], ["--priority", "x"]] {
         assert_eq!(status(&semj(&[&["cat", text(&journal)][..], &wrong].concat())), 2, "{wrong:?}");
+    }
+}
+
+#[test]
+fn explain_sums_up_the_segments_and_has_no_more_than_one_of_them_in_memory() {
+    use semj::{EventType, OpenMode, Query, Reader};
+    let (_dir, journal) = packed();
+    let all = Query::new;
+    for (args, query) in [
+        (&[][..], all()),
+        (&["--id", "100..300"], all().ids(100..=300)),
+        (&["--id", "100..300", "-n", "70"], all().ids(100..=300).limit(70)),
+        (&["-r", "-n", "100"], all().reverse().limit(100)),
+        (&["-n", "0"], all().limit(0)),
+        (&["--type", "SystemSync"], all().types([EventType::SYSTEM_SYNC])),
+        (&["--control"], all().control()),
+    ] {
+        let output = with_memory(32, &[&["explain", text(&journal), "--json"][..], args].concat());
+        assert_eq!(status(&output), 0, "{args:?}: {}", err(&output));
+        let said: Value = serde_json::from_slice(&output.stdout).unwrap();
+        let expected = Reader::open_newest(&journal, OpenMode::Strict).unwrap().explain(&query).unwrap();
+        for (name, tally) in
+            [("segments", expected.segments), ("blocks", expected.blocks), ("bytes", expected.bytes)]
+        {
+            let said = &said[name];
+            let skipped: u64 = said["skipped"].as_object().unwrap().values().filter_map(Value::as_u64).sum();
+            assert_eq!(said["total"], tally.total, "{args:?}: {name}");
+            assert_eq!(said["looked_at"], tally.looked_at, "{args:?}: {name}");
+            assert_eq!(skipped, tally.skipped(), "{args:?}: {name}");
+        }
+        assert_eq!(said["records"], expected.records, "{args:?}");
+        assert_eq!(said["contexts"], expected.contexts, "{args:?}");
+        assert_eq!(said["matches"], expected.matches, "{args:?}");
     }
 }
 

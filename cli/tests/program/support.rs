@@ -138,3 +138,31 @@ pub(crate) fn by_priority() -> (tempfile::TempDir, PathBuf) {
     writer.close().unwrap();
     (dir, journal)
 }
+
+/// A compressed journal of 12 segments with 4 MiB of events each, which take some kB on the disk.
+pub(crate) fn packed() -> (tempfile::TempDir, PathBuf) {
+    use semj::{Event, EventType, Journal, Options};
+    let (dir, journal) = place();
+    let options = Options { segment_size: 8 << 20, ..Options::default() };
+    let writer = Journal::open(&journal, options).unwrap();
+    for segment in 0..12 {
+        for n in 0..64 {
+            let id =
+                writer.emit(&Event::new(EventType::FILESYSTEM_WRITE).payload(&[b'x'; 64 << 10])).unwrap();
+            assert_eq!(id, segment * 64 + n + 1);
+        }
+        writer.rotate().unwrap();
+    }
+    writer.close().unwrap();
+    let done = semj(&["compact", text(&journal)]);
+    assert_eq!(status(&done), 0, "{}", err(&done));
+    (dir, journal)
+}
+
+/// The program with no more than so many MiB for what it writes to in memory.
+pub(crate) fn with_memory(mib: u64, args: &[&str]) -> Output {
+    let mut shell = Command::new("sh");
+    let script = format!("ulimit -d {}; exec \"$0\" \"$@\"", mib << 10);
+    shell.args(["-c", &script, env!("CARGO_BIN_EXE_semj")]).args(args);
+    shell.env_remove("SEMJ_JOURNAL").env_remove("RUST_LOG").output().unwrap()
+}
