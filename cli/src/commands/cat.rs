@@ -5,7 +5,7 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use anyhow::Result;
-use semj::{Follower, Position, Start, View};
+use semj::{Follower, Located, Position, Start, View};
 
 use crate::Outcome;
 use crate::answer::{self, Style};
@@ -114,28 +114,31 @@ fn show_last(args: &Args, dir: &Path, style: Style, out: &mut impl Write, end: &
         None if args.filter.has_since() => usize::MAX,
         None => FOLLOWED_LINES,
     };
+    let is_shown = |located: &Located<'_>| (located.opening.segment_number, located.offset) < end;
+    if limit == usize::MAX {
+        let losses = answer::each(dir, &query, |located| match is_shown(located) {
+            true => style.print(located, out),
+            false => Ok(()),
+        })?;
+        out.flush()?;
+        output::say_losses(&losses);
+        return Ok(());
+    }
+    let query = query.reverse();
     let (lines, losses) = answer::with_reader(dir, |reader| {
-        let mut lines = Vec::new();
-        if limit == usize::MAX {
-            for found in reader.query(&query).located() {
-                let located = found?;
-                if (located.opening.segment_number, located.offset) < end {
-                    style.print(&located, &mut lines)?;
+        let mut last = Vec::new();
+        'parts: for part in reader.parts(&query) {
+            let mut found = part.query(&query).located();
+            while last.len() < limit {
+                let Some(located) = found.next() else { continue 'parts };
+                let located = located?;
+                if is_shown(&located) {
+                    let mut line = Vec::new();
+                    style.print(&located, &mut line)?;
+                    last.push(line);
                 }
             }
-            return Ok(vec![lines]);
-        }
-        let mut last = Vec::new();
-        for found in reader.query(&query.clone().reverse()).located() {
-            if last.len() >= limit {
-                break;
-            }
-            let located = found?;
-            if (located.opening.segment_number, located.offset) < end {
-                let mut line = Vec::new();
-                style.print(&located, &mut line)?;
-                last.push(line);
-            }
+            break;
         }
         last.reverse();
         Ok(last)

@@ -4,7 +4,7 @@ use std::process::Stdio;
 
 use serde_json::Value;
 
-use crate::support::{command, err, lines, out, place, segmented, semj, status, text};
+use crate::support::{command, err, lines, out, packed, place, segmented, semj, status, text, with_memory};
 
 #[test]
 fn cat_follow_prints_the_last_events_and_then_those_that_come() {
@@ -37,6 +37,36 @@ fn cat_follow_prints_the_last_events_and_then_those_that_come() {
     for wrong in [&["--follow", "--reverse"][..], &["--durable"]] {
         assert_eq!(status(&semj(&[&["cat", text(&path)][..], wrong].concat())), 2);
     }
+}
+
+#[test]
+fn cat_follow_prints_what_there_is_as_it_reads_it_and_goes_on_behind_it() {
+    use std::io::{BufRead, BufReader};
+    let (_dir, path) = packed();
+    let journal = semj::Journal::open(&path, semj::Options::default()).unwrap();
+    let emit = |count| {
+        for _ in 0..count {
+            journal.emit(&semj::Event::new("SystemSync".parse().unwrap())).unwrap();
+        }
+        journal.sync().unwrap();
+    };
+    let there = journal.stats().last_emitted_id;
+    let args = ["cat", text(&path), "--follow", "--json", "--since", "0"];
+    let mut child = with_memory(32, &args).stdout(Stdio::piped()).spawn().unwrap();
+    let mut ids = BufReader::new(child.stdout.take().unwrap()).lines().map(|line| {
+        let line: Value = serde_json::from_str(&line.unwrap()).unwrap();
+        line["event_id"].as_u64().unwrap()
+    });
+    assert_eq!(ids.next(), Some(1));
+    // It is in the midst of what there was, because nobody reads on.
+    emit(10);
+    for id in 2..=there + 10 {
+        assert_eq!(ids.next(), Some(id));
+    }
+    emit(1);
+    assert_eq!(ids.next(), Some(there + 11));
+    child.kill().unwrap();
+    child.wait().unwrap();
 }
 
 #[test]

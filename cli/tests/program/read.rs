@@ -75,7 +75,8 @@ fn explain_sums_up_the_segments_and_has_no_more_than_one_of_them_in_memory() {
         (&["--type", "SystemSync"], all().types([EventType::SYSTEM_SYNC])),
         (&["--control"], all().control()),
     ] {
-        let output = with_memory(32, &[&["explain", text(&journal), "--json"][..], args].concat());
+        let output =
+            with_memory(32, &[&["explain", text(&journal), "--json"][..], args].concat()).output().unwrap();
         assert_eq!(status(&output), 0, "{args:?}: {}", err(&output));
         let said: Value = serde_json::from_slice(&output.stdout).unwrap();
         let expected = Reader::open_newest(&journal, OpenMode::Strict).unwrap().explain(&query).unwrap();

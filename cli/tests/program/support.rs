@@ -145,10 +145,11 @@ pub(crate) fn packed() -> (tempfile::TempDir, PathBuf) {
     let (dir, journal) = place();
     let options = Options { segment_size: 8 << 20, ..Options::default() };
     let writer = Journal::open(&journal, options).unwrap();
+    let payload = format!("\"{}\"", "x".repeat((64 << 10) - 2));
     for segment in 0..12 {
         for n in 0..64 {
-            let id =
-                writer.emit(&Event::new(EventType::FILESYSTEM_WRITE).payload(&[b'x'; 64 << 10])).unwrap();
+            let event = Event::new(EventType::FILESYSTEM_WRITE).payload(payload.as_bytes());
+            let id = writer.emit(&event).unwrap();
             assert_eq!(id, segment * 64 + n + 1);
         }
         writer.rotate().unwrap();
@@ -160,9 +161,10 @@ pub(crate) fn packed() -> (tempfile::TempDir, PathBuf) {
 }
 
 /// The program with no more than so many MiB for what it writes to in memory.
-pub(crate) fn with_memory(mib: u64, args: &[&str]) -> Output {
+pub(crate) fn with_memory(mib: u64, args: &[&str]) -> Command {
     let mut shell = Command::new("sh");
     let script = format!("ulimit -d {}; exec \"$0\" \"$@\"", mib << 10);
     shell.args(["-c", &script, env!("CARGO_BIN_EXE_semj")]).args(args);
-    shell.env_remove("SEMJ_JOURNAL").env_remove("RUST_LOG").output().unwrap()
+    shell.env_remove("SEMJ_JOURNAL").env_remove("RUST_LOG");
+    shell
 }
