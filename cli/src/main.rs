@@ -9,6 +9,7 @@ mod commands;
 mod filter;
 mod journal_arg;
 mod moment;
+mod new_file;
 mod output;
 mod remote;
 

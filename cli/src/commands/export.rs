@@ -1,8 +1,8 @@
 //! `semj export`: events out of a journal.
 
-use std::fs::{self, File, Permissions};
+use std::fs::{self, File};
 use std::io::{self, BufWriter, Write};
-use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result};
@@ -10,11 +10,11 @@ use clap::ValueEnum;
 use semj::{EventType, Query, Reader, Record};
 use semj_interchange::{json, kernel};
 use serde_json::json;
-use tempfile::NamedTempFile;
 
 use crate::Outcome;
 use crate::answer;
 use crate::journal_arg::SourceArg;
+use crate::new_file::NewFile;
 use crate::output::{self, Stdout, Unit};
 
 /// Export all events of a journal.
@@ -170,10 +170,7 @@ fn is_in(file: &Path, dir: &Path) -> bool {
 /// Where the events go. A file has its name when it is complete: what was there before stays until then.
 enum Output {
     Standard(BufWriter<Stdout>),
-    New {
-        file: BufWriter<NamedTempFile>,
-        path: PathBuf,
-    },
+    New(BufWriter<NewFile>),
     /// What can't be replaced.
     InPlace {
         file: BufWriter<File>,
@@ -196,29 +193,26 @@ impl Output {
             // What may not be written to is not replaced either. A link stays one, and who might read or write the file still may.
             drop(File::options().append(true).open(path)?);
             let path = fs::canonicalize(path)?;
-            return match new_beside(&path) {
+            return match NewFile::beside(&path) {
                 Ok(new) if new.as_file().metadata()?.uid() == there.uid() => {
                     new.as_file().set_permissions(there.permissions())?;
-                    Ok(Self::New { file: BufWriter::with_capacity(256 << 10, new), path })
+                    Ok(Self::New(BufWriter::with_capacity(256 << 10, new)))
                 }
                 // It is somebody else's, or in a directory that is.
                 _ => in_place(&path),
             };
         }
-        let file = BufWriter::with_capacity(256 << 10, new_beside(path)?);
-        Ok(Self::New { file, path: path.to_owned() })
+        Ok(Self::New(BufWriter::with_capacity(256 << 10, NewFile::beside(path)?)))
     }
 
     fn finish(self) -> Result<()> {
         match self {
             Self::Standard(mut out) => Ok(out.flush()?),
             Self::InPlace { mut file, path } => file.flush().with_context(|| path.display().to_string()),
-            Self::New { mut file, path } => {
-                let written = file.flush().and_then(|()| file.into_inner().map_err(io::Error::from));
-                // First the bytes, then the name: after a crash it is one file or the other.
-                let synced = written.and_then(|file| file.as_file().sync_all().map(|()| file));
-                let named = synced.and_then(|file| file.persist(&path).map_err(io::Error::from));
-                named.map(drop).with_context(|| path.display().to_string())
+            Self::New(file) => {
+                let path = file.get_ref().path().to_owned();
+                let written = file.into_inner().map_err(io::Error::from);
+                written.and_then(NewFile::finish).with_context(|| path.display().to_string())
             }
         }
     }
@@ -228,7 +222,7 @@ impl Write for Output {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         match self {
             Self::Standard(out) => out.write(bytes),
-            Self::New { file, path } => file.write(bytes).map_err(of(path)),
+            Self::New(file) => file.write(bytes).map_err(|error| of(file.get_ref().path())(error)),
             Self::InPlace { file, path } => file.write(bytes).map_err(of(path)),
         }
     }
@@ -236,19 +230,10 @@ impl Write for Output {
     fn flush(&mut self) -> io::Result<()> {
         match self {
             Self::Standard(out) => out.flush(),
-            Self::New { file, path } => file.flush().map_err(of(path)),
+            Self::New(file) => file.flush().map_err(|error| of(file.get_ref().path())(error)),
             Self::InPlace { file, path } => file.flush().map_err(of(path)),
         }
     }
-}
-
-/// A file without a name that lasts, beside one.
-fn new_beside(path: &Path) -> io::Result<NamedTempFile> {
-    let dir = path.parent().filter(|dir| !dir.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    tempfile::Builder::new()
-        .prefix(".semj-export-")
-        .permissions(Permissions::from_mode(0o666))
-        .tempfile_in(dir)
 }
 
 /// An error with the name of its file.

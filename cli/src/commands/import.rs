@@ -196,12 +196,12 @@ impl Input {
 /// temporary one.
 enum Whole {
     InMemory(Vec<u8>),
-    Mapped { map: Box<dyn Map>, _spooled: Option<NamedTempFile> },
+    Mapped(Box<dyn Map>),
 }
 
 impl Whole {
     fn map(path: &Path) -> Result<Self> {
-        Ok(Self::Mapped { map: Disk.open(path, false)?.map()?, _spooled: None })
+        Ok(Self::Mapped(Disk.open(path, false)?.map()?))
     }
 
     fn read(reader: &mut dyn BufRead) -> Result<Self> {
@@ -210,18 +210,21 @@ impl Whole {
         if bytes.len() < SPOOLED_MIN {
             return Ok(Self::InMemory(bytes));
         }
-        let mut file = NamedTempFile::new()?;
-        file.write_all(&bytes)?;
+        // It loses its name at once: nothing is left of it, however the process ends.
+        let (mut file, path) = NamedTempFile::new()?.into_parts();
+        let spooled = Disk.open(&path, false)?;
+        let name = path.display().to_string();
+        path.close()?;
+        file.write_all(&bytes).with_context(|| name.clone())?;
         drop(bytes);
-        io::copy(reader, &mut file).with_context(|| file.path().display().to_string())?;
-        file.flush()?;
-        Ok(Self::Mapped { map: Disk.open(file.path(), false)?.map()?, _spooled: Some(file) })
+        io::copy(reader, &mut file).context(name)?;
+        Ok(Self::Mapped(spooled.map()?))
     }
 
     fn bytes(&self) -> &[u8] {
         match self {
             Self::InMemory(bytes) => bytes,
-            Self::Mapped { map, .. } => map.bytes(0..map.size()),
+            Self::Mapped(map) => map.bytes(0..map.size()),
         }
     }
 }

@@ -2,7 +2,10 @@
 
 use std::fs;
 
-use crate::support::{by_priority, err, lines, segment, segmented, semj, status, text, with_input};
+use crate::support::{
+    by_priority, command, err, lines, packed, segment, segmented, semj, status, text, until_it_has_a_file_in,
+    with_input,
+};
 
 #[test]
 fn a_file_that_is_exported_to_has_its_name_when_it_is_complete() {
@@ -23,6 +26,26 @@ fn a_file_that_is_exported_to_has_its_name_when_it_is_complete() {
     assert!(status(&done) == 0 && done.stdout == fs::read(&file).unwrap(), "{}", err(&done));
     let names = fs::read_dir(dir.path()).unwrap().map(|entry| entry.unwrap().file_name());
     assert_eq!(names.count(), 2, "nothing else is left");
+}
+
+#[test]
+fn an_export_that_is_interrupted_leaves_nothing() {
+    let (dir, journal) = packed();
+    let dir = fs::canonicalize(dir.path()).unwrap();
+    let names = || fs::read_dir(&dir).unwrap().map(|entry| entry.unwrap().path()).collect::<Vec<_>>();
+    let file = dir.join("events.jsonl");
+    for is_there in [false, true] {
+        if is_there {
+            fs::write(&file, "what was there").unwrap();
+        }
+        let before = names();
+        let mut child = command(&["export", text(&journal), "-o", text(&file)]).spawn().unwrap();
+        until_it_has_a_file_in(&mut child, &dir, &before);
+        child.kill().unwrap();
+        assert!(!child.wait().unwrap().success(), "it was not interrupted");
+        assert_eq!(names(), before);
+    }
+    assert_eq!(fs::read(&file).unwrap(), b"what was there");
 }
 
 #[test]

@@ -8,7 +8,7 @@ use serde_json::Value;
 
 use crate::support::{
     TRACE, by_priority, command, contains, damage, err, lines, out, place, segment, segmented, semj, small,
-    status, text, with_input,
+    status, text, until_it_has_a_file_in, with_input,
 };
 
 #[test]
@@ -142,6 +142,25 @@ fn kill_9_during_an_import_leaves_a_prefix_that_verifies_and_can_be_added_to() {
         assert!(after[..kept.len()] == kept, "kill {kill}: recovery keeps what was there");
     }
     assert!(cut_short >= 10, "{cut_short} of 20 imports were cut short");
+}
+
+#[test]
+fn an_import_that_is_interrupted_leaves_nothing_but_the_journal() {
+    let (dir, journal) = place();
+    let temporary = dir.path().join("temporary");
+    fs::create_dir(&temporary).unwrap();
+    let temporary = fs::canonicalize(temporary).unwrap();
+    let mut import = command(&["import", "-", "-j", text(&journal)]);
+    let mut child = import.env("TMPDIR", &temporary).stdin(Stdio::piped()).spawn().unwrap();
+    let mut input = b"\x4A\x4D\x45\x53".to_vec();
+    input.resize(65 << 20, 0);
+    child.stdin.as_mut().unwrap().write_all(&input).unwrap();
+    until_it_has_a_file_in(&mut child, &temporary, &[]);
+    // Where it has to have a name, it has it for some microseconds.
+    std::thread::sleep(std::time::Duration::from_millis(100));
+    child.kill().unwrap();
+    child.wait().unwrap();
+    assert_eq!(fs::read_dir(&temporary).unwrap().count(), 0);
 }
 
 #[test]

@@ -3,7 +3,7 @@
 use std::fs;
 use std::io::Write;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output, Stdio};
+use std::process::{Child, Command, Output, Stdio};
 
 use serde_json::Value;
 
@@ -24,6 +24,19 @@ pub(crate) fn with_input(args: &[&str], input: &[u8]) -> Output {
         command(args).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
     child.stdin.take().unwrap().write_all(input).unwrap();
     child.wait_with_output().unwrap()
+}
+
+/// Waits until a process has a file open in a directory whose name is none of those that were there.
+pub(crate) fn until_it_has_a_file_in(child: &mut Child, dir: &Path, there: &[PathBuf]) {
+    let opened = format!("/proc/{}/fd", child.id());
+    loop {
+        let files = fs::read_dir(&opened).into_iter().flatten().flatten();
+        let mut files = files.filter_map(|file| fs::read_link(file.path()).ok());
+        if files.any(|file| file.parent() == Some(dir) && !there.contains(&file)) {
+            return;
+        }
+        assert!(child.try_wait().unwrap().is_none(), "it has ended");
+    }
 }
 
 pub(crate) fn status(output: &Output) -> i32 {
