@@ -7,13 +7,14 @@
 //!
 //! A payload is JSON and stands in the record as the text that it had in the line. One that is not JSON, or
 //! has line breaks, is `payload_base64`; a text that is not UTF-8 is `path_base64` and so on. A context whose
-//! bytes are none is `context_base64`, so that an export drops nothing.
+//! bytes are none, or more than its fields say, is `context_base64`, so that an export drops nothing.
 
 use std::borrow::Cow;
 use std::io::{self, Write};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
+use semj_format::context::FIXED_SIZE;
 use semj_format::control;
 use semj_format::{
     CausalityLink, Commit, Compacted, Context, Draft, DraftContext, EventHeader, EventType, Gap, Record,
@@ -676,14 +677,32 @@ fn tags_json(tags: &[u8]) -> Option<Box<RawValue>> {
 ///
 /// Those of `out`.
 pub fn write_event(record: &Record<'_>, out: &mut impl Write) -> io::Result<()> {
-    let (context, context_base64) = match record.context() {
-        Ok(context) => (context, None),
-        Err(_) => (None, Some(Cow::Owned(BASE64.encode(record.context_bytes())))),
+    let (context, context_base64) = match record.context_bytes() {
+        [] => (None, None),
+        bytes => match fields_of(bytes) {
+            Some(fields) => (Some(fields), None),
+            None => (None, Some(Cow::Owned(BASE64.encode(bytes)))),
+        },
     };
     let tags = context.as_ref().and_then(|context| tags_json(context.semantic_tags));
     let context = context.map(|context| ContextLine::of_context(&context, tags.as_deref()));
     serde_json::to_writer(&mut *out, &Line::of_record(record, context, context_base64))?;
     out.write_all(b"\n")
+}
+
+/// The fields of a context, where they are all that its bytes say.
+fn fields_of(bytes: &[u8]) -> Option<Context<'_>> {
+    let fields = Context::parse(bytes).ok()??;
+    let is_all = match bytes.first_chunk::<FIXED_SIZE>() {
+        // A text may be followed by more than zeros, or not end.
+        Some(fixed) => {
+            let mut again = [0; FIXED_SIZE];
+            fields.to_fixed(&mut again).is_ok() && again == *fixed
+        }
+        // A field that stands there without being set makes it longer; a text may be none that can be written.
+        None => fields.encoded_size() == Ok(bytes.len()),
+    };
+    is_all.then_some(fields)
 }
 
 /// Writes one of the journal's own records as one line, its body taken apart.
@@ -878,6 +897,15 @@ mod tests {
             true
         }
 
+        fn any_bytes_that_stand_as_a_context_come_back(bits: u32, rest: Vec<u8>) -> bool {
+            for bits in [bits, bits & bits >> 8 & bits >> 16, 1 << (bits % 32)] {
+                let context = [&bits.to_le_bytes()[..], &rest].concat();
+                let header = EventHeader { event_id: 1, ..EventHeader::new(0x0101) };
+                round_trip(&Draft { context: DraftContext::Encoded(&context), ..Draft::new(header) });
+            }
+            true
+        }
+
         fn any_bytes_are_parsed_or_refused_without_a_panic(line: Vec<u8>) -> bool {
             let _ = JsonEvent::parse(&line);
             true
@@ -958,6 +986,34 @@ mod tests {
     fn a_context_that_is_none_comes_back_byte_for_byte() {
         let header = EventHeader { event_id: 1, ..EventHeader::new(0x0101) };
         round_trip(&Draft { context: DraftContext::Encoded(&[0xFF; 10]), ..Draft::new(header) });
+    }
+
+    #[test]
+    fn a_context_that_says_more_than_its_fields_comes_back_byte_for_byte() {
+        let fields = Context { path: b"/a", inode_number: 7, ..Context::default() };
+        let mut plain = [0; FIXED_SIZE];
+        fields.to_fixed(&mut plain).unwrap();
+        let (mut behind_nul, mut without_end) = (plain, plain);
+        behind_nul[24 + 5] = b'x';
+        without_end[24..24 + 4096].fill(b'x');
+        let contexts: [&[u8]; 5] = [
+            &behind_nul,
+            &without_end,
+            // A transaction that is 0, a path that is empty, a path with a NUL byte.
+            &[1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0],
+            &[8, 0, 0, 0, 0, 0],
+            &[8, 0, 0, 0, 3, 0, b'a', 0, b'b'],
+        ];
+        let header = EventHeader { event_id: 1, ..EventHeader::new(0x0101) };
+        for context in contexts {
+            round_trip(&Draft { context: DraftContext::Encoded(context), ..Draft::new(header) });
+        }
+        // What the fields say is said by them: it can be had back in the same form.
+        let draft = Draft { context: DraftContext::Encoded(&plain), ..Draft::new(header) };
+        let line = line_of(&draft);
+        let parsed = JsonEvent::parse(&line).unwrap();
+        let DraftContext::Fields(again) = parsed.draft().context else { unreachable!("{parsed:?}") };
+        assert_eq!(again, fields);
     }
 
     #[test]
