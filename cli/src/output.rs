@@ -80,6 +80,15 @@ pub(crate) fn print_line(line: impl Display) -> Result<()> {
     Ok(out.flush()?)
 }
 
+/// Blanks before a line that stands so far in. Behind [`DEPTH_MAX`] it goes no further: what is nested thousands deep would be
+/// nothing but blanks.
+pub(crate) fn indentation(depth: usize) -> usize {
+    2 * depth.min(DEPTH_MAX)
+}
+
+/// How far in a line stands at most.
+const DEPTH_MAX: usize = 64;
+
 /// One line of JSON that is right, as many lines: a value each. Numbers, texts and the order of fields stay as they are, which a
 /// parser's own values would not keep.
 pub(crate) fn pretty_json(line: &[u8]) -> Vec<u8> {
@@ -88,7 +97,7 @@ pub(crate) fn pretty_json(line: &[u8]) -> Vec<u8> {
     let (mut is_text, mut is_escaped) = (false, false);
     let begin_line = |pretty: &mut Vec<u8>, depth: usize| {
         pretty.push(b'\n');
-        pretty.resize(pretty.len() + depth * 2, b' ');
+        pretty.resize(pretty.len() + indentation(depth), b' ');
     };
     for &byte in line {
         if is_text {
@@ -389,6 +398,15 @@ mod tests {
             "}",
         ];
         assert_eq!(lines, expected);
+    }
+
+    #[test]
+    fn what_is_nested_deep_is_the_same_json_and_not_much_longer() {
+        let line = [&[b'['; 32_768][..], &[b']'; 32_768]].concat();
+        let pretty = pretty_json(&line);
+        assert!(pretty.len() < 10 << 20, "{}", pretty.len());
+        let bare: Vec<u8> = pretty.into_iter().filter(|byte| !byte.is_ascii_whitespace()).collect();
+        assert!(bare == line);
     }
 
     #[test]

@@ -36,26 +36,25 @@ pub(crate) fn run(args: &Args) -> Result<Outcome> {
     let style = Style::new(args.json);
     let (shown, losses) = answer::with_reader(&dir, |reader| {
         let Some(chain) = reader.chain(args.id, args.limit)? else { return Ok(None) };
-        let mut lines = Vec::new();
+        let mut out = output::stdout();
         let causes = chain.causes.iter().map(|record| (0, record));
         let effects = chain.effects.iter().map(|effect| (effect.distance, &effect.record));
         let all =
             causes.map(|(_, record)| ("↓ ".to_owned(), record)).chain([("• ".to_owned(), &chain.event)]);
-        let effects =
-            effects.map(|(distance, record)| (format!("{}└ ", "  ".repeat(distance as usize)), record));
+        let effects = effects.map(|(distance, record)| {
+            (format!("{:width$}└ ", "", width = output::indentation(distance as usize)), record)
+        });
         for (before, record) in all.chain(effects) {
-            style.print_record(record, &before, &mut lines, String::new)?;
+            style.print_record(record, &before, &mut out, String::new)?;
         }
-        Ok(Some((lines, chain.missing_cause, chain.is_complete)))
+        out.flush()?;
+        Ok(Some((chain.missing_cause, chain.is_complete)))
     })?;
     output::say_losses(&losses);
-    let Some((lines, missing_cause, is_complete)) = shown else {
+    let Some((missing_cause, is_complete)) = shown else {
         output::say(format_args!("{}: no event {}", dir.display(), args.id));
         return Ok(Outcome::Bad);
     };
-    let mut out = output::stdout();
-    out.write_all(&lines)?;
-    out.flush()?;
     if let Some(id) = missing_cause {
         output::say(format_args!("event {id} is named as the cause and is not in the journal"));
     }

@@ -5,7 +5,8 @@ use std::process::{Output, Stdio};
 use serde_json::Value;
 
 use crate::support::{
-    TRACE, command, err, lines, out, packed, place, related, segment, semj, small, status, text, with_memory,
+    TRACE, command, err, lines, out, packed, place, related, segment, semj, small, status, text, with_input,
+    with_memory,
 };
 
 #[test]
@@ -116,6 +117,22 @@ fn get_shows_one_event_and_chain_what_led_to_it_and_what_followed() {
     assert_eq!((ids(&output), status(&output)), (vec![1, 2], 3));
     assert_eq!(status(&semj(&["chain", "99", text(&journal)])), 1);
     assert!(out(&semj(&["chain", "2", text(&journal)])).contains("/project/src/a.rs"));
+}
+
+#[test]
+fn however_long_a_chain_is_its_lines_are_not() {
+    let (_dir, journal) = place();
+    let line = |id: u64| {
+        let cause = id - 1;
+        format!("{{\"event_type\":\"SystemSync\",\"ktime_ns\":{id},\"parent_event_id\":{cause}}}\n")
+    };
+    let input: String = (1..=200).map(line).collect();
+    assert_eq!(status(&with_input(&["import", "-", "-j", text(&journal)], input.as_bytes())), 0);
+    let chain = semj(&["chain", "1", text(&journal)]);
+    let (shown, blanks) = (out(&chain), |line: &str| line.chars().take_while(|c| *c == ' ').count());
+    assert_eq!((status(&chain), shown.lines().count()), (0, 200));
+    let blanks: Vec<_> = shown.lines().map(blanks).collect();
+    assert_eq!((blanks[0], blanks[1], blanks[10], blanks[199]), (0, 2, 20, 128));
 }
 
 #[test]
