@@ -4,6 +4,8 @@ use std::io::{ErrorKind, IsTerminal, Write};
 use std::path::Path;
 
 use anyhow::Result;
+use semj::format::SegmentOpen;
+use semj::index::query::wall_clock_of;
 use semj::reader::Located;
 use semj::{Category, Error, EventType, OpenMode, Query, Reader, Record};
 use semj_interchange::json;
@@ -122,6 +124,9 @@ fn place(located: &Located<'_>) -> (u64, u64) {
     (located.opening.segment_number, located.offset)
 }
 
+/// Columns of a terminal from which on an event's own clock is shown beside the date.
+const KTIME_WIDTH: usize = 120;
+
 /// How answers are printed.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Style {
@@ -141,18 +146,16 @@ impl Style {
 
     /// Prints a record as one line.
     pub(crate) fn print(&self, located: &Located<'_>, out: &mut impl Write) -> Result<()> {
-        self.print_record(&located.record, "", out, || {
-            format!("opened {} ", output::wall_clock(located.opening.wall_clock_ns))
-        })
+        self.print_record(&located.record, Some(located.opening), "", out)
     }
 
-    /// Prints a record as one line, with something before it.
+    /// Prints a record of a segment as one line, with something before its id.
     pub(crate) fn print_record(
         &self,
         record: &Record<'_>,
+        opening: Option<&SegmentOpen>,
         before: &str,
         out: &mut impl Write,
-        opened: impl Fn() -> String,
     ) -> Result<()> {
         if self.is_json {
             let written = if record.is_control() {
@@ -162,15 +165,17 @@ impl Style {
             };
             return Ok(written?);
         }
-        // An event from another machine or boot has a monotonic time of its own, which the segment's clocks say nothing
-        // of: it is shown as it is.
-        let head = format!("{before}{:>8}  {:>16.6}  ", record.event_id(), record.ktime_ns() as f64 / 1e9,);
+        let ktime = record.ktime_ns();
+        let date =
+            opening.map_or_else(String::new, |opening| output::wall_clock(wall_clock_of(ktime, opening)));
+        let mut head = format!("{date:<27}  {before}{:>8}  ", record.event_id());
+        // An event from another machine or boot has a monotonic time of its own, of which the segment's clocks say nothing.
+        if self.width.is_none_or(|width| width >= KTIME_WIDTH) {
+            head += &format!("{:>16.6}  ", ktime as f64 / 1e9);
+        }
         let kind = format!("{:<20}", record.event_type());
         let mut tail = format!("  {:>7}  ", record.process_id());
         if record.is_control() {
-            if record.event_type() == EventType::JOURNAL_SEGMENT_OPEN {
-                tail += &opened();
-            }
             let value = json::control_value(record);
             tail += &value.get("body").unwrap_or(&serde_json::Value::Null).to_string();
         } else {

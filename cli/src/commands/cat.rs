@@ -18,6 +18,10 @@ const FOLLOWED_LINES: usize = 10;
 
 /// Print events, one a line.
 ///
+/// First stands when it happened, in UTC, by the clocks that its segment has noted; behind the id, where there is room, the
+/// seconds of the event's own clock. An event that was imported has a time of the machine that it comes from, and a right date
+/// only if that is this one since its last start.
+///
 /// A damaged journal is shown as far as it proves itself; what is missing is said, and the status is 3.
 #[derive(Debug, clap::Args)]
 #[command(

@@ -3,6 +3,8 @@
 use std::io::Write;
 
 use anyhow::Result;
+use semj::format::SegmentOpen;
+use semj::{Query, Reader, Record};
 
 use crate::Outcome;
 use crate::answer::{self, Style};
@@ -36,16 +38,23 @@ pub(crate) fn run(args: &Args) -> Result<Outcome> {
     let style = Style::new(args.json);
     let (shown, losses) = answer::with_reader(&dir, |reader| {
         let Some(chain) = reader.chain(args.id, args.limit)? else { return Ok(None) };
-        let mut out = output::stdout();
-        let causes = chain.causes.iter().map(|record| (0, record));
-        let effects = chain.effects.iter().map(|effect| (effect.distance, &effect.record));
-        let all =
-            causes.map(|(_, record)| ("↓ ".to_owned(), record)).chain([("• ".to_owned(), &chain.event)]);
-        let effects = effects.map(|(distance, record)| {
-            (format!("{:width$}└ ", "", width = output::indentation(distance as usize)), record)
+        let causes = chain.causes.iter().map(|record| ("↓ ".to_owned(), record));
+        let effects = chain.effects.iter().map(|effect| {
+            let width = output::indentation(effect.distance as usize);
+            (format!("{:width$}└ ", ""), &effect.record)
         });
-        for (before, record) in all.chain(effects) {
-            style.print_record(record, &before, &mut out, String::new)?;
+        let all = causes.chain([("• ".to_owned(), &chain.event)]).chain(effects);
+        // Whatever can fail with the journal has to come before the first line: then all is done once more.
+        let all: Vec<_> = all
+            .map(|(before, record)| {
+                // For its date; lines for a program have none.
+                let opening = if args.json { None } else { opening_of(reader, record)? };
+                Ok((before, record, opening))
+            })
+            .collect::<Result<_>>()?;
+        let mut out = output::stdout();
+        for (before, record, opening) in all {
+            style.print_record(record, opening, &before, &mut out)?;
         }
         out.flush()?;
         Ok(Some((chain.missing_cause, chain.is_complete)))
@@ -63,4 +72,11 @@ pub(crate) fn run(args: &Args) -> Result<Outcome> {
     }
     let is_all = losses.is_empty() && missing_cause.is_none() && is_complete;
     Ok(if is_all { Outcome::Good } else { Outcome::Incomplete })
+}
+
+/// The SegmentOpen of the segment that an event stands in, with its clocks.
+fn opening_of<'r>(reader: &'r Reader, record: &Record<'_>) -> Result<Option<&'r SegmentOpen>> {
+    let id = record.event_id();
+    let found = reader.query(&Query::new().ids(id..=id)).next_located().transpose()?;
+    Ok(found.map(|located| located.opening))
 }

@@ -29,6 +29,51 @@ fn cat_shows_ranges_limits_and_the_journals_own_records_when_asked() {
 }
 
 #[test]
+fn lines_for_people_begin_with_the_date() {
+    use std::io::{BufRead, BufReader};
+    let (_dir, path) = place();
+    let now = || jiff::Timestamp::now();
+    let before = now();
+    let journal = semj::Journal::open(&path, semj::Options::default()).unwrap();
+    let mut happened = Vec::new();
+    for _ in 0..3 {
+        // Each in a segment of its own, with clocks of its own.
+        let earliest = now();
+        journal.emit(&semj::Event::new("SystemSync".parse().unwrap())).unwrap();
+        happened.push((earliest, now()));
+        journal.rotate().unwrap();
+    }
+    let date = |line: &str| line.split(' ').next().unwrap().parse::<jiff::Timestamp>().unwrap();
+    // The two clocks are read one after the other, and the date is cut to the microsecond.
+    let slack = jiff::SignedDuration::from_millis(50);
+    let shown_right = |lines: &[&str]| {
+        assert_eq!(lines.len(), 3, "{lines:?}");
+        for (line, (earliest, latest)) in lines.iter().zip(&happened) {
+            let date = date(line);
+            assert!(date > *earliest - slack && date < *latest + slack, "{line}: {earliest} to {latest}");
+        }
+    };
+    let cat = out(&semj(&["cat", text(&path)]));
+    shown_right(&cat.lines().collect::<Vec<_>>());
+    let mut child = command(&["cat", text(&path), "--follow"]).stdout(Stdio::piped()).spawn().unwrap();
+    let followed: Vec<_> =
+        BufReader::new(child.stdout.take().unwrap()).lines().take(3).map(Result::unwrap).collect();
+    child.kill().unwrap();
+    child.wait().unwrap();
+    assert_eq!(followed, cat.lines().collect::<Vec<_>>());
+    let chains: Vec<_> = ["1", "2", "3"].map(|id| out(&semj(&["chain", id, text(&path)]))).into();
+    shown_right(&chains.iter().map(String::as_str).collect::<Vec<_>>());
+    let control = out(&semj(&["cat", text(&path), "--control"]));
+    assert!(
+        control.lines().all(|line| date(line) > before - slack && date(line) < now() + slack),
+        "{control}"
+    );
+    // What is for programs has the fields that can be imported, and no others.
+    let json = semj(&["cat", text(&path), "--json"]).stdout;
+    assert_eq!(json, semj(&["export", text(&path)]).stdout);
+}
+
+#[test]
 fn cat_and_explain_take_the_same_conditions() {
     let (_dir, journal) = related();
     assert_eq!(status(&semj(&["index", "rebuild", text(&journal)])), 0);
@@ -129,7 +174,8 @@ fn however_long_a_chain_is_its_lines_are_not() {
     let input: String = (1..=200).map(line).collect();
     assert_eq!(status(&with_input(&["import", "-", "-j", text(&journal)], input.as_bytes())), 0);
     let chain = semj(&["chain", "1", text(&journal)]);
-    let (shown, blanks) = (out(&chain), |line: &str| line.chars().take_while(|c| *c == ' ').count());
+    let shown = out(&chain);
+    let blanks = |line: &str| line.split_once("Z  ").unwrap().1.chars().take_while(|c| *c == ' ').count();
     assert_eq!((status(&chain), shown.lines().count()), (0, 200));
     let blanks: Vec<_> = shown.lines().map(blanks).collect();
     assert_eq!((blanks[0], blanks[1], blanks[10], blanks[199]), (0, 2, 20, 128));
