@@ -11,6 +11,7 @@
 
 use std::borrow::Cow;
 use std::io::{self, Write};
+use std::marker::PhantomData;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
@@ -20,7 +21,8 @@ use semj_format::{
     CausalityLink, Commit, Compacted, Context, Draft, DraftContext, EventHeader, EventType, Gap, Record,
     Recovered, SegmentOpen, SegmentSeal,
 };
-use serde::de::{self, Deserializer, Visitor};
+use serde::de::value::MapAccessDeserializer;
+use serde::de::{self, Deserializer, MapAccess, Visitor};
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use thiserror::Error;
@@ -97,8 +99,8 @@ impl<'a> JsonEvent<'a> {
     ///
     /// See [`JsonError`].
     pub fn parse(line: &'a [u8]) -> Result<Self, JsonError> {
-        match serde_json::from_slice::<Line<'a>>(line) {
-            Ok(line) => line.into_event(),
+        match serde_json::from_slice::<Object<Line<'a>>>(line) {
+            Ok(Object(line)) => line.into_event(),
             Err(source) => Err(JsonError::Json { field: culprit::in_line(line), source }),
         }
     }
@@ -151,12 +153,12 @@ mod culprit {
 
     use serde_json::value::RawValue;
 
-    use super::{ContextLine, Line, LinkLine};
+    use super::{ContextLine, Line, LinkLine, Object};
 
     /// The field of a line, or of the context or the link in it.
     pub(super) fn in_line(line: &[u8]) -> Option<String> {
         let line = std::str::from_utf8(line).ok()?;
-        let is_good = |line: &str| serde_json::from_str::<Line<'_>>(line).is_ok();
+        let is_good = |line: &str| serde_json::from_str::<Object<Line<'_>>>(line).is_ok();
         let (field, value) = in_object(line, &["event_type", "ktime_ns"], is_good)?;
         let inner = match field.as_str() {
             "context" => in_context(value),
@@ -167,14 +169,14 @@ mod culprit {
     }
 
     fn in_context(value: &str) -> Option<String> {
-        let is_good = |context: &str| serde_json::from_str::<ContextLine<'_>>(context).is_ok();
+        let is_good = |context: &str| serde_json::from_str::<Object<ContextLine<'_>>>(context).is_ok();
         let (field, _) = in_object(value, &[], is_good)?;
         Some(format!("context.{field}"))
     }
 
     fn in_links(value: &str) -> Option<String> {
         let links: Vec<&RawValue> = serde_json::from_str(value).ok()?;
-        let is_good = |link: &str| serde_json::from_str::<LinkLine<'_>>(link).is_ok();
+        let is_good = |link: &str| serde_json::from_str::<Object<LinkLine<'_>>>(link).is_ok();
         let (i, link) = links.iter().enumerate().find(|(_, link)| !is_good(link.get()))?;
         let required = ["cause_event_id", "effect_event_id"];
         Some(match in_object(link.get(), &required, is_good) {
@@ -272,7 +274,7 @@ struct Line<'a> {
     agent_relevance_score: u32,
     #[serde(default = "defaults::replay_priority")]
     replay_priority: u32,
-    #[serde(borrow, default, skip_serializing_if = "Option::is_none")]
+    #[serde(borrow, default, deserialize_with = "object", skip_serializing_if = "Option::is_none")]
     context: Option<ContextLine<'a>>,
     #[serde(borrow, default, skip_serializing_if = "Option::is_none")]
     context_base64: Option<Cow<'a, str>>,
@@ -284,7 +286,7 @@ struct Line<'a> {
     metadata: Option<&'a RawValue>,
     #[serde(borrow, default, skip_serializing_if = "Option::is_none")]
     metadata_base64: Option<Cow<'a, str>>,
-    #[serde(borrow, default, skip_serializing_if = "Vec::is_empty")]
+    #[serde(borrow, default, deserialize_with = "objects", skip_serializing_if = "Vec::is_empty")]
     causality_links: Vec<LinkLine<'a>>,
 }
 
@@ -389,6 +391,33 @@ struct LinkLine<'a> {
     causality_description: Option<Cow<'a, str>>,
     #[serde(borrow, default, skip_serializing_if = "Option::is_none")]
     causality_description_base64: Option<Cow<'a, str>>,
+}
+
+/// What has to be a JSON object: fields are known by their names, and an array of their values would be taken for one too.
+struct Object<T>(T);
+
+impl<'de, T: Deserialize<'de>> Deserialize<'de> for Object<T> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Fields<T>(PhantomData<T>);
+        impl<'de, T: Deserialize<'de>> Visitor<'de> for Fields<T> {
+            type Value = Object<T>;
+            fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                f.write_str("an object")
+            }
+            fn visit_map<A: MapAccess<'de>>(self, fields: A) -> Result<Object<T>, A::Error> {
+                T::deserialize(MapAccessDeserializer::new(fields)).map(Object)
+            }
+        }
+        deserializer.deserialize_map(Fields(PhantomData))
+    }
+}
+
+fn object<'de, T: Deserialize<'de>, D: Deserializer<'de>>(deserializer: D) -> Result<Option<T>, D::Error> {
+    Ok(Option::deserialize(deserializer)?.map(|Object(fields)| fields))
+}
+
+fn objects<'de, T: Deserialize<'de>, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<T>, D::Error> {
+    Ok(Vec::deserialize(deserializer)?.into_iter().map(|Object(fields)| fields).collect())
 }
 
 /// A field that is given: `null` is JSON like any other, and not the same as nothing.
@@ -954,6 +983,13 @@ mod tests {
             (r#"{"event_type":1,"ktime_ns":1,"context":{},"context_base64":""}"#, "both context and"),
             (r#"{"event_type":1,"ktime_ns":1,"cpu_id":1,"cpu_id":1}"#, "duplicate field `cpu_id`"),
             (r#"{"event_type":1,"ktime_ns":1"#, "EOF"),
+            ("[]", "invalid type: sequence, expected an object"),
+            ("5", "invalid type: integer `5`, expected an object"),
+            (r#"{"event_type":1,"ktime_ns":1,"context":[]}"#, "context: invalid type: sequence, expected an"),
+            (
+                r#"{"event_type":1,"ktime_ns":1,"causality_links":[[1,2]]}"#,
+                "causality_links[0]: invalid type: sequence, expected an object",
+            ),
             (r#"{"event_type":"FilesystemRead","ktime_ns":1,"payload_base64":"?"}"#, "payload"),
             (r#"{"event_type":"FilesystemRead","ktime_ns":1,"payload":1,"payload_base64":""}"#, "payload"),
         ] {
