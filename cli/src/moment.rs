@@ -31,7 +31,8 @@ impl FromStr for Moment {
         }
         let time = text.parse::<Timestamp>().map_err(|error| {
             format!(
-                "{error}; a time is 2026-11-23T14:00:00Z, -5m, \"2h ago\", now, or nanoseconds as in ktime_ns"
+                "a time is -5m, \"2h ago\", now, 2026-11-23T14:00:00Z as in RFC 3339, or a number, which is nanoseconds \
+                 of the monotonic clock, as ktime_ns ({error})"
             )
         })?;
         Ok(Self::Wall(ns(time)?))
@@ -94,5 +95,7 @@ mod tests {
         for wrong in ["", "-", "yesterday", "-m", "5m", "-99999999999999999999w", "ago"] {
             assert!(wrong.parse::<Moment>().is_err(), "{wrong}");
         }
+        let error = "yesterday".parse::<Moment>().unwrap_err();
+        assert!(error.starts_with("a time is -5m, ") && error.contains("monotonic clock"), "{error}");
     }
 }
