@@ -2,6 +2,7 @@
 
 use anyhow::Result;
 use clap::Args;
+use semj::format::event_type::UnknownEventType;
 use semj::{EventType, Glob, Query};
 
 use crate::moment::Moment;
@@ -9,8 +10,9 @@ use crate::moment::Moment;
 /// Conditions, all of which an event has to meet.
 #[derive(Debug, Args)]
 pub(crate) struct Filter {
-    /// Only events of this type, by its name or number; more of them are given one by one or with commas.
-    #[arg(long = "type", value_name = "TYPE", value_delimiter = ',')]
+    /// Only events of this type, by its name, in capitals or not, or its number; more of them are given one by one or with
+    /// commas.
+    #[arg(long = "type", visible_alias = "types", value_name = "TYPE", value_delimiter = ',', value_parser = parse_type)]
     types: Vec<EventType>,
     /// Only events at or after this time: 2026-11-23T14:00:00Z, "-5m", "2h ago", "now", or nanoseconds of the
     /// journal's own clock.
@@ -70,6 +72,15 @@ fn parse_ids(text: &str) -> Result<Ids, String> {
         },
         None if text.is_empty() => Err("an id, or FIRST..LAST".to_owned()),
         None => id(text, 0).map(|id| Ids { first: id, last: id }),
+    }
+}
+
+/// A type by its name, however it is capitalised, or its number.
+pub(crate) fn parse_type(text: &str) -> Result<EventType, String> {
+    let has_name = |known: &EventType| known.name().is_some_and(|name| name.eq_ignore_ascii_case(text));
+    match EventType::ALL.into_iter().find(has_name) {
+        Some(known) => Ok(known),
+        None => text.parse().map_err(|error: UnknownEventType| error.to_string()),
     }
 }
 

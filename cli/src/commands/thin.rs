@@ -10,7 +10,7 @@ use serde_json::json;
 
 use crate::Outcome;
 use crate::amount;
-use crate::filter::parse_priority;
+use crate::filter::{parse_priority, parse_type};
 use crate::journal_arg::JournalArg;
 use crate::output;
 
@@ -26,8 +26,8 @@ use crate::output;
 pub(crate) struct Args {
     #[command(flatten)]
     journal: JournalArg,
-    /// Events of these types, by name or number; without it, of all.
-    #[arg(long, visible_alias = "type", value_name = "TYPE", value_delimiter = ',')]
+    /// Events of these types, by their names, in capitals or not, or numbers; without it, of all.
+    #[arg(long, visible_alias = "type", value_name = "TYPE", value_delimiter = ',', value_parser = parse_type)]
     types: Vec<EventType>,
     /// Events of this priority and of less urgent ones: CRITICAL, HIGH, NORMAL, LOW, BACKGROUND or a number from 1 to 5.
     #[arg(long, value_name = "PRIORITY", default_value = "CRITICAL", value_parser = priority)]

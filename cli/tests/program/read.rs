@@ -79,6 +79,7 @@ fn cat_and_explain_take_the_same_conditions() {
     assert_eq!(status(&semj(&["index", "rebuild", text(&journal)])), 0);
     for (args, expected) in [
         (&["--type", "FilesystemWrite", "--type", "0x0503"][..], &[3u64, 5][..]),
+        (&["--types", "filesystemwrite,SYSTEMSYNC"], &[3, 5]),
         (&["--path", "/project/src"], &[2, 3]),
         (&["--path", "*.md"], &[4]),
         (&["--agent", "planner"], &[1]),

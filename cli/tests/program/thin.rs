@@ -20,6 +20,9 @@ fn thinned_is_what_a_rule_takes_and_the_rest_is_proven() {
     let rule = ["thin", text(&journal), "--types", "FilesystemRead", "--older-than", "0s"];
     let dry = semj(&[&rule[..], &["--dry-run"]].concat());
     assert!(out(&dry).contains("400 events of 2 segments would be taken out"), "{}{}", out(&dry), err(&dry));
+    let other =
+        semj(&["thin", text(&journal), "--type", "filesystemREAD", "--older-than", "0s", "--dry-run"]);
+    assert_eq!(out(&other), out(&dry));
     let before = lines(&semj(&["export", text(&journal)]).stdout);
     assert_eq!(before.len(), 600);
     let done = semj(&[&rule[..], &["--keep-one-in", "100", "--json"]].concat());
