@@ -125,6 +125,7 @@ fn main() -> ExitCode {
         Err(error) if output::is_broken_pipe(&error) => ExitCode::SUCCESS,
         Err(error) => {
             output::say(output::with_causes(&error));
+            remote::hint(&error).iter().for_each(output::say);
             ExitCode::FAILURE
         }
     }

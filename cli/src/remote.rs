@@ -1,6 +1,7 @@
 //! Journals that are read where they are archived.
 
-use std::path::Path;
+use std::fs;
+use std::path::{Path, PathBuf};
 
 use anyhow::Result;
 use semj::Reader;
@@ -8,6 +9,20 @@ use semj::Reader;
 /// The archive's URL, if that is what was given in the place of a directory.
 pub(crate) fn url(dir: &Path) -> Option<&str> {
     dir.to_str().filter(|text| text.contains("://"))
+}
+
+/// What to say to who has named an archive's folder where a journal's directory is needed.
+pub(crate) fn hint(error: &anyhow::Error) -> Option<String> {
+    let Some(semj::Error::NoJournal { dir }) = error.downcast_ref() else { return None };
+    let manifests = fs::read_dir(dir.join("manifests")).ok()?;
+    let is_manifest = |path: PathBuf| path.extension().is_some_and(|extension| extension == "json");
+    if !manifests.flatten().any(|entry| is_manifest(entry.path())) {
+        return None;
+    }
+    let folder = fs::canonicalize(dir).ok()?;
+    // What means something else in a URL.
+    let folder = folder.to_str()?.replace('%', "%25").replace('?', "%3F").replace('#', "%23");
+    Some(format!("{}: an archive, which is read as file://{folder}", dir.display()))
 }
 
 /// Opens an archive, and says what it lacks.

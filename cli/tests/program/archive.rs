@@ -119,6 +119,24 @@ fn an_archive_gives_what_the_journal_gave_and_lets_go_what_it_has() {
     assert_eq!(status(&stranger), 1, "{}", out(&stranger));
 }
 
+#[cfg(feature = "archive")]
+#[test]
+fn who_names_an_archives_folder_is_told_how_it_is_read() {
+    let (dir, journal) = segmented(1);
+    let folder = dir.path().join("archive 100%");
+    assert_eq!(status(&semj(&["archive", "push", text(&journal), text(&folder)])), 0);
+    for command in [&["cat"][..], &["export"], &["verify"], &["stats"], &["get", "1"], &["cat", "--follow"]] {
+        let said = semj(&[command, &[text(&folder)]].concat());
+        let said = (status(&said), err(&said));
+        assert!(said.0 == 1 && said.1.contains("no journal here"), "{command:?}: {}", said.1);
+        let url = said.1.lines().find_map(|line| line.split_once("is read as ")).unwrap().1;
+        assert_eq!(lines(&semj(&["cat", url, "--json"]).stdout).len(), 10, "{url}");
+    }
+    let empty = dir.path().join("empty");
+    fs::create_dir(&empty).unwrap();
+    assert_eq!(err(&semj(&["cat", text(&empty)])).lines().count(), 1);
+}
+
 #[test]
 fn of_an_archive_everything_is_shown_that_can_be_read_and_the_rest_is_said() {
     let (dir, journal) = segmented(4);
