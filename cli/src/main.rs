@@ -15,8 +15,10 @@ mod remote;
 
 use std::io;
 use std::process::ExitCode;
+use std::sync::Arc;
 
 use clap::{Parser, Subcommand};
+use signal_hook::consts::SIGXFSZ;
 use tracing_subscriber::filter::{LevelFilter, Targets};
 use tracing_subscriber::layer::SubscriberExt as _;
 use tracing_subscriber::util::SubscriberInitExt as _;
@@ -86,7 +88,16 @@ impl From<Outcome> for ExitCode {
     }
 }
 
+/// A write past the limit that files have (`ulimit -f`) shall be an error like any other. Nobody looks at the flag that the signal
+/// sets; but it does not end the program any more.
+fn survive_limits() {
+    if let Err(error) = signal_hook::flag::register(SIGXFSZ, Arc::default()) {
+        output::say(format_args!("can't handle SIGXFSZ: {error}"));
+    }
+}
+
 fn main() -> ExitCode {
+    survive_limits();
     let directives = std::env::var("RUST_LOG").ok().filter(|directives| !directives.is_empty());
     let warnings = || Targets::new().with_default(LevelFilter::WARN);
     let wanted = directives.map_or_else(warnings, |directives| {

@@ -175,8 +175,13 @@ pub(crate) fn packed() -> (tempfile::TempDir, PathBuf) {
 
 /// The program with no more than so many MiB for what it writes to in memory.
 pub(crate) fn with_memory(mib: u64, args: &[&str]) -> Command {
+    limited(&format!("ulimit -d {}", mib << 10), args)
+}
+
+/// The program within a limit that the shell sets.
+pub(crate) fn limited(limit: &str, args: &[&str]) -> Command {
     let mut shell = Command::new("sh");
-    let script = format!("ulimit -d {}; exec \"$0\" \"$@\"", mib << 10);
+    let script = format!("{limit} && exec \"$0\" \"$@\"");
     shell.args(["-c", &script, env!("CARGO_BIN_EXE_semj")]).args(args);
     shell.env_remove("SEMJ_JOURNAL").env_remove("RUST_LOG");
     shell

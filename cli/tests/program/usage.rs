@@ -5,7 +5,7 @@ use std::process::Stdio;
 
 use serde_json::Value;
 
-use crate::support::{TRACE, command, err, segment, segmented, semj, small, status, text};
+use crate::support::{TRACE, command, err, limited, place, segment, segmented, semj, small, status, text};
 
 #[test]
 fn wrong_use_is_status_2() {
@@ -32,6 +32,23 @@ fn what_is_not_there_is_status_1_and_named() {
         assert_eq!(status(&output), 1, "{args:?}");
         assert!(err(&output).contains("/nowhere/at-all"), "{}", err(&output));
     }
+}
+
+#[test]
+fn a_file_that_would_be_too_large_is_an_error_like_any_other() {
+    let (dir, journal) = place();
+    assert_eq!(status(&semj(&["import", TRACE, "-j", text(&journal)])), 0);
+    let [other, file] = ["other", "events.jsonl"].map(|name| dir.path().join(name));
+    for args in [&["import", TRACE, "-j", text(&other)][..], &["export", text(&journal), "-o", text(&file)]] {
+        // In units of 512 or 1024 bytes.
+        let output = limited("ulimit -f 100", args).output().unwrap();
+        assert_eq!(output.status.code(), Some(1), "{args:?}: {output:?}");
+        assert!(err(&output).contains("File too large"), "{args:?}: {}", err(&output));
+    }
+    assert!(!file.exists());
+    let stdout = fs::File::create(&file).unwrap();
+    let cat = limited("ulimit -f 100", &["cat", text(&journal)]).stdout(stdout).output().unwrap();
+    assert_eq!((status(&cat), err(&cat).contains("File too large")), (1, true));
 }
 
 #[test]
