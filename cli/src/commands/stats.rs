@@ -98,6 +98,8 @@ pub(crate) fn run(args: &Args) -> Result<Outcome> {
         let mut value = output::report_json(report);
         if let Some(fields) = value.as_object_mut() {
             fields.insert("path".into(), output::path(&dir));
+            // As the other commands call it.
+            fields.insert("journal".into(), output::path(&dir));
             fields.insert("by_type".into(), Value::Object(types));
             fields.insert("parts".into(), parts.iter().map(|(name, size)| (*name, *size)).collect());
             fields.insert("own_records".into(), json!({ "records": own.records, "bytes": own.bytes }));

@@ -203,6 +203,10 @@ fn print(args: &Args, path: &Path, report: &Report, archived: Option<Value>, sta
         let mut value = output::report_json(report);
         if let Some(fields) = value.as_object_mut() {
             fields.insert("path".into(), output::path(path));
+            // As the other commands call it.
+            if path.is_dir() {
+                fields.insert("journal".into(), output::path(path));
+            }
             if let Some(archived) = archived {
                 fields.insert("archive".into(), archived);
             }

@@ -39,6 +39,22 @@ fn damage_is_found_named_and_what_proves_itself_is_exported() {
 }
 
 #[test]
+fn a_journal_is_called_the_same_in_all_json() {
+    let (_dir, journal) = small();
+    let json = |args: &[&str]| serde_json::from_slice::<Value>(&semj(args).stdout).unwrap();
+    let name = Value::from(text(&journal));
+    for command in ["verify", "stats"] {
+        let said = json(&[command, "--json", text(&journal)]);
+        assert_eq!((&said["journal"], &said["path"]), (&name, &name), "{command}");
+    }
+    assert_eq!(json(&["rotate", "--json", text(&journal)])["journal"], name);
+    // A file is none.
+    let file = segment(&journal);
+    let said = json(&["verify", "--json", text(&file)]);
+    assert_eq!((&said["journal"], &said["path"]), (&Value::Null, &Value::from(text(&file))));
+}
+
+#[test]
 fn a_copy_whose_watermark_is_newer_is_verified_without_it_where_that_is_said() {
     let (dir, journal) = segmented(2);
     let copy = dir.path().join("copy");
