@@ -2,8 +2,9 @@
 //!
 //! Fields have the format's names. A line carries every header field but those that follow from the rest (the
 //! sizes, the link count, the version, the checksum); in what is read all but `event_type` and `ktime_ns` may
-//! be left out and are the kernel's defaults then. An `event_id` that is 0 or left out is the journal's to give;
-//! sequences and a root cause that are left out are the event's own id.
+//! be left out and are the kernel's defaults then, and a date may stand for the time
+//! ([`JsonEvent::parse_dated`]). An `event_id` that is 0 or left out is the journal's to give; sequences and a
+//! root cause that are left out are the event's own id.
 //!
 //! A payload is JSON and stands in the record as the text that it had in the line. One that is not JSON, or
 //! has line breaks, is `payload_base64`; a text that is not UTF-8 is `path_base64` and so on. A context whose
@@ -52,6 +53,15 @@ pub enum JsonError {
         /// The field's name.
         field: &'static str,
     },
+    /// Neither time is given.
+    #[error("missing field `ktime_ns`, or `wall_clock_ns` in its place")]
+    NoTime,
+    /// Both are.
+    #[error("both ktime_ns and wall_clock_ns are given")]
+    TwoTimes,
+    /// A date where there is nothing to tell it by.
+    #[error("wall_clock_ns: there is no clock here that tells what ktime_ns it is")]
+    NoClock,
     /// A text that is too long for its field.
     #[error("{field} has {length} bytes, its limit is {limit}")]
     TooLong {
@@ -99,8 +109,22 @@ impl<'a> JsonEvent<'a> {
     ///
     /// See [`JsonError`].
     pub fn parse(line: &'a [u8]) -> Result<Self, JsonError> {
+        Self::parse_at(line, None)
+    }
+
+    /// The same of a line that may have `wall_clock_ns`, nanoseconds since 1970, in place of `ktime_ns`. `zero_ns` is what the wall
+    /// clock showed when the monotonic one showed 0, or would have shown.
+    ///
+    /// # Errors
+    ///
+    /// See [`JsonError`].
+    pub fn parse_dated(line: &'a [u8], zero_ns: i64) -> Result<Self, JsonError> {
+        Self::parse_at(line, Some(zero_ns))
+    }
+
+    fn parse_at(line: &'a [u8], zero_ns: Option<i64>) -> Result<Self, JsonError> {
         match serde_json::from_slice::<Object<Line<'a>>>(line) {
-            Ok(Object(line)) => line.into_event(),
+            Ok(Object(line)) => line.into_event(zero_ns),
             Err(source) => Err(JsonError::Json { field: culprit::in_line(line), source }),
         }
     }
@@ -245,7 +269,11 @@ struct Line<'a> {
     event_type: TypeField,
     #[serde(default)]
     event_subtype: u32,
-    ktime_ns: i64,
+    #[serde(default, deserialize_with = "number")]
+    ktime_ns: Option<i64>,
+    /// In its place, in what is read.
+    #[serde(default, deserialize_with = "number", skip_serializing)]
+    wall_clock_ns: Option<i64>,
     #[serde(default)]
     sequence: Option<u64>,
     #[serde(default)]
@@ -425,16 +453,27 @@ fn given<'de: 'a, 'a, D: Deserializer<'de>>(deserializer: D) -> Result<Option<&'
     <&RawValue>::deserialize(deserializer).map(Some)
 }
 
+/// A number that is given, which `null` is not.
+fn number<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<i64>, D::Error> {
+    i64::deserialize(deserializer).map(Some)
+}
+
 fn is_zero<T: Default + PartialEq>(value: &T) -> bool {
     *value == T::default()
 }
 
 impl<'a> Line<'a> {
-    fn into_event(self) -> Result<JsonEvent<'a>, JsonError> {
+    fn into_event(self, zero_ns: Option<i64>) -> Result<JsonEvent<'a>, JsonError> {
+        let ktime_ns = match (self.ktime_ns, self.wall_clock_ns) {
+            (Some(ktime), None) => ktime,
+            (None, Some(wall_clock)) => wall_clock.saturating_sub(zero_ns.ok_or(JsonError::NoClock)?),
+            (None, None) => return Err(JsonError::NoTime),
+            (Some(_), Some(_)) => return Err(JsonError::TwoTimes),
+        };
         let header = EventHeader {
             event_id: self.event_id,
             event_subtype: self.event_subtype,
-            ktime_ns: self.ktime_ns,
+            ktime_ns,
             sequence: self.sequence.unwrap_or(self.event_id),
             cpu_id: self.cpu_id,
             process_id: self.process_id,
@@ -479,7 +518,8 @@ impl<'a> Line<'a> {
             event_id: header.event_id,
             event_type: TypeField(EventType(header.event_type)),
             event_subtype: header.event_subtype,
-            ktime_ns: header.ktime_ns,
+            ktime_ns: Some(header.ktime_ns),
+            wall_clock_ns: None,
             sequence: Some(header.sequence),
             cpu_id: header.cpu_id,
             process_id: header.process_id,
@@ -951,6 +991,20 @@ mod tests {
     }
 
     #[test]
+    fn a_date_in_place_of_a_time_is_told_by_the_clock() {
+        let ktime = |date: i64, zero: i64| {
+            let line = format!("{{\"event_type\":1,\"wall_clock_ns\":{date}}}");
+            JsonEvent::parse_dated(line.as_bytes(), zero).unwrap().draft().header.ktime_ns
+        };
+        assert_eq!(ktime(1_700_000_000_000_000_005, 1_700_000_000_000_000_000), 5);
+        // Before the machine was started.
+        assert_eq!(ktime(-1, 1_700_000_000_000_000_000), -1_700_000_000_000_000_001);
+        assert_eq!(ktime(i64::MIN, 1), i64::MIN);
+        let line = br#"{"event_type":1,"ktime_ns":7}"#;
+        assert_eq!(JsonEvent::parse_dated(line, 5).unwrap().draft().header.ktime_ns, 7);
+    }
+
+    #[test]
     fn a_payload_keeps_its_text() {
         let line = br#"{"event_type":257,"ktime_ns":1,"payload":{"n": 1.50,"s":"\u0041"}}"#;
         let parsed = JsonEvent::parse(line).unwrap();
@@ -961,7 +1015,11 @@ mod tests {
     fn errors_name_the_field() {
         for (line, name) in [
             (r#"{"event_type":"Nope","ktime_ns":1}"#, "Nope"),
-            (r#"{"event_type":"FilesystemRead"}"#, "ktime_ns"),
+            (r#"{"event_type":"FilesystemRead"}"#, "missing field `ktime_ns`"),
+            (r#"{"event_type":"FilesystemRead","ktime_ns":null}"#, "ktime_ns: invalid type: null"),
+            (r#"{"event_type":1,"ktime_ns":1,"wall_clock_ns":1}"#, "both ktime_ns and wall_clock_ns"),
+            (r#"{"event_type":1,"wall_clock_ns":1}"#, "wall_clock_ns: "),
+            (r#"{"event_type":1,"wall_clock_ns":"x"}"#, "wall_clock_ns: invalid type: string"),
             (r#"{"event_type":"FilesystemRead","ktime_ns":1,"inode":3}"#, "inode"),
             (r#"{"event_type":99999999999,"ktime_ns":1}"#, "event_type: "),
             (r#"{"event_type":"FilesystemRead","ktime_ns":1.5}"#, "ktime_ns: "),

@@ -8,10 +8,11 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail};
 use indicatif::ProgressBar;
-use semj::format::JournalHeader;
+use semj::format::{JournalHeader, SegmentOpen};
+use semj::index::query::wall_clock_of;
 use semj::medium::{Disk, Map, Medium as _};
 use semj::recovery::Scanner;
-use semj::{Draft, EventType, Journal, OpenMode, Options, Reader, Record};
+use semj::{Draft, EventType, Journal, OpenMode, Options, Query, Reader, Record};
 use semj_interchange::InputKind;
 use semj_interchange::json::JsonEvent;
 use semj_interchange::kernel::KernelJournal;
@@ -26,8 +27,8 @@ use crate::output::{self, Unit};
 ///
 /// FILE holds JSON lines, or is a journal in the kernel's format or a segment of a journal; each may be compressed with zstd. What it
 /// is is seen from its content. Events that bring an id keep it; ids must increase. They keep their times too, which are those
-/// of the machine that they come from: ages and --since go by the journal's own clock. When all are in, they are
-/// synced, the journal is closed, and what was written is verified.
+/// of the machine that they come from: ages and --since go by the journal's own clock. A line may have a date in place of the time,
+/// wall_clock_ns in place of ktime_ns. When all are in, they are synced, the journal is closed, and what was written is verified.
 #[derive(Debug, clap::Args)]
 #[command(
     after_help = "Examples:\n  semj import events.jsonl.zst --journal ./journal\n  zstdcat events.jsonl.zst | semj import - -j ./journal --skip-bad"
@@ -61,7 +62,8 @@ pub(crate) fn run(args: &Args) -> Result<Outcome> {
     let dir = &args.journal.dir();
     let journal = Journal::open(dir, Options::default())?;
     let before = journal.stats().last_emitted_id;
-    let mut import = Import { args, journal: &journal, tally: Tally::default(), bar: input.progress() };
+    let tally = Tally::default();
+    let mut import = Import { args, journal: &journal, tally, bar: input.progress(), opening: None };
     let started = Instant::now();
     let result = match input.kind {
         InputKind::Kernel => import.kernel(&mut input.reader, input.is_plain),
@@ -247,6 +249,8 @@ struct Import<'a> {
     journal: &'a Journal,
     tally: Tally,
     bar: ProgressBar,
+    /// Of the segment that is written: its clocks are those by which dates are read again.
+    opening: Option<SegmentOpen>,
 }
 
 /// Bytes of a line at most: the largest record, each byte of which is escaped by six, has fewer than 1 MiB.
@@ -291,11 +295,16 @@ impl Import<'_> {
                     }
                 }
             }
+            let zero_ns = self.zero_ns()?;
+            let parse = |line| match zero_ns {
+                Some(zero_ns) => JsonEvent::parse_dated(line, zero_ns),
+                None => JsonEvent::parse(line),
+            };
             let parsed: Vec<_> = lines
                 .iter()
                 .take(filled)
                 .map(|line| line.trim_ascii())
-                .map(|line| (!line.is_empty()).then(|| JsonEvent::parse(line)))
+                .map(|line| (!line.is_empty()).then(|| parse(line)))
                 .collect();
             let importing = Instant::now();
             for parsed in parsed {
@@ -318,6 +327,18 @@ impl Import<'_> {
                 return Ok(());
             }
         }
+    }
+
+    /// What the wall clock showed when the monotonic one began, or would have shown.
+    fn zero_ns(&mut self) -> Result<Option<i64>> {
+        let number = self.journal.stats().segment_number;
+        if self.opening.is_none_or(|opening| opening.segment_number != number) {
+            let last = Query::new().control().reverse().limit(1);
+            let reader = self.journal.reader();
+            let last = reader.query(&last).next_located().transpose()?;
+            self.opening = last.map(|located| *located.opening);
+        }
+        Ok(self.opening.map(|opening| wall_clock_of(0, &opening)))
     }
 
     /// Lets a good result pass; reports a bad one, or makes it the command's error.

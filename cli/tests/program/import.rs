@@ -92,6 +92,34 @@ fn a_bad_line_is_named_and_the_good_ones_before_it_are_kept() {
 }
 
 #[test]
+fn events_that_have_a_date_are_found_by_it() {
+    let (dir, journal) = place();
+    let line = |second: u64| {
+        format!("{{\"event_type\":\"SystemSync\",\"wall_clock_ns\":{}}}\n", second * 1_000_000_000)
+    };
+    // Before this machine was started, and one that is to come; enough of them for several batches.
+    let input: String = (0..3000).map(|n| line(1_700_000_000 + n)).chain([line(4_000_000_000)]).collect();
+    let done = with_input(&["import", "-", "-j", text(&journal)], input.as_bytes());
+    assert_eq!(status(&done), 0, "{}", err(&done));
+    let shown = out(&semj(&["cat", text(&journal)]));
+    assert!(shown.starts_with("2023-11-14T22:13:20.000000Z "), "{}", shown.lines().next().unwrap());
+    assert!(shown.lines().last().unwrap().starts_with("2096-10-02T07:06:40.000000Z "));
+    let between = ["--since", "2023-11-14T22:13:21Z", "--until", "2023-11-14T22:13:23Z"];
+    let found = lines(&semj(&[&["cat", text(&journal), "--json"][..], &between].concat()).stdout);
+    let ids: Vec<_> = found.iter().map(|event| event["event_id"].as_u64().unwrap()).collect();
+    assert_eq!(ids, [2, 3, 4]);
+    // An export has their times, as of any other event.
+    let exported = semj(&["export", text(&journal)]).stdout;
+    assert!(lines(&exported).iter().all(|event| event["ktime_ns"].is_i64()));
+    let back = dir.path().join("back");
+    assert_eq!(status(&with_input(&["import", "-", "-j", text(&back)], &exported)), 0);
+    assert_eq!(semj(&["export", text(&back)]).stdout, exported);
+    let both = b"{\"event_type\":1,\"ktime_ns\":1,\"wall_clock_ns\":1}\n";
+    let refused = with_input(&["import", "-", "-j", text(&journal)], both);
+    assert!(status(&refused) == 1 && err(&refused).contains("both ktime_ns"), "{}", err(&refused));
+}
+
+#[test]
 fn kill_9_during_an_import_leaves_a_prefix_that_verifies_and_can_be_added_to() {
     let trace = zstd::decode_all(fs::File::open(TRACE).unwrap()).unwrap();
     let input = lines(&trace);
