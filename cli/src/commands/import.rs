@@ -29,6 +29,8 @@ use crate::output::{self, Unit};
 /// is is seen from its content. Events that bring an id keep it; ids must increase. They keep their times too, which are those
 /// of the machine that they come from: ages and --since go by the journal's own clock. A line may have a date in place of the time,
 /// wall_clock_ns in place of ktime_ns. When all are in, they are synced, the journal is closed, and what was written is verified.
+///
+/// docs/json-lines.md has all fields of a line.
 #[derive(Debug, clap::Args)]
 #[command(
     after_help = "Examples:\n  semj import events.jsonl.zst --journal ./journal\n  zstdcat events.jsonl.zst | semj import - -j ./journal --skip-bad"

@@ -120,6 +120,32 @@ fn events_that_have_a_date_are_found_by_it() {
 }
 
 #[test]
+fn the_lines_in_the_documentation_are_imported_and_it_has_every_field() {
+    let page = fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/json-lines.md")).unwrap();
+    let (_, example) = page.split_once("```json\n").unwrap();
+    let (example, _) = example.split_once("```").unwrap();
+    let (_dir, journal) = place();
+    let done = with_input(&["import", "-", "-j", text(&journal)], example.as_bytes());
+    assert_eq!(status(&done), 0, "{}", err(&done));
+    let exported = lines(&semj(&["export", text(&journal)]).stdout);
+    for (exported, line) in exported.iter().zip(&lines(example.as_bytes())) {
+        let mut line = line.clone();
+        line.as_object_mut().unwrap().remove("wall_clock_ns");
+        assert!(contains(exported, &line), "{line} came back as {exported}");
+    }
+    assert_eq!(exported.len(), example.lines().count());
+    let trace = zstd::decode_all(fs::File::open(TRACE).unwrap()).unwrap();
+    for event in exported.iter().chain(&lines(&trace)[..100]) {
+        let fields = event.as_object().unwrap().iter();
+        let inner =
+            fields.clone().filter(|(name, _)| *name == "context").filter_map(|(_, value)| value.as_object());
+        for (name, _) in fields.chain(inner.flatten()) {
+            assert!(page.contains(&format!("`{name}`")), "{name}");
+        }
+    }
+}
+
+#[test]
 fn kill_9_during_an_import_leaves_a_prefix_that_verifies_and_can_be_added_to() {
     let trace = zstd::decode_all(fs::File::open(TRACE).unwrap()).unwrap();
     let input = lines(&trace);

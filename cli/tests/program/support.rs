@@ -76,6 +76,10 @@ pub(crate) fn contains(exported: &Value, line: &Value) -> bool {
         (Value::Object(exported), Value::Object(line)) => {
             line.iter().all(|(key, value)| exported.get(key).is_some_and(|other| contains(other, value)))
         }
+        (Value::Array(exported), Value::Array(line)) => {
+            exported.len() == line.len()
+                && exported.iter().zip(line).all(|(exported, line)| contains(exported, line))
+        }
         _ => exported == line,
     }
 }
