@@ -91,14 +91,23 @@ pub(crate) fn each(
     if !is_rotten {
         return Ok(losses);
     }
-    // It goes on behind what was given, with a reader that shows what proves itself.
+    // It goes on behind what was given, with a reader that shows what proves itself. That may not have all of what was given, so
+    // the limit counts what is.
     let (reader, losses) = open_whole(dir)?;
-    for found in reader.query(query).located() {
-        let located = found?;
-        let here = place(&located);
-        let is_given = last.is_some_and(|last| if query.is_reverse() { here >= last } else { here <= last });
-        if !is_given {
-            give(&located)?;
+    let query = query.clone().limit(u64::MAX);
+    for part in reader.parts(&query) {
+        for found in part.query(&query).located() {
+            let located = found?;
+            let here = place(&located);
+            let is_given =
+                last.is_some_and(|last| if query.is_reverse() { here >= last } else { here <= last });
+            if left == 0 {
+                return Ok(losses);
+            }
+            if !is_given {
+                give(&located)?;
+                left -= 1;
+            }
         }
     }
     Ok(losses)

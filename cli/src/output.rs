@@ -13,7 +13,7 @@ use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use rustix::event::{PollFd, PollFlags, Timespec};
 use semj::blocks::{BlockDecoder, Layout};
 use semj::format::control::DamagedRange;
-use semj::recovery::Extent;
+use semj::recovery::{Extent, Gaps};
 use semj::{Compacted, Report, SegmentReport};
 use serde_json::{Value, json};
 
@@ -300,6 +300,16 @@ pub(crate) fn retired(retired: &Compacted) -> String {
     )
 }
 
+/// What the journal's Gaps say is missing, a line each.
+pub(crate) fn gaps(gaps: Gaps) -> Vec<String> {
+    let lines = [
+        (gaps.dropped, "events were dropped because there was no room for them"),
+        (gaps.lost, "ids are recorded as missing"),
+    ];
+    let found = lines.into_iter().filter(|(number, _)| *number > 0);
+    found.map(|(number, what)| format!("{:>12}  {what}", grouped(number))).collect()
+}
+
 /// Wall-clock time in UTC, to the microsecond.
 pub(crate) fn wall_clock(ns: i64) -> String {
     match jiff::Timestamp::from_nanosecond(ns.into()) {
@@ -336,6 +346,8 @@ pub(crate) fn report_json(report: &Report) -> Value {
             "wall_clock_ns": retired.wall_clock_ns,
             "digest": retired.digest.to_string(),
         })),
+        "events_dropped": report.gaps().dropped,
+        "ids_missing": report.gaps().lost,
         "leftovers": report.leftovers,
         "segments": report.segments.iter().map(segment_json).collect::<Vec<_>>(),
     })

@@ -636,7 +636,7 @@ pub struct Gaps {
 
 impl Gaps {
     /// Those that this record speaks of, if it is a Gap.
-    fn of(record: &Record<'_>) -> Self {
+    pub fn of(record: &Record<'_>) -> Self {
         let Ok(Some(gap)) = control::parse::<Gap>(record) else { return Self::default() };
         match gap.reason == GapReason::Dropped.code() {
             true => Self { dropped: gap.event_count, lost: 0 },

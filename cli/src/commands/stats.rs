@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::io::Write;
 
 use anyhow::Result;
+use semj::recovery::Gaps;
 use semj::{EventType, Query, SegmentReport};
 use serde_json::{Value, json};
 
@@ -46,6 +47,8 @@ pub(crate) fn run(args: &Args) -> Result<Outcome> {
     let mut own = Share::default();
     let mut times: Option<(i64, i64)> = None;
     let mut first_id = 0;
+    // Those of segments that opening has not looked through too.
+    let mut gaps = Gaps::default();
     let bar = output::progress(Some(reader.report().events()), Unit::Events).with_message("counting");
     for part in reader.parts(&query) {
         for located in part.records() {
@@ -59,11 +62,11 @@ pub(crate) fn run(args: &Args) -> Result<Outcome> {
             let record = located.record;
             if record.is_control() {
                 own.add(record.len());
+                gaps = gaps.plus(Gaps::of(&record));
                 continue;
             }
-            if first_id == 0 {
-                first_id = record.event_id();
-            }
+            // The events of a group may stand in the order of their priorities.
+            first_id = if first_id == 0 { record.event_id() } else { first_id.min(record.event_id()) };
             by_type.entry(record.event_type()).or_default().add(record.len());
             let sizes = [
                 semj::format::EventHeader::SIZE,
@@ -100,6 +103,8 @@ pub(crate) fn run(args: &Args) -> Result<Outcome> {
             fields.insert("path".into(), output::path(&dir));
             // As the other commands call it.
             fields.insert("journal".into(), output::path(&dir));
+            fields.insert("events_dropped".into(), json!(gaps.dropped));
+            fields.insert("ids_missing".into(), json!(gaps.lost));
             fields.insert("by_type".into(), Value::Object(types));
             fields.insert("parts".into(), parts.iter().map(|(name, size)| (*name, *size)).collect());
             fields.insert("own_records".into(), json!({ "records": own.records, "bytes": own.bytes }));
@@ -119,6 +124,9 @@ pub(crate) fn run(args: &Args) -> Result<Outcome> {
             writeln!(out, "{:>12}  {event_type:<28} {size:>10}", output::grouped(share.records))?;
         }
         writeln!(out, "{:>12}  events, ids {first_id} to {last_id}", output::grouped(events))?;
+        for line in output::gaps(gaps) {
+            writeln!(out, "{line}")?;
+        }
         if let Some((first, last)) = times {
             writeln!(
                 out,

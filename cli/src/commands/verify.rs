@@ -250,6 +250,12 @@ fn print(args: &Args, path: &Path, report: &Report, archived: Option<Value>, sta
             writeln!(out, "    {size} behind offset {} are no part of the journal", tail.start)?;
         }
     }
+    for line in output::gaps(report.gaps()) {
+        writeln!(out, "{line}")?;
+    }
+    if report.watermark == WatermarkFile::default() && path.is_dir() && !args.copied {
+        writeln!(out, "WATERMARK: there is none: what was durable and is missing at the end is not noticed")?;
+    }
     let what = match report.watermark.faults {
         [Some(_), Some(_)] => "neither is right: it is not known how far the journal was durable",
         _ => "a crash may leave one so; the other one counts",

@@ -1,5 +1,6 @@
 //! What shows events: `semj cat`, `get`, `chain`, `explain`, `stats`, `inspect`.
 
+use std::fs;
 use std::process::{Output, Stdio};
 
 use serde_json::Value;
@@ -206,4 +207,32 @@ fn stats_and_inspect_say_the_same_as_the_header() {
     assert_eq!(layout.len() as u64, layout[0]["total_events"].as_u64().unwrap() + 1);
     let sizes: u64 = layout.iter().map(|line| line["size"].as_u64().unwrap()).sum();
     assert_eq!(stats["bytes"], sizes);
+}
+
+#[test]
+fn a_limit_is_kept_where_damage_is_found_on_the_way() {
+    let (_dir, journal) = place();
+    let line = "{\"event_type\":\"SystemSync\",\"ktime_ns\":1}\n";
+    // A journal that was closed is opened without a look at all of it, so that damage is met while events are printed.
+    for _ in 0..2 {
+        assert_eq!(
+            status(&with_input(&["import", "-", "-j", text(&journal)], line.repeat(300).as_bytes())),
+            0
+        );
+    }
+    let path = segment(&journal);
+    let mut bytes = fs::read(&path).unwrap();
+    let commits: Vec<_> = semj::format::Records::new(&bytes, 52)
+        .map_while(Result::ok)
+        .filter(|(_, record)| record.event_type() == semj::EventType::JOURNAL_COMMIT)
+        .map(|(at, _)| at)
+        .collect();
+    bytes[commits[1] + 140] ^= 1;
+    fs::write(path, bytes).unwrap();
+    for args in [&["-n", "301"][..], &["--reverse", "-n", "301"], &["-n", "10"]] {
+        let shown = semj(&[&["cat", text(&journal), "--json"], args].concat());
+        let most = args.last().unwrap().parse().unwrap();
+        let count = lines(&shown.stdout).len();
+        assert!(count <= most && count > 0, "{args:?}: {count}");
+    }
 }

@@ -6,7 +6,7 @@ use std::process::Stdio;
 use serde_json::Value;
 
 use crate::support::{
-    command, damage, err, lines, out, segment, segmented, semj, small, status, text, with_input,
+    command, damage, err, lines, out, place, segment, segmented, semj, small, status, text, with_input,
 };
 
 #[test]
@@ -89,4 +89,32 @@ fn what_is_found_is_the_status_whether_or_not_anybody_reads_what_is_said_of_it()
     let mut child = command(&["cat", text(&journal)]).stdout(Stdio::piped()).spawn().unwrap();
     drop(child.stdout.take());
     assert_eq!(child.wait().unwrap().code(), Some(0));
+}
+
+#[test]
+fn what_was_dropped_is_said_and_so_is_a_watermark_that_is_not_there() {
+    use semj::{Backpressure, CommitOn, Event, EventType, Journal, Options, Priority};
+    let (_dir, journal) = place();
+    let options = Options {
+        backpressure: Backpressure::DropByPriority,
+        buffer_events: 64,
+        commit_interval: std::time::Duration::from_secs(3600),
+        commit_on: CommitOn::OwnThread,
+        ..Options::default()
+    };
+    let writer = Journal::open(&journal, options).unwrap();
+    let event = Event::new(EventType::SYSTEM_SYNC).priority(Priority::BACKGROUND);
+    let dropped = (0..20_000).filter(|_| writer.emit(&event).is_err()).count();
+    let stats = writer.close().unwrap();
+    assert!(dropped > 0 && stats.events_dropped == dropped as u64);
+    for name in ["verify", "stats"] {
+        let said = semj(&[name, text(&journal), "--json"]);
+        let said: Value = serde_json::from_slice(&said.stdout).unwrap();
+        assert_eq!((&said["events_dropped"], &said["ids_missing"]), (&dropped.into(), &0.into()), "{name}");
+        let said = out(&semj(&[name, text(&journal)]));
+        assert!(said.contains("events were dropped") && !said.contains("WATERMARK"), "{name}: {said}");
+    }
+    fs::remove_file(journal.join("WATERMARK")).unwrap();
+    let said = semj(&["verify", text(&journal)]);
+    assert!(status(&said) == 0 && out(&said).contains("WATERMARK: there is none"), "{}", out(&said));
 }
