@@ -12,6 +12,7 @@
 //! A failure of any file operation ends all writing: nothing is acknowledged after that, because after a failed sync
 //! nothing is known of the bytes it was to make durable.
 
+use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, mpsc};
 use std::time::{Duration, Instant};
@@ -45,7 +46,6 @@ const FLUSH_PAUSE: u32 = 20;
 const FLUSH_PAUSE_MIN: Duration = Duration::from_millis(5);
 
 /// See the module. Shared by the threads, the journal's callers and their tickets.
-#[derive(Debug)]
 pub(crate) struct Committer {
     pub(crate) medium: Arc<dyn Medium>,
     pub(crate) dir: PathBuf,
@@ -661,6 +661,13 @@ impl Committer {
 
     pub(crate) fn dir(&self) -> &Path {
         &self.dir
+    }
+}
+
+impl fmt::Debug for Committer {
+    /// Not the buffer, which has thousands of places.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Committer").field("dir", &self.dir).finish_non_exhaustive()
     }
 }
 

@@ -1,6 +1,10 @@
 //! The names in a journal's directory.
 
+use std::io;
 use std::path::{Path, PathBuf};
+
+use crate::error::Error;
+use crate::medium::Medium;
 
 /// The writer's lock.
 pub(crate) const LOCK: &str = "LOCK";
@@ -113,6 +117,15 @@ pub(crate) fn segments(names: Vec<String>) -> Vec<(u64, String)> {
         names.into_iter().filter_map(|name| Some((segment_number(&name)?, name))).collect();
     segments.sort_unstable();
     segments
+}
+
+/// Whether there is a journal, or was one: a watermark without segments is what is left of it.
+pub(crate) fn has_journal(medium: &dyn Medium, dir: &Path) -> Result<bool, Error> {
+    match medium.list(dir) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+        Err(error) => Err(Error::io("list", dir)(error)),
+        Ok(names) => Ok(names.iter().any(|name| name == WATERMARK || segment_number(name).is_some())),
+    }
 }
 
 /// A name in quarantine: of which segment, in which epoch it was taken out, and from which offset on.

@@ -83,8 +83,8 @@ impl Journal {
     /// # Errors
     ///
     /// [`Error::Locked`] if somebody else has it open, [`Error::Damaged`] with the whole report if it is
-    /// damaged in a way that `options.mode` does not accept (nothing was changed then), an option out of its
-    /// range, an I/O error; a full disk is one at once and not later.
+    /// damaged in a way that `options.mode` does not accept (nothing was changed then), [`Error::NoJournal`] if none may be begun,
+    /// an option out of its range, an I/O error; a full disk is one at once and not later.
     pub fn open(dir: impl AsRef<Path>, options: Options) -> Result<Self, Error> {
         Self::open_on(Arc::new(Disk), dir.as_ref(), options)
     }
@@ -97,6 +97,12 @@ impl Journal {
     pub fn open_on(medium: Arc<dyn Medium>, dir: &Path, options: Options) -> Result<Self, Error> {
         options.check()?;
         let _span = tracing::info_span!("open", dir = %dir.display()).entered();
+        if !options.create_if_missing && !directory::has_journal(&*medium, dir)? {
+            return Err(Error::NoJournal { dir: dir.to_owned() });
+        }
+        if dir.as_os_str().is_empty() {
+            return Err(Error::io("open", dir)(std::io::ErrorKind::NotFound.into()));
+        }
         medium.create_dir(dir).map_err(Error::io("create", dir))?;
         let lock_path = dir.join(directory::LOCK);
         let lock = match medium.lock(&lock_path).map_err(Error::io("lock", &lock_path))? {

@@ -90,6 +90,8 @@ pub enum GroupOrder {
 /// How a journal is opened for writing. The defaults need no change to begin with.
 #[derive(Clone, Debug)]
 pub struct Options {
+    /// Whether a journal is begun where there is none, with its directory. Default: yes; if not, that is [`crate::Error::NoJournal`].
+    pub create_if_missing: bool,
     /// What to do about a journal that is not whole. Default: [`OpenMode::Strict`].
     pub mode: OpenMode,
     /// How much of the journal is proven before it is open. Default: [`Proof::Newest`], so that a journal opens at once
@@ -159,6 +161,7 @@ pub struct Rotation {
 impl Default for Options {
     fn default() -> Self {
         Self {
+            create_if_missing: true,
             mode: OpenMode::Strict,
             proof: Proof::default(),
             segment_size: 64 << 20,

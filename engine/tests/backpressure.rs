@@ -1,11 +1,16 @@
 //! What an emission does when the buffer is full.
 #![expect(clippy::unwrap_used, reason = "a test ends where something is not as it should be")]
 
+use std::sync::{Arc, Mutex, mpsc};
+use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use semj::format::control::{self, GapReason, GapType};
 use semj::format::{Draft, EventHeader, Gap};
-use semj::{Backpressure, CommitOn, Error, Event, EventType, Journal, OpenMode, Options, Priority, Reader};
+use semj::{
+    Backpressure, CommitOn, Error, Event, EventType, Journal, Needs, OpenMode, Options, Priority, Reader,
+    Retention,
+};
 
 const PLACES: u64 = 64;
 
@@ -22,10 +27,56 @@ fn journal(backpressure: Backpressure) -> (tempfile::TempDir, Journal) {
     (dir, journal)
 }
 
-/// Options of a journal whose buffer nobody empties before somebody syncs, closes, or waits for room.
-fn unattended(backpressure: Backpressure) -> Options {
-    let commit_on = CommitOn::CallersThread;
-    Options { buffer_events: PLACES as usize, backpressure, commit_on, ..Options::default() }
+/// A journal whose buffer nobody empties: whoever would append waits to be told what is still needed.
+struct Held {
+    journal: Arc<Journal>,
+    dir: tempfile::TempDir,
+    holds: mpsc::Sender<()>,
+    rotation: JoinHandle<()>,
+}
+
+impl Held {
+    fn new(backpressure: Backpressure) -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let (holds, held) = mpsc::channel();
+        let (tells, is_held) = mpsc::channel();
+        let (held, tells) = (Mutex::new(held), Mutex::new(tells));
+        let needs = Needs::new(move || {
+            let _ = tells.lock().unwrap().send(());
+            // Nothing is ever sent: it returns when the other end is gone.
+            let _ = held.lock().unwrap().recv();
+            Ok(None)
+        });
+        let retention = Retention { max_segments: Some(1000), ..Retention::default() };
+        let options = Options {
+            buffer_events: PLACES as usize,
+            backpressure,
+            retention,
+            needs: Some(needs),
+            ..Options::default()
+        };
+        let journal = std::thread::scope(|scope| {
+            // It is asked when the journal is opened, too.
+            let opening = scope.spawn(|| Journal::open(dir.path(), options).unwrap());
+            is_held.recv().unwrap();
+            holds.send(()).unwrap();
+            Arc::new(opening.join().unwrap())
+        });
+        let rotating = Arc::clone(&journal);
+        // Where all ids are used up it fails at the end.
+        let rotation = std::thread::spawn(move || {
+            let _ = rotating.rotate();
+        });
+        is_held.recv().unwrap();
+        Self { journal, dir, holds, rotation }
+    }
+
+    /// From here on events are committed as always.
+    fn let_go(self) -> (tempfile::TempDir, Journal) {
+        drop(self.holds);
+        self.rotation.join().unwrap();
+        (self.dir, Arc::into_inner(self.journal).unwrap())
+    }
 }
 
 fn event(priority: Priority) -> Event<'static> {
@@ -119,8 +170,8 @@ fn dropped_events_are_the_less_urgent_ones_and_a_gap_says_exactly_what_they_were
 
 #[test]
 fn events_that_are_dropped_leave_the_places_that_are_left_to_more_urgent_ones() {
-    let dir = tempfile::tempdir().unwrap();
-    let journal = Journal::open(dir.path(), unattended(Backpressure::DropByPriority)).unwrap();
+    let held = Held::new(Backpressure::DropByPriority);
+    let journal = &held.journal;
     for _ in 0..PLACES / 2 {
         journal.emit(&event(Priority::NORMAL)).unwrap();
     }
@@ -130,6 +181,28 @@ fn events_that_are_dropped_leave_the_places_that_are_left_to_more_urgent_ones() 
     }
     for _ in 0..PLACES / 2 {
         journal.emit(&event(Priority::NORMAL)).unwrap();
+    }
+    held.let_go();
+}
+
+#[test]
+fn who_commits_himself_finds_room_whatever_he_does_where_there_is_none() {
+    for backpressure in [
+        Backpressure::Fail,
+        Backpressure::DropByPriority,
+        Backpressure::Wait,
+        Backpressure::WaitFor(Duration::from_millis(1)),
+    ] {
+        let dir = tempfile::tempdir().unwrap();
+        let commit_on = CommitOn::CallersThread;
+        let options =
+            Options { buffer_events: PLACES as usize, backpressure, commit_on, ..Options::default() };
+        let journal = Journal::open(dir.path(), options).unwrap();
+        for n in 1..=20 * PLACES {
+            assert_eq!(journal.emit(&event(Priority::BACKGROUND)).unwrap(), n, "{backpressure:?}");
+        }
+        let stats = journal.close().unwrap();
+        assert_eq!((stats.last_durable_id, stats.events_dropped), (20 * PLACES, 0));
     }
 }
 
@@ -156,13 +229,12 @@ fn slots_of_a_size_that_runs_short_are_not_waited_for_until_the_next_commit_is_d
 
 #[test]
 fn what_is_dropped_last_is_written_down_before_the_journal_ends() {
-    let dir = tempfile::tempdir().unwrap();
-    let journal = Journal::open(dir.path(), unattended(Backpressure::DropByPriority)).unwrap();
-    let error = fill(|| journal.emit(&event(Priority::NORMAL))).unwrap();
+    let held = Held::new(Backpressure::DropByPriority);
+    let error = fill(|| held.journal.emit(&event(Priority::NORMAL))).unwrap();
     assert!(matches!(error, Error::Dropped { .. }), "{error}");
+    let (dir, journal) = held.let_go();
     journal.close().unwrap();
-    let journal = Journal::open(dir.path(), unattended(Backpressure::DropByPriority)).unwrap();
-    let reader = journal.reader();
+    let reader = Reader::open(dir.path(), OpenMode::Strict).unwrap();
     let gaps = reader.records().filter(|located| {
         let gap = control::parse::<Gap>(&located.as_ref().unwrap().record);
         gap.is_ok_and(|gap| gap.is_some_and(|gap| gap.event_count == 1))
@@ -172,8 +244,8 @@ fn what_is_dropped_last_is_written_down_before_the_journal_ends() {
 
 #[test]
 fn large_batches_wait_for_memory_as_others_wait_for_places() {
-    let dir = tempfile::tempdir().unwrap();
-    let journal = Journal::open(dir.path(), unattended(Backpressure::Fail)).unwrap();
+    let held = Held::new(Backpressure::Fail);
+    let journal = &held.journal;
     let payload = vec![1; 65_536];
     let large = Event::new(EventType::FILESYSTEM_WRITE).payload(&payload);
     let batch = vec![large; 33];
@@ -181,6 +253,7 @@ fn large_batches_wait_for_memory_as_others_wait_for_places() {
     // 2 MiB and some, and as much again.
     let error = journal.emit_batch(&batch).unwrap_err();
     assert!(matches!(error, Error::LargeBatchesFull { bytes: 4_194_304 }), "{error}");
+    let (_dir, journal) = held.let_go();
     journal.sync().unwrap();
     journal.emit_batch(&batch).unwrap();
 }
@@ -255,8 +328,8 @@ fn each_record_is_counted_once_however_long_it_waits_for_memory() {
 #[test]
 fn a_batch_is_dropped_as_one_and_each_of_its_events_is_counted() {
     for count in [4, 40] {
-        let dir = tempfile::tempdir().unwrap();
-        let journal = Journal::open(dir.path(), unattended(Backpressure::DropByPriority)).unwrap();
+        let held = Held::new(Backpressure::DropByPriority);
+        let journal = &held.journal;
         fill(|| journal.emit(&event(Priority::NORMAL))).unwrap();
         let before = journal.stats().events_dropped;
         let mut batch = vec![event(Priority::LOW); count];
@@ -264,17 +337,19 @@ fn a_batch_is_dropped_as_one_and_each_of_its_events_is_counted() {
         let error = journal.emit_batch(&batch).unwrap_err();
         assert!(matches!(error, Error::Dropped { priority: Priority::NORMAL }), "{error}");
         assert_eq!(journal.stats().events_dropped - before, count as u64);
+        held.let_go();
     }
 }
 
 #[test]
 fn a_journal_whose_ids_are_used_up_can_be_closed_with_events_dropped() {
-    let dir = tempfile::tempdir().unwrap();
-    let journal = Journal::open(dir.path(), unattended(Backpressure::DropByPriority)).unwrap();
+    let held = Held::new(Backpressure::DropByPriority);
     let event_id = (1 << 63) - 1;
-    journal.import(&Draft::new(EventHeader { event_id, ..EventHeader::new(0x0101) })).unwrap();
-    let error = (0..100 * PLACES).find_map(|_| journal.emit(&event(Priority::BACKGROUND)).err()).unwrap();
+    held.journal.import(&Draft::new(EventHeader { event_id, ..EventHeader::new(0x0101) })).unwrap();
+    let emit = |_| held.journal.emit(&event(Priority::BACKGROUND)).err();
+    let error = (0..100 * PLACES).find_map(emit).unwrap();
     assert!(matches!(error, Error::Dropped { .. } | Error::Exhausted { .. }), "{error}");
+    let (_dir, journal) = held.let_go();
     // What was dropped can't get ids, and that must not be tried for ever.
     assert!(journal.sync().is_err());
     assert!(journal.close().is_err());

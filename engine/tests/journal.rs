@@ -349,3 +349,26 @@ fn a_file_that_somebody_else_took_away_does_not_keep_a_journal_from_being_closed
     let report = semj::examine_journal(dir.path(), OpenMode::Strict).unwrap();
     assert!(report.is_closed());
 }
+
+#[test]
+fn a_journal_is_begun_where_that_is_meant_and_nowhere_else() {
+    let dir = tempfile::tempdir().unwrap();
+    let place = dir.path().join("not mounted");
+    let existing = || Options { create_if_missing: false, ..small() };
+    for made in [false, true] {
+        if made {
+            std::fs::create_dir(&place).unwrap();
+        }
+        let error = Journal::open(&place, existing()).unwrap_err();
+        assert!(matches!(error, Error::NoJournal { .. }), "{error}");
+        assert_eq!(std::fs::read_dir(&place).map_or(0, |found| found.count()), 0, "nothing is left there");
+    }
+    Journal::open(&place, small()).unwrap().close().unwrap();
+    let journal = Journal::open(&place, existing()).unwrap();
+    assert!(
+        format!("{journal:?} {:?}", journal.emit_ticket(&Event::new(EventType::SYSTEM_SYNC))).len() < 10_000
+    );
+    let here = std::fs::read_dir(".").unwrap().count();
+    assert!(matches!(Journal::open("", small()), Err(Error::Io { .. })));
+    assert_eq!(std::fs::read_dir(".").unwrap().count(), here);
+}

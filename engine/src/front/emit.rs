@@ -29,7 +29,7 @@ impl Front {
         self.check()?;
         let header = &event.draft.header;
         if patience.backpressure == Backpressure::DropByPriority {
-            self.admit(header)?;
+            self.admit(header, patience)?;
         }
         let class = Slab::class_of(event.measure.size());
         let (slot, waited_since) = match class {
@@ -102,7 +102,7 @@ impl Front {
         };
         if patience.backpressure == Backpressure::DropByPriority {
             // A batch is as urgent as the most urgent of its events: it is taken in or not as one.
-            self.admit(urgent).inspect_err(|error| self.drop_rest(error, urgent, events))?;
+            self.admit(urgent, patience).inspect_err(|error| self.drop_rest(error, urgent, events))?;
         }
         let Some(slots) = self.take_slots(events) else {
             return self.push_external(events, urgent, patience);

@@ -43,6 +43,12 @@ impl<'a> Wait<'a> {
         front.check_process()?;
         if self.since.is_none() {
             front.waits.fetch_add(1, Ordering::Relaxed);
+            // Where that is the caller's part, nobody else will ever make room. It is no wait for anybody.
+            if let Some(make_room) = self.patience.make_room {
+                self.since = Some(Instant::now());
+                make_room();
+                return Ok(());
+            }
         }
         let now = Instant::now();
         let since = *self.since.get_or_insert(now);
@@ -109,13 +115,19 @@ impl Front {
 
     /// Drops an event that is not urgent enough for how full the buffer is.
     #[inline]
-    pub(super) fn admit(&self, header: &EventHeader) -> Result<(), Error> {
+    pub(super) fn admit(&self, header: &EventHeader, patience: Patience<'_>) -> Result<(), Error> {
         let capacity = self.ring.capacity();
         let limit = match Priority(header.event_priority) {
             Priority::BACKGROUND => capacity / 2,
             Priority::LOW => capacity / 4 * 3,
             _ => return Ok(()),
         };
+        if self.pending() < limit {
+            return Ok(());
+        }
+        if let Some(make_room) = patience.make_room {
+            make_room();
+        }
         if self.pending() < limit { Ok(()) } else { Err(self.drop_event(header)) }
     }
 
