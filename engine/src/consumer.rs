@@ -42,6 +42,17 @@ pub struct ConsumerState {
     pub saved_at_ns: i64,
 }
 
+impl ConsumerState {
+    /// The consumers of a journal, by name, as [`consumers`] gives them: of one whose file is damaged the error in its place.
+    ///
+    /// # Errors
+    ///
+    /// An I/O error.
+    pub fn all(dir: impl AsRef<Path>) -> Result<Vec<Result<Self, Error>>, Error> {
+        states_on(&Disk, dir.as_ref())
+    }
+}
+
 impl Consumer {
     /// Goes on behind what the consumer of this name has saved; a new one begins with the oldest event, and that is saved
     /// at once: from here on retention keeps what it has not read.
@@ -84,11 +95,7 @@ impl Consumer {
         check_name(name)?;
         let consumers = directory::consumers(dir);
         medium.create_dir(&consumers).map_err(Error::io("create", &consumers))?;
-        let lock = consumers.join(format!("{name}.lock"));
-        let lock = match medium.lock(&lock).map_err(Error::io("lock", &lock))? {
-            LockOutcome::Acquired(guard) => guard,
-            LockOutcome::Held(pid) => return Err(Error::Locked { dir: consumers.join(name), pid }),
-        };
+        let lock = lock(&*medium, &consumers, name)?;
         let saved = read(&*medium, &consumers.join(name))?;
         let start = saved.as_ref().map_or(Start::Beginning, |mark| start_at(position_of(mark)));
         let follower = Follower::open_on(Arc::clone(&medium), dir, start, view)?;
@@ -156,15 +163,24 @@ impl Consumer {
         self.follower.position()
     }
 
-    /// Forgets a consumer. Whether there was one.
+    /// Forgets a consumer. Whether there was one. The file of its lock stays: somebody may be about to take the lock, and would
+    /// have the name together with who makes the file anew.
     ///
     /// # Errors
     ///
-    /// [`Error::ConsumerName`], an I/O error.
+    /// [`Error::ConsumerName`]; [`Error::Locked`] if the name is in use: what is saved next would bring it back. An I/O error.
     pub fn remove(dir: impl AsRef<Path>, name: &str) -> Result<bool, Error> {
         check_name(name)?;
         let consumers = directory::consumers(dir.as_ref());
         let path = consumers.join(name);
+        let names = match Disk.list(&consumers) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
+            other => other.map_err(Error::io("list", &consumers))?,
+        };
+        if !names.iter().any(|found| found == name) {
+            return Ok(false);
+        }
+        let _lock = lock(&Disk, &consumers, name)?;
         match Disk.remove(&path) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
             other => other.map_err(Error::io("remove", &path))?,
@@ -178,12 +194,17 @@ impl Consumer {
 ///
 /// # Errors
 ///
-/// [`Error::ConsumerMark`] for a damaged file, an I/O error.
+/// [`Error::ConsumerMark`] for a damaged file, which hides the others: see [`ConsumerState::all`]. An I/O error.
 pub fn consumers(dir: impl AsRef<Path>) -> Result<Vec<ConsumerState>, Error> {
     consumers_on(&Disk, dir.as_ref())
 }
 
 pub(crate) fn consumers_on(medium: &dyn Medium, dir: &Path) -> Result<Vec<ConsumerState>, Error> {
+    states_on(medium, dir)?.into_iter().collect()
+}
+
+/// Each consumer's state, or why it is not known.
+fn states_on(medium: &dyn Medium, dir: &Path) -> Result<Vec<Result<ConsumerState, Error>>, Error> {
     let dir = directory::consumers(dir);
     let mut names = match medium.list(&dir) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
@@ -191,24 +212,36 @@ pub(crate) fn consumers_on(medium: &dyn Medium, dir: &Path) -> Result<Vec<Consum
     };
     names.retain(|name| consumer::is_name(name));
     names.sort_unstable();
-    let mut states = Vec::with_capacity(names.len());
-    for name in names {
-        // One that was removed meanwhile is none.
-        if let Some(mark) = read(medium, &dir.join(&name))? {
-            states.push(ConsumerState {
-                name,
-                position: position_of(&mark),
-                saved_at_ns: mark.wall_clock_ns,
-            });
-        }
-    }
-    Ok(states)
+    let state = |name: String| {
+        let mark = read(medium, &dir.join(&name)).transpose()?;
+        let of = |mark: ConsumerMark| ConsumerState {
+            name,
+            position: position_of(&mark),
+            saved_at_ns: mark.wall_clock_ns,
+        };
+        Some(mark.map(of))
+    };
+    // One that was removed meanwhile is none.
+    Ok(names.into_iter().filter_map(state).collect())
 }
 
 /// The lowest event id that a consumer still needs; `None` where there is no consumer.
 pub(crate) fn lowest_needed(medium: &dyn Medium, dir: &Path) -> Result<Option<u64>, Error> {
     let consumers = consumers_on(medium, dir)?;
     Ok(consumers.iter().map(|consumer| consumer.position.behind_event_id.saturating_add(1)).min())
+}
+
+/// Has a name for oneself.
+fn lock(
+    medium: &dyn Medium,
+    consumers: &Path,
+    name: &str,
+) -> Result<Box<dyn std::fmt::Debug + Send + Sync>, Error> {
+    let path = consumers.join(format!("{name}.lock"));
+    match medium.lock(&path).map_err(Error::io("lock", &path))? {
+        LockOutcome::Acquired(guard) => Ok(guard),
+        LockOutcome::Held(pid) => Err(Error::Locked { dir: consumers.join(name), pid }),
+    }
 }
 
 fn check_name(name: &str) -> Result<(), Error> {

@@ -242,7 +242,8 @@ pub enum Error {
     },
     /// A consumer can't have this name.
     #[error(
-        "{name:?} is no name of a consumer: letters, digits, '-', '_' and '.', not at the beginning, 100 at most"
+        "{name:?} is no name of a consumer: 1 to 100 ASCII letters, digits, '-', '_' and '.', no '.' at the beginning, and no \
+         \".tmp\" or \".lock\" at the end"
     )]
     ConsumerName {
         /// The name.

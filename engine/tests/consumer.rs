@@ -4,7 +4,9 @@
 use std::fs;
 use std::time::Duration;
 
-use semj::{CommitOn, Consumer, Error, Event, EventType, Journal, Options, Retention, View, consumers};
+use semj::{
+    CommitOn, Consumer, ConsumerState, Error, Event, EventType, Journal, Options, Retention, View, consumers,
+};
 
 const NONE: Option<Duration> = Some(Duration::ZERO);
 
@@ -58,8 +60,10 @@ fn a_name_is_one_consumers_at_a_time_and_no_path() {
     assert!(matches!(journal.consumer("a"), Err(Error::Locked { .. })));
     drop(first);
     journal.consumer("a").unwrap();
-    for name in ["", "../a", "a/b", ".a", "a.tmp"] {
-        assert!(matches!(journal.consumer(name), Err(Error::ConsumerName { .. })), "{name:?}");
+    for name in ["", "../a", "a/b", ".a", "a.tmp", "a.lock"] {
+        let error = journal.consumer(name).unwrap_err();
+        assert!(matches!(error, Error::ConsumerName { .. }), "{name:?}: {error}");
+        assert!(error.to_string().contains("no \".tmp\" or \".lock\" at the end"), "{error}");
     }
 }
 
@@ -117,4 +121,33 @@ fn a_consumer_that_has_saved_nothing_yet_keeps_what_it_will_read() {
     drop(consumer);
     let mut again = journal.consumer("new").unwrap();
     assert_eq!(take(&mut again, 1), [1], "nothing was saved");
+}
+
+#[test]
+fn a_consumer_that_is_in_use_is_not_removed() {
+    let dir = tempfile::tempdir().unwrap();
+    let journal = Journal::open(dir.path(), options()).unwrap();
+    let mut consumer = journal.consumer("indexer").unwrap();
+    let error = Consumer::remove(dir.path(), "indexer").unwrap_err();
+    assert!(matches!(error, Error::Locked { .. }), "{error}");
+    consumer.save().unwrap();
+    drop(consumer);
+    assert!(Consumer::remove(dir.path(), "indexer").unwrap());
+    assert!(!Consumer::remove(dir.path(), "indexer").unwrap());
+    assert!(consumers(dir.path()).unwrap().is_empty());
+}
+
+#[test]
+fn a_damaged_mark_does_not_hide_the_others() {
+    let dir = tempfile::tempdir().unwrap();
+    let journal = Journal::open(dir.path(), options()).unwrap();
+    for name in ["a", "b", "c"] {
+        journal.consumer(name).unwrap();
+    }
+    fs::write(dir.path().join("consumers/b"), b"damaged").unwrap();
+    assert!(consumers(dir.path()).is_err());
+    let all = ConsumerState::all(dir.path()).unwrap();
+    let names: Vec<_> = all.iter().map(|state| state.as_ref().ok().map(|state| &*state.name)).collect();
+    assert_eq!(names, [Some("a"), None, Some("c")]);
+    assert!(matches!(&all[1], Err(Error::ConsumerMark { path, .. }) if path.ends_with("consumers/b")));
 }
