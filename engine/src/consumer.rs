@@ -13,7 +13,7 @@ use semj_format::consumer::{self, ConsumerMark, MAGIC, VERSION};
 
 use crate::directory;
 use crate::error::Error;
-use crate::follow::{Follower, Position, Start, View};
+use crate::follow::{self, Follower, Position, Start, View};
 use crate::medium::{Disk, LockOutcome, Medium};
 use crate::reader::Located;
 
@@ -71,7 +71,8 @@ impl Consumer {
     ///
     /// # Errors
     ///
-    /// As [`Consumer::open`]; of [`Error::Retired`] and [`Error::Withdrawn`] only the latter, and only for another journal.
+    /// As [`Consumer::open`]; of those for a position that the journal does not have only [`Error::Withdrawn`], and only for
+    /// another journal.
     pub fn open_past_loss(dir: impl AsRef<Path>, name: &str, view: View) -> Result<Self, Error> {
         Self::open_from(Arc::new(Disk), dir.as_ref(), name, view, Start::AtOrBehind)
     }
@@ -93,15 +94,32 @@ impl Consumer {
         start_at: fn(Position) -> Start,
     ) -> Result<Self, Error> {
         check_name(name)?;
+        // Where there is nothing to be read nothing is left behind.
+        follow::expect_journal(&*medium, dir)?;
         let consumers = directory::consumers(dir);
         medium.create_dir(&consumers).map_err(Error::io("create", &consumers))?;
         let lock = lock(&*medium, &consumers, name)?;
+        let begin = |start, saved_at_ns| Follower::begin(&medium, dir, start, saved_at_ns, view);
         let saved = read(&*medium, &consumers.join(name))?;
-        let start = saved.as_ref().map_or(Start::Beginning, |mark| start_at(position_of(mark)));
-        let follower = Follower::open_on(Arc::clone(&medium), dir, start, view)?;
-        let mut consumer = Self { follower, medium, dir: consumers, name: name.to_owned(), _lock: lock };
+        let follower = match &saved {
+            Some(mark) => begin(start_at(position_of(mark)), Some(mark.wall_clock_ns))?,
+            None => begin(Start::Beginning, None)?,
+        };
+        let mut consumer = Self {
+            follower,
+            medium: Arc::clone(&medium),
+            dir: consumers,
+            name: name.to_owned(),
+            _lock: lock,
+        };
         if saved.is_none() {
             consumer.save()?;
+            // What it begins with may have been retired before that was saved.
+            let again = begin(Start::Beginning, None)?;
+            if again.position() != consumer.position() {
+                consumer.follower = again;
+                consumer.save()?;
+            }
         }
         Ok(consumer)
     }

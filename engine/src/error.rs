@@ -8,6 +8,7 @@ use std::sync::Arc;
 use semj_blocks::DecodeError;
 use semj_format::{DraftError, EventType, Priority, RecordError, Watermark};
 use semj_recovery::Report;
+use semj_recovery::fault::Fault;
 use thiserror::Error;
 
 use crate::medium::Map;
@@ -215,9 +216,10 @@ pub enum Error {
         /// The directory.
         dir: PathBuf,
     },
-    /// A follower's segment was given up before everything of it was given out: see [`crate::Retention`].
+    /// Segments were given up before everything of them was given out: see [`crate::Retention`].
     #[error(
-        "{}: segment {segment_number} was retired, with events behind {last_event_id}; the journal begins with segment {first_segment}",
+        "{}: segments up to {retired_upto} were retired, with events up to {last_retired_id}; the last one that was given out \
+         is {last_event_id}, and the journal begins with segment {first_segment}",
         dir.display()
     )]
     Retired {
@@ -225,17 +227,66 @@ pub enum Error {
         dir: PathBuf,
         /// The segment that the follower was at.
         segment_number: u64,
-        /// The first one that there is.
+        /// The last one that was retired.
+        retired_upto: u64,
+        /// The last event that was.
+        last_retired_id: u64,
+        /// The first segment that there is.
         first_segment: u64,
         /// The last event that was given out.
         last_event_id: u64,
     },
-    /// What a follower has given out is not in the journal any more, or its position is of another journal.
-    #[error("{}: the journal does not go on from offset {offset}, behind event {last_event_id}", path.display())]
-    Withdrawn {
+    /// A segment is not there that a follower was at or goes on with, and it was not retired: it is lost.
+    #[error(
+        "{}: segment {segment_number}, which segment {next_segment} goes on from, is missing and was not retired; the last event \
+         that was given out is {last_event_id}",
+        dir.display()
+    )]
+    SegmentMissing {
+        /// The journal's directory.
+        dir: PathBuf,
+        /// The segment that is missing. Those before it may be too, up to the one that the follower was at.
+        segment_number: u64,
+        /// The first one behind it that there is.
+        next_segment: u64,
+        /// The last event that was given out.
+        last_event_id: u64,
+    },
+    /// A follower's position is in a segment that the journal has not come to: an older one is in its place, say.
+    #[error(
+        "{}: there is no segment {segment_number}, of which something was given out up to event {last_event_id}: the journal \
+         ends with segment {last_segment}",
+        dir.display()
+    )]
+    NoSegment {
+        /// The journal's directory.
+        dir: PathBuf,
+        /// The segment of the position.
+        segment_number: u64,
+        /// The last one that there is.
+        last_segment: u64,
+        /// The last event that was given out.
+        last_event_id: u64,
+    },
+    /// A segment can't be followed: what it begins with is not right, which was durable before the file had its name.
+    #[error("{}: what the segment begins with is not right", path.display())]
+    NoOpening {
         /// The segment's file.
         path: PathBuf,
-        /// Where the follower was.
+        /// What is wrong with it.
+        source: Fault,
+    },
+    /// What a follower has given out is not in the journal any more, or its position is of another journal.
+    #[error(
+        "{}: the journal does not go on from offset {offset} of segment {segment_number}, behind event {last_event_id}",
+        path.display()
+    )]
+    Withdrawn {
+        /// The file of that segment, or of the one behind it.
+        path: PathBuf,
+        /// The segment that the follower was at.
+        segment_number: u64,
+        /// Where in it the follower was.
         offset: u64,
         /// The last event that was given out.
         last_event_id: u64,

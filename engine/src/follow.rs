@@ -9,11 +9,14 @@
 //!   not looked at again: below its end a segment is written once.
 //! * Behind a seal, or at an end where nothing comes any more, a follower looks for the segment of the next number. Its
 //!   SegmentOpen says where and with which digest the one before ended, by seal or by a recovery's cut. That must be
-//!   where the follower is; otherwise what it has given out is not in the journal any more ([`Error::Withdrawn`]).
+//!   where the follower is; otherwise what it has given out is not in the journal any more ([`Error::Withdrawn`]), or, where
+//!   segments in between are gone, the journal says whether anything was in them that was not given out (`segments`).
 //! * Native files are read, not mapped: a file that is cut gives short reads, and bytes that change while they are read are no
 //!   memory of this process.
 
+mod begin;
 mod damage;
+mod segments;
 mod window;
 
 use std::ops::Range;
@@ -21,19 +24,16 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use semj_blocks::Layout;
 use semj_format::control::{self, Thinned};
-use semj_format::journal_header::FLAG_THINNED;
-use semj_format::{Commit, Digest, EventType, JournalHeader, Record, RecordError, SegmentOpen, SegmentSeal};
-use semj_recovery::{Effort, OpenMode, Proof};
+use semj_format::{Commit, Digest, EventType, Record, RecordError, SegmentSeal};
 
-use crate::compressed::{CompressedMap, Unreadable};
-use crate::directory;
 use crate::error::Error;
-use crate::medium::{Changes, Disk, File, Medium};
+use crate::medium::{Changes, Disk, Medium};
 use crate::reader::Located;
-use crate::{open, watermark};
+use crate::watermark;
 
+pub(crate) use begin::expect_journal;
+use segments::{Current, Listing, Names, withdrawn};
 use window::Window;
 
 /// Bytes that are read at once: few where the end is near, and more the more there is.
@@ -63,11 +63,14 @@ pub enum Start {
     /// Behind what is there.
     #[default]
     End,
-    /// Behind what another follower has given out.
+    /// Behind what another follower has given out. What was retired since is no loss where it had everything of that, and one
+    /// that was given nothing begins with the oldest event that there is by then.
     At(Position),
     /// The same; and where the journal does not have that position any more, because what it stood in was retired, is lost or
-    /// was taken back by a recovery, with what there is of its segment and behind it. Events of the last commit group that was
-    /// given out may come again then; those that went can't come.
+    /// was taken back by a recovery, with what there is of its segment and behind it. If the journal is an older one, from a
+    /// backup, say, it is given from the beginning on, because where the two part is not known. So events may come again, but
+    /// those that are there and were not given out do come. One thing a position can't tell, though a [`crate::Consumer`] can,
+    /// which knows when it was saved: an older journal that has another segment of that number, which a crash has cut too.
     AtOrBehind(Position),
 }
 
@@ -132,65 +135,10 @@ pub struct Follower {
     digest: Digest,
     last_event_id: u64,
     behind_event_id: u64,
-    /// A segment, and its last commit that was given out before this follower began.
-    given_upto: Option<(u64, u64)>,
     is_sealed: bool,
     looked_at_names: Option<Instant>,
     /// The last commit that is durable, as far as that is known.
     durable: u64,
-}
-
-/// A segment's bytes. A file that is compressed while it is followed is followed on in its old form, which keeps its bytes
-/// as long as it is open.
-#[derive(Debug)]
-enum Bytes {
-    Native(Box<dyn File>),
-    Compressed(CompressedMap),
-}
-
-impl Bytes {
-    fn of(file: Box<dyn File>, path: &Path) -> Result<Self, Error> {
-        let mut header = [0; JournalHeader::SIZE];
-        let native = Self::Native(file);
-        if native.read_whole(0, &mut header, path)? < header.len() || !Layout::is_compressed(&header) {
-            return Ok(native);
-        }
-        let Self::Native(file) = native else { return Ok(native) };
-        let map = file.map().map_err(Error::io("map", path))?;
-        let failed = |unreadable: Unreadable| unreadable.at(path, JournalHeader::SIZE as u64);
-        CompressedMap::open(map).map(Self::Compressed).map_err(|(_, unreadable)| failed(unreadable))
-    }
-
-    /// Gives how many bytes there are, up to as many as are asked for; 0 at the end.
-    fn read_at(&self, offset: u64, out: &mut [u8], path: &Path) -> Result<usize, Error> {
-        match self {
-            Self::Native(file) => file.read_at(offset, out).map_err(Error::io("read", path)),
-            Self::Compressed(map) => {
-                let Ok(at) = usize::try_from(offset) else { return Ok(0) };
-                map.read_at(at, out).map_err(|unreadable| unreadable.at(path, offset))
-            }
-        }
-    }
-
-    /// Reads until `out` is full, or there is no more.
-    fn read_whole(&self, offset: u64, out: &mut [u8], path: &Path) -> Result<usize, Error> {
-        let mut read = 0;
-        while let Some(rest) = out.get_mut(read..).filter(|rest| !rest.is_empty()) {
-            match self.read_at(offset + read as u64, rest, path)? {
-                0 => break,
-                more => read += more,
-            }
-        }
-        Ok(read)
-    }
-}
-
-#[derive(Debug)]
-struct Current {
-    bytes: Bytes,
-    path: PathBuf,
-    opening: SegmentOpen,
-    is_thinned: bool,
 }
 
 #[derive(Clone, Copy, Debug, Default)]
@@ -215,8 +163,9 @@ impl Follower {
     ///
     /// # Errors
     ///
-    /// No journal there, an I/O error; [`Error::Retired`] and [`Error::Withdrawn`] for a position that the journal does
-    /// not have: [`Start::AtOrBehind`] goes on all the same, but in another journal.
+    /// No journal there, an I/O error; [`Error::NoOpening`]: a segment does not begin as one. [`Error::Retired`],
+    /// [`Error::SegmentMissing`], [`Error::NoSegment`] and [`Error::Withdrawn`] for a position that the journal does not have:
+    /// [`Start::AtOrBehind`] goes on all the same, but in another journal.
     pub fn open(dir: impl AsRef<Path>, start: Start, view: View) -> Result<Self, Error> {
         Self::open_on(Arc::new(Disk), dir.as_ref(), start, view)
     }
@@ -227,115 +176,7 @@ impl Follower {
     ///
     /// As [`Follower::open`].
     pub fn open_on(medium: Arc<dyn Medium>, dir: &Path, start: Start, view: View) -> Result<Self, Error> {
-        match start {
-            Start::Beginning => Self::begin(medium, dir, None, view),
-            Start::End => {
-                let end = end_of(&*medium, dir)?;
-                Self::take_up_at(medium, dir, end, view)
-            }
-            Start::At(position) => Self::take_up_at(medium, dir, position, view),
-            Start::AtOrBehind(position) => match Self::take_up_at(Arc::clone(&medium), dir, position, view) {
-                // What follows on a position proves it. Where nothing does, it is the end, or was taken back.
-                Ok(mut follower) if follower.commit.is_none() => match follower.look()? {
-                    Next::NotYet(_) => Self::begin(medium, dir, Some(&position), view),
-                    Next::Group(..) | Next::Sealed => Ok(follower),
-                },
-                Err(Error::Retired { .. } | Error::Withdrawn { .. }) => {
-                    Self::begin(medium, dir, Some(&position), view)
-                }
-                other => other,
-            },
-        }
-    }
-
-    /// Follows from a position on that the journal has.
-    fn take_up_at(
-        medium: Arc<dyn Medium>,
-        dir: &Path,
-        position: Position,
-        view: View,
-    ) -> Result<Self, Error> {
-        // From here on nothing is missed.
-        let changes = medium.watch(dir).map_err(Error::io("watch", dir))?;
-        let names = names(&*medium, dir)?;
-        let first = names.first().ok_or_else(|| Error::NoJournal { dir: dir.to_owned() })?;
-        let there = names.iter().find(|(number, _)| *number == position.segment_number);
-        let (number, name) = there.unwrap_or(first);
-        let segment = open_segment(&*medium, dir, *number, name)?
-            .ok_or_else(|| Error::NoJournal { dir: dir.to_owned() })?;
-        // Where a segment was given up of which everything was given out, it goes on with the next one.
-        let goes_on = segment.opening.previous_segment == position.segment_number
-            && segment.opening.previous_end_offset == position.offset
-            && segment.opening.previous_digest == position.digest;
-        let position = match there {
-            Some(_) => position,
-            None if goes_on => {
-                let offset = JournalHeader::SIZE as u64;
-                Position { segment_number: *number, offset, ..position }
-            }
-            None => return Err(missing(dir, &position, first.0)),
-        };
-        if position.journal_uuid != segment.opening.journal_uuid {
-            return Err(withdrawn(&segment.path, &position));
-        }
-        let mut follower = Self::new(medium, dir, view, changes, segment, &position);
-        follower.resume(&position)?;
-        Ok(follower)
-    }
-
-    /// Follows from the beginning of a segment on: the first one, or that of a position which the journal does not have any more,
-    /// or where that is not there, the next one, or else the newest.
-    fn begin(
-        medium: Arc<dyn Medium>,
-        dir: &Path,
-        behind: Option<&Position>,
-        view: View,
-    ) -> Result<Self, Error> {
-        // From here on nothing is missed.
-        let changes = medium.watch(dir).map_err(Error::io("watch", dir))?;
-        let names = names(&*medium, dir)?;
-        let lowest = behind.map_or(0, |position| position.segment_number);
-        let (number, name) = names
-            .iter()
-            .find(|(number, _)| *number >= lowest)
-            .or(names.last())
-            .ok_or_else(|| Error::NoJournal { dir: dir.to_owned() })?;
-        let segment = open_segment(&*medium, dir, *number, name)?
-            .ok_or_else(|| Error::NoJournal { dir: dir.to_owned() })?;
-        let opening = &segment.opening;
-        let mut position = Position {
-            journal_uuid: opening.journal_uuid,
-            segment_number: *number,
-            offset: JournalHeader::SIZE as u64,
-            commit_sequence: opening.next_commit_sequence.saturating_sub(1),
-            digest: opening.previous_digest,
-            records_given: 0,
-            last_event_id: 0,
-            behind_event_id: 0,
-        };
-        let mut given_upto = None;
-        if let Some(behind) = behind {
-            if behind.journal_uuid != opening.journal_uuid {
-                return Err(withdrawn(&segment.path, behind));
-            }
-            position.last_event_id = behind.last_event_id;
-            // Ids that were taken back with their events may have been given again.
-            position.behind_event_id = behind.behind_event_id.min(opening.next_event_id.saturating_sub(1));
-            given_upto = (*number <= behind.segment_number).then_some((*number, behind.commit_sequence));
-        }
-        let mut follower = Self::new(medium, dir, view, changes, segment, &position);
-        follower.given_upto = given_upto;
-        while given_upto.is_some() {
-            match follower.look() {
-                Ok(Next::Group(commit, end)) if follower.was_given(&commit) => {
-                    follower.enter(commit, end);
-                    follower.leave();
-                }
-                // An error comes again where it belongs, with the next event.
-                _ => break,
-            }
-        }
-        Ok(follower)
+        Self::begin(&medium, dir, start, None, view)
     }
 
     fn new(
@@ -365,53 +206,9 @@ impl Follower {
             digest: position.digest,
             last_event_id: position.last_event_id,
             behind_event_id: position.behind_event_id,
-            given_upto: None,
             is_sealed: false,
             looked_at_names: None,
             durable: 0,
-        }
-    }
-
-    /// Takes up a position in the middle of a group, and holds any against what stands in the file.
-    fn resume(&mut self, position: &Position) -> Result<(), Error> {
-        let withdrawn = |follower: &Self| Err(withdrawn(&follower.segment.path, position));
-        let begins = JournalHeader::SIZE as u64;
-        if position.offset == begins && position.digest != self.segment.opening.previous_digest {
-            return withdrawn(self);
-        }
-        if self.segment.is_thinned && position.offset != begins {
-            // What stands where is known from the beginning on only.
-            self.start = begins;
-            self.commit_sequence = self.segment.opening.next_commit_sequence.saturating_sub(1);
-            self.digest = self.segment.opening.previous_digest;
-            while self.original(self.start) < position.offset {
-                match self.look()? {
-                    Next::Group(commit, end) => {
-                        self.enter(commit, end);
-                        self.leave();
-                    }
-                    Next::Sealed => break,
-                    Next::NotYet(_) => return withdrawn(self),
-                }
-            }
-            if self.original(self.start) != position.offset || self.digest != position.digest {
-                return withdrawn(self);
-            }
-        }
-        (self.last_event_id, self.behind_event_id) = (position.last_event_id, position.behind_event_id);
-        if position.records_given == 0 {
-            return Ok(());
-        }
-        match self.look()? {
-            Next::Group(commit, end) if commit.record_count >= position.records_given => {
-                self.enter(commit, end);
-                // Where events were taken out of the group, it goes on behind the run that the position is in.
-                while self.records_given < position.records_given && self.at < self.group.end {
-                    self.pass()?;
-                }
-                Ok(())
-            }
-            _ => withdrawn(self),
         }
     }
 
@@ -431,10 +228,11 @@ impl Follower {
     ///
     /// # Errors
     ///
-    /// [`Error::Retired`]: the segment that comes next was given up. [`Error::Withdrawn`]: a recovery has taken back what
-    /// was given out, which only can happen to what was not durable, or was damaged. [`Error::Rotten`]: damage. An I/O
-    /// error. All of them come again with the next call. [`Start::AtOrBehind`] with [`Follower::position`] goes on behind the first
-    /// two, [`Follower::pass_over_damage`] behind damage.
+    /// [`Error::Retired`]: events that come next were given up. [`Error::SegmentMissing`]: the segment that comes next is lost.
+    /// [`Error::Withdrawn`]: a recovery has taken back what was given out, which only can happen to what was not durable, or was
+    /// damaged. [`Error::Rotten`], [`Error::NoOpening`]: damage. An I/O error. All of them come again with the next call.
+    /// [`Start::AtOrBehind`] with [`Follower::position`] goes on behind the first three, [`Follower::pass_over_damage`] behind
+    /// damage.
     pub fn next(&mut self, patience: Option<Duration>) -> Result<Option<Located<'_>>, Error> {
         self.next_record(patience, false)
     }
@@ -492,9 +290,6 @@ impl Follower {
             let unread = match self.look()? {
                 Next::Group(commit, end) if self.may_give(&commit)? => {
                     self.enter(commit, end);
-                    if self.was_given(&commit) {
-                        self.at = self.group.end;
-                    }
                     continue;
                 }
                 Next::Group(..) => None,
@@ -527,13 +322,6 @@ impl Follower {
             let pause = left.map_or(pause, |left| left.min(pause));
             has_changed = self.changes.wait(pause).map_err(Error::io("watch", &self.dir))?;
         }
-    }
-
-    /// Whether a group of the segment was given out by the follower that this one goes on for.
-    fn was_given(&self, commit: &Commit) -> bool {
-        self.given_upto.is_some_and(|(segment_number, upto)| {
-            segment_number == self.segment.opening.segment_number && commit.commit_sequence <= upto
-        })
     }
 
     /// Begins to give out a group that ends at this place of the bytes.
@@ -702,32 +490,45 @@ impl Follower {
             && commit.seal_digest().digest == commit.digest
     }
 
-    /// From here on this is the segment.
+    /// From here on this is the segment, and nothing of it was looked at.
     fn take_up(&mut self, next: Current) {
         if next.opening.epoch != self.segment.opening.epoch {
             // What was durable before may have been cut off since, and its numbers were given again.
             self.durable = 0;
         }
+        let Position { offset, commit_sequence, digest, .. } = next.beginning();
+        (self.start, self.commit_sequence, self.digest) = (offset, commit_sequence, digest);
         self.segment = next;
+        self.bytes.clear();
+        self.seen = Seen::default();
+        self.taken_out = 0;
+        self.is_sealed = false;
+        self.looked_at_names = None;
     }
 
     /// Goes on with the next segment, if there is one. Whether everything of this one was read its seal says; where it has
     /// none, the next one does.
     fn go_on(&mut self, is_sealed: bool) -> Result<bool, Error> {
+        let (medium, dir) = (Arc::clone(&self.medium), self.dir.clone());
+        Names::with(&*medium, &dir, |names| self.go_on_in(names, is_sealed))
+    }
+
+    fn go_on_in(&mut self, names: &Names, is_sealed: bool) -> Result<bool, Error> {
         let number = self.segment.opening.segment_number;
         // A recovery that took segments out leaves out their numbers.
-        let behind = || -> Result<Option<(u64, String)>, Error> {
-            let names = names(&*self.medium, &self.dir)?;
-            Ok(names.into_iter().find(|(found, _)| *found > number))
+        let Some((found, name)) = names.segments.iter().find(|(found, _)| *found > number) else {
+            return Ok(false);
         };
-        let Some((found, name)) = behind()? else { return Ok(false) };
-        let Some(next) = open_segment(&*self.medium, &self.dir, found, &name)? else { return Ok(false) };
+        let next = Current::open(&*self.medium, &self.dir, *found, name)?;
         if next.opening.previous_segment > number {
-            // It may have come while the names were read, which then lack some.
-            return match behind()? {
-                Some((again, _)) if again == found => Err(missing(&self.dir, &self.position(), found)),
-                _ => Ok(false),
-            };
+            if !is_sealed && !matches!(self.look()?, Next::NotYet(_)) {
+                // It came behind the last look.
+                return Ok(true);
+            }
+            let listing = Listing::new(&*self.medium, &self.dir, names)?;
+            let (next, _) = listing.go_on_from(&self.position())?;
+            self.take_up(next);
+            return Ok(true);
         }
         let is_next = next.opening.journal_uuid == self.segment.opening.journal_uuid
             && next.opening.previous_segment == number;
@@ -745,12 +546,6 @@ impl Follower {
             return Err(withdrawn(&self.segment.path, &self.position()));
         }
         self.take_up(next);
-        self.bytes.clear();
-        self.seen = Seen::default();
-        self.start = JournalHeader::SIZE as u64;
-        self.taken_out = 0;
-        self.is_sealed = false;
-        self.looked_at_names = None;
         Ok(true)
     }
 }
@@ -765,55 +560,4 @@ enum Kind {
     Commit(Commit),
     Seal(Digest),
     Stranger,
-}
-
-/// The segments, in their order.
-fn names(medium: &dyn Medium, dir: &Path) -> Result<Vec<(u64, String)>, Error> {
-    Ok(directory::segments(medium.list(dir).map_err(Error::io("list", dir))?))
-}
-
-/// A segment with its SegmentOpen; `None` if that can't be read.
-fn open_segment(medium: &dyn Medium, dir: &Path, number: u64, name: &str) -> Result<Option<Current>, Error> {
-    let path = dir.join(name);
-    let file = medium.open(&path, false).map_err(Error::io("open", &path))?;
-    let file = Bytes::of(file, &path)?;
-    let mut bytes = vec![0; JournalHeader::SIZE + control::record_size::<SegmentOpen>()];
-    let read = file.read_whole(0, &mut bytes, &path)?;
-    let record = Record::parse_verified(bytes.get(JournalHeader::SIZE..read).unwrap_or_default());
-    let opening = record.ok().and_then(|record| control::parse::<SegmentOpen>(&record).ok().flatten());
-    let opening = opening.filter(|opening| opening.segment_number == number);
-    let header = bytes.first_chunk().map(JournalHeader::decode);
-    let is_thinned = header.is_some_and(|header| header.flags & FLAG_THINNED != 0);
-    Ok(opening.map(|opening| Current { bytes: file, path, opening, is_thinned }))
-}
-
-/// Where a journal ends now.
-fn end_of(medium: &dyn Medium, dir: &Path) -> Result<Position, Error> {
-    let effort = Effort { proof: Proof::Newest, threads: medium.threads() };
-    let found = open::examine_dir(medium, dir, OpenMode::Strict, effort)?.accepted(dir)?.of_some(dir)?;
-    let tip = found.report.tip.ok_or_else(|| Error::NoJournal { dir: dir.to_owned() })?;
-    Ok(Position {
-        journal_uuid: tip.journal_uuid,
-        segment_number: tip.segment_number,
-        offset: tip.end as u64,
-        commit_sequence: tip.commit_sequence,
-        digest: tip.digest,
-        records_given: 0,
-        last_event_id: tip.last_event_id,
-        behind_event_id: tip.last_event_id,
-    })
-}
-
-fn withdrawn(path: &Path, position: &Position) -> Error {
-    Error::Withdrawn { path: path.to_owned(), offset: position.offset, last_event_id: position.last_event_id }
-}
-
-/// Of a position whose segment, or the one behind it, is not there.
-fn missing(dir: &Path, position: &Position, first_segment: u64) -> Error {
-    Error::Retired {
-        dir: dir.to_owned(),
-        segment_number: position.segment_number,
-        first_segment,
-        last_event_id: position.last_event_id,
-    }
 }

@@ -123,6 +123,122 @@ fn a_consumer_that_has_saved_nothing_yet_keeps_what_it_will_read() {
     assert_eq!(take(&mut again, 1), [1], "nothing was saved");
 }
 
+/// What is there besides the newest segment goes.
+fn retire(journal: &Journal) {
+    journal.retain(&Retention { max_segments: Some(1), ..Retention::default() }).unwrap();
+}
+
+#[test]
+fn who_has_everything_of_what_is_retired_has_lost_nothing() {
+    let dir = tempfile::tempdir().unwrap();
+    let journal = Journal::open(dir.path(), options()).unwrap();
+    emit(&journal, 10);
+    let mut consumer = journal.consumer("indexer").unwrap();
+    assert_eq!(take(&mut consumer, usize::MAX).len(), 10);
+    // Behind the last group, and before the seal that is yet to come.
+    consumer.save().unwrap();
+    drop(consumer);
+    // Nor is anything in the segments behind.
+    for _ in 0..3 {
+        journal.rotate().unwrap();
+    }
+    retire(&journal);
+    assert!(journal.consumer("indexer").unwrap().position().segment_number > 3);
+    journal.close().unwrap();
+
+    // It stays so, while others come and go.
+    for round in 0..3 {
+        let journal = Journal::open(dir.path(), options()).unwrap();
+        let mut consumer = journal.consumer("indexer").unwrap();
+        assert_eq!(take(&mut consumer, usize::MAX), [0; 0]);
+        assert_eq!((consumer.position().last_event_id, consumer.position().behind_event_id), (10, 10));
+        // One that saves where it has gone on is as well off as one that does not.
+        if round == 1 {
+            consumer.save().unwrap();
+        }
+        journal.rotate().unwrap();
+        retire(&journal);
+        assert_eq!(take(&mut consumer, usize::MAX), [0; 0]);
+        drop(consumer);
+        journal.close().unwrap();
+    }
+    let journal = Journal::open(dir.path(), options()).unwrap();
+    emit(&journal, 10);
+    assert!(take(&mut journal.consumer("indexer").unwrap(), usize::MAX).into_iter().eq(11..=20));
+}
+
+#[test]
+fn a_consumer_that_waits_goes_on_behind_segments_that_went_meanwhile() {
+    let dir = tempfile::tempdir().unwrap();
+    let journal = Journal::open(dir.path(), options()).unwrap();
+    emit(&journal, 10);
+    let mut consumer = journal.consumer("indexer").unwrap();
+    assert_eq!(take(&mut consumer, usize::MAX).len(), 10);
+    consumer.save().unwrap();
+    for _ in 0..3 {
+        journal.rotate().unwrap();
+    }
+    retire(&journal);
+    emit(&journal, 10);
+    assert!(take(&mut consumer, usize::MAX).into_iter().eq(11..=20));
+    consumer.save().unwrap();
+    drop(consumer);
+    assert_eq!(take(&mut journal.consumer("indexer").unwrap(), usize::MAX), [0; 0]);
+
+    // Where there were events in them, it is told so: it may not seem that there were none.
+    let mut consumer = journal.consumer("indexer").unwrap();
+    for _ in 0..2 {
+        journal.rotate().unwrap();
+        emit(&journal, 10);
+    }
+    journal.rotate().unwrap();
+    let one = Retention { max_segments: Some(1), ignores_needs: true, ..Retention::default() };
+    journal.retain(&one).unwrap();
+    for opened_anew in [false, true] {
+        let error = match opened_anew {
+            true => {
+                drop(std::mem::replace(&mut consumer, journal.consumer("other").unwrap()));
+                journal.consumer("indexer").unwrap_err()
+            }
+            false => consumer.next(NONE).unwrap_err(),
+        };
+        assert!(
+            matches!(error, Error::Retired { last_event_id: 20, last_retired_id: 40, .. }),
+            "{opened_anew}: {error}"
+        );
+    }
+}
+
+#[test]
+fn who_was_given_nothing_begins_where_the_journal_does() {
+    let dir = tempfile::tempdir().unwrap();
+    let journal = Journal::open(dir.path(), options()).unwrap();
+    let mut waiting = journal.consumer("waiting").unwrap();
+    journal.consumer("new").unwrap();
+    journal.rotate().unwrap();
+    emit(&journal, 10);
+    journal.rotate().unwrap();
+    // As one that was decided before the two had said that they need anything.
+    let one = Retention { max_segments: Some(1), ignores_needs: true, ..Retention::default() };
+    journal.retain(&one).unwrap();
+    emit(&journal, 10);
+    for consumer in [&mut waiting, &mut journal.consumer("new").unwrap()] {
+        assert!(take(consumer, usize::MAX).into_iter().eq(11..=20));
+    }
+}
+
+#[test]
+fn where_there_is_no_journal_nothing_is_left_behind() {
+    let dir = tempfile::tempdir().unwrap();
+    let error = Consumer::open(dir.path(), "indexer", View::Published).unwrap_err();
+    assert!(matches!(error, Error::NoJournal { .. }), "{error}");
+    assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 0);
+    Consumer::open(dir.path().join("nowhere"), "indexer", View::Published).unwrap_err();
+    assert!(!dir.path().join("nowhere").exists());
+    assert!(!Consumer::remove(dir.path(), "indexer").unwrap());
+    assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 0);
+}
+
 #[test]
 fn a_consumer_that_is_in_use_is_not_removed() {
     let dir = tempfile::tempdir().unwrap();

@@ -2,10 +2,13 @@
 #![expect(clippy::unwrap_used, reason = "a test ends where something is not as it should be")]
 
 use std::fs::{self, OpenOptions};
+use std::io;
 use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
+use semj::medium::{ClockAnchor, Disk, File, LockOutcome, Medium};
 use semj::{
     CommitOn, Consumer, Error, Event, EventType, Follower, GroupOrder, Journal, OpenMode, Options, Position,
     Priority, Reader, Retention, Start, SyncStrategy, ThinRule, View,
@@ -423,7 +426,7 @@ fn damage_that_a_salvage_has_recorded_is_passed_over_when_that_is_asked_for() {
     assert_eq!(given(&mut resumed), [last + 1]);
 }
 
-/// The ids that a consumer of this name is given without waiting.
+/// The ids that a consumer is given without waiting.
 fn consumed(consumer: &mut Consumer) -> Vec<u64> {
     std::iter::from_fn(|| consumer.next(NONE).unwrap().map(|located| located.record.event_id())).collect()
 }
@@ -454,7 +457,13 @@ fn a_consumer_whose_position_is_gone_goes_on_behind_it_when_that_is_asked_for() 
             Journal::open(dir.path(), salvage).unwrap().close().unwrap();
         }
         let error = Consumer::open(dir.path(), "indexer", View::Published).unwrap_err();
-        assert!(matches!(error, Error::Retired { .. }), "{error}");
+        match is_retired {
+            true => assert!(matches!(error, Error::Retired { segment_number: 2, .. }), "{error}"),
+            false => assert!(
+                matches!(error, Error::SegmentMissing { segment_number: 2, next_segment: 3, .. }),
+                "{error}"
+            ),
+        }
         let mut consumer = Consumer::open_past_loss(dir.path(), "indexer", View::Published).unwrap();
         assert_eq!(consumer.position().last_event_id, position.last_event_id);
         let reader = Reader::open(dir.path(), OpenMode::Strict).unwrap();
@@ -511,4 +520,403 @@ fn what_a_recovery_took_back_is_no_reason_to_begin_anew() {
     Journal::open(other.path(), options()).unwrap().close().unwrap();
     let error = Follower::open(other.path(), Start::AtOrBehind(position), View::Published).unwrap_err();
     assert!(matches!(error, Error::Withdrawn { .. }), "{error}");
+}
+
+/// Six segments of ten events, each of a writer of its own.
+fn six_segments(dir: &Path) {
+    (0..6).for_each(|_| emit_alone(dir, 10));
+}
+
+/// Emits with a writer of its own, which gives the journal another segment.
+fn emit_alone(dir: &Path, count: u64) {
+    let journal = Journal::open(dir, options()).unwrap();
+    emit(&journal, count);
+    journal.close().unwrap();
+}
+
+/// Copies the files of a directory, and not what is in those below it.
+fn copy_files(from: &Path, to: &Path) {
+    for entry in fs::read_dir(from).unwrap().map(Result::unwrap) {
+        if entry.file_type().unwrap().is_file() {
+            fs::copy(entry.path(), to.join(entry.file_name())).unwrap();
+        }
+    }
+}
+
+fn remove_files(dir: &Path) {
+    for entry in fs::read_dir(dir).unwrap().map(Result::unwrap) {
+        if entry.file_type().unwrap().is_file() {
+            fs::remove_file(entry.path()).unwrap();
+        }
+    }
+}
+
+#[test]
+fn what_is_left_of_retired_segments_is_not_looked_at() {
+    for left in [&[1][..], &[1, 2], &[2]] {
+        let (dir, kept) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        six_segments(dir.path());
+        let mut follower = Follower::open(dir.path(), Start::Beginning, View::Published).unwrap();
+        assert!(follower.next(NONE).unwrap().is_some());
+        let position = follower.position();
+        copy_files(dir.path(), kept.path());
+        let retention = Retention { max_segments: Some(5), ..Retention::default() };
+        Journal::open(dir.path(), Options { retention, ..options() }).unwrap().close().unwrap();
+        for number in left {
+            let path = segment(kept.path(), *number);
+            fs::copy(&path, dir.path().join(path.file_name().unwrap())).unwrap();
+        }
+        let reader = Reader::open(dir.path(), OpenMode::Strict).unwrap();
+        assert_eq!(reader.report().leftovers.len(), left.len());
+        let mut follower = Follower::open(dir.path(), Start::Beginning, View::Published).unwrap();
+        assert!(
+            given(&mut follower).into_iter().eq(reader.iter(..).map(|record| record.unwrap().event_id()))
+        );
+        assert!(reader.get(20).unwrap().is_none() && reader.get(21).unwrap().is_some());
+        let error = Follower::open(dir.path(), Start::At(position), View::Published).unwrap_err();
+        assert!(
+            matches!(error, Error::Retired { retired_upto: 2, last_retired_id: 20, first_segment: 3, .. }),
+            "{error}"
+        );
+        // A copy that has them on purpose is given as it is.
+        fs::write(dir.path().join(semj::UNRETIRED), b"").unwrap();
+        let mut follower = Follower::open(dir.path(), Start::Beginning, View::Published).unwrap();
+        let first = follower.next(NONE).unwrap().unwrap().record.event_id();
+        assert_eq!(first, (left[0] * 10 - 9));
+    }
+}
+
+#[test]
+fn what_an_older_journal_in_its_place_has_instead_is_not_left_out() {
+    // The journal is lost, and a backup of three segments put in its place; positions stay as they were. Up to which segment
+    // it has gone on since, and with how many events in each.
+    for (segments, count) in [(3, 0), (5, 5), (6, 5), (6, 10), (6, 40), (7, 5), (9, 5)] {
+        let (dir, backup) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        (0..3).for_each(|_| emit_alone(dir.path(), 10));
+        copy_files(dir.path(), backup.path());
+        (0..3).for_each(|_| emit_alone(dir.path(), 10));
+        let mut consumer = Consumer::open(dir.path(), "indexer", View::Published).unwrap();
+        assert_eq!(consumed(&mut consumer).len(), 60);
+        consumer.save().unwrap();
+        let position = consumer.position();
+        assert_eq!(position.segment_number, 6);
+        drop(consumer);
+        remove_files(dir.path());
+        copy_files(backup.path(), dir.path());
+        (3..segments).for_each(|_| emit_alone(dir.path(), count));
+        let last = Reader::open(dir.path(), OpenMode::Strict).unwrap().iter(..).count() as u64;
+        let what = format!("{segments} segments, {count} events each");
+
+        let refused = Follower::open(dir.path(), Start::At(position), View::Published)
+            .and_then(|mut follower| follower.next(NONE).map(|_| ()));
+        match segments {
+            ..6 => assert!(
+                matches!(refused, Err(Error::NoSegment { segment_number: 6, last_segment, .. }) if last_segment == segments),
+                "{what}: {refused:?}"
+            ),
+            6 => {}
+            7.. => assert!(refused.is_err(), "{what}"),
+        }
+        let mut follower = Follower::open(dir.path(), Start::AtOrBehind(position), View::Published).unwrap();
+        assert!(given(&mut follower).into_iter().eq(1..=last), "{what}");
+        let mut consumer = Consumer::open_past_loss(dir.path(), "indexer", View::Published).unwrap();
+        assert!(consumed(&mut consumer).into_iter().eq(1..=last), "{what}");
+        consumer.save().unwrap();
+        drop(consumer);
+        let mut consumer = Consumer::open_past_loss(dir.path(), "indexer", View::Published).unwrap();
+        assert_eq!(consumed(&mut consumer), [0; 0], "{what}");
+    }
+}
+
+#[test]
+fn a_consumer_tells_what_was_taken_back_from_another_segment_of_the_same_number() {
+    let (dir, backup) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    emit_alone(dir.path(), 10);
+    copy_files(dir.path(), backup.path());
+    // The position is in the second segment, of which a crash leaves the first group; so does one in the segment that an
+    // older journal has there.
+    let crash = |dir: &Path, position: &Position| {
+        let path = segment(dir, 2);
+        let mut bytes = fs::read(&path).unwrap();
+        bytes[position.offset as usize..].fill(0);
+        fs::write(&path, bytes).unwrap();
+        fs::remove_file(dir.join(semj::WATERMARK)).unwrap();
+    };
+    let write = |dir: &Path| {
+        let journal = Journal::open(dir, options()).unwrap();
+        let mut follower = Follower::open(dir, Start::End, View::Published).unwrap();
+        for _ in 0..2 {
+            emit(&journal, 10);
+            journal.sync().unwrap();
+        }
+        for _ in 0..10 {
+            follower.next(NONE).unwrap().unwrap();
+        }
+        assert!(follower.next(NONE).unwrap().is_some());
+        // Behind the first group.
+        let position = Position { records_given: 0, ..follower.position() };
+        std::mem::forget(journal);
+        fs::remove_file(dir.join("LOCK")).unwrap();
+        position
+    };
+    let kept = write(dir.path());
+    let mut consumer = Consumer::open(dir.path(), "indexer", View::Published).unwrap();
+    assert_eq!(consumed(&mut consumer).len(), 30);
+    consumer.save().unwrap();
+    drop(consumer);
+    let restored = tempfile::tempdir().unwrap();
+    copy_files(backup.path(), restored.path());
+    fs::create_dir(restored.path().join("consumers")).unwrap();
+    fs::copy(dir.path().join("consumers/indexer"), restored.path().join("consumers/indexer")).unwrap();
+
+    crash(dir.path(), &kept);
+    let again = write(restored.path());
+    crash(restored.path(), &again);
+    for (dir, expected) in [(dir.path(), 21..=25), (restored.path(), 1..=25)] {
+        // Before the writer has come back, and behind.
+        let mut consumer = Consumer::open_past_loss(dir, "indexer", View::Published).unwrap();
+        assert!(consumed(&mut consumer).into_iter().eq(*expected.start()..=20));
+        drop(consumer);
+        emit_alone(dir, 5);
+        let mut consumer = Consumer::open_past_loss(dir, "indexer", View::Published).unwrap();
+        assert!(consumed(&mut consumer).into_iter().eq(expected));
+    }
+}
+
+#[test]
+fn what_is_missing_and_was_not_retired_is_not_said_to_be() {
+    let dir = tempfile::tempdir().unwrap();
+    six_segments(dir.path());
+    let mut follower = Follower::open(dir.path(), Start::Beginning, View::Published).unwrap();
+    for _ in 0..10 {
+        follower.next(NONE).unwrap().unwrap();
+    }
+    let behind_the_first = follower.position();
+    // As a salvage leaves it.
+    fs::remove_file(segment(dir.path(), 2)).unwrap();
+    let text = "segment 2, which segment 3 goes on from, is missing and was not retired; the last event that was given out is 10";
+    let error = follower.next(NONE).unwrap_err();
+    assert!(error.to_string().ends_with(text), "{error}");
+    let mut resumed = Follower::open(dir.path(), Start::At(behind_the_first), View::Published).unwrap();
+    let error = resumed.next(NONE).unwrap_err();
+    assert!(error.to_string().ends_with(text), "{error}");
+    let never = Position { segment_number: 12, ..behind_the_first };
+    let error = Follower::open(dir.path(), Start::At(never), View::Published).unwrap_err();
+    assert!(error.to_string().contains("the journal ends with segment 6"), "{error}");
+}
+
+#[test]
+fn what_was_retired_is_said() {
+    let dir = tempfile::tempdir().unwrap();
+    let journal = Journal::open(dir.path(), options()).unwrap();
+    emit(&journal, 10);
+    journal.sync().unwrap();
+    let mut follower = Follower::open(dir.path(), Start::Beginning, View::Published).unwrap();
+    assert_eq!(given(&mut follower).len(), 10);
+    for _ in 0..3 {
+        journal.rotate().unwrap();
+        emit(&journal, 10);
+    }
+    journal.rotate().unwrap();
+    journal.retain(&Retention { max_segments: Some(1), ..Retention::default() }).unwrap();
+    let error = Follower::open(dir.path(), Start::At(follower.position()), View::Published).unwrap_err();
+    let text = "segments up to 4 were retired, with events up to 40; the last one that was given out is 10, and the journal \
+                begins with segment 5";
+    assert!(error.to_string().ends_with(text), "{error}");
+    let error = follower.next(NONE).unwrap_err();
+    assert!(error.to_string().ends_with(text), "{error}");
+}
+
+#[test]
+fn a_position_that_was_taken_back_is_told_so_when_what_came_instead_is_retired() {
+    let dir = tempfile::tempdir().unwrap();
+    let journal = Journal::open(dir.path(), options()).unwrap();
+    emit(&journal, 10);
+    journal.sync().unwrap();
+    let mut follower = Follower::open(dir.path(), Start::Beginning, View::Published).unwrap();
+    given(&mut follower);
+    let early = follower.position();
+    journal.rotate().unwrap();
+    emit(&journal, 10);
+    journal.sync().unwrap();
+    given(&mut follower);
+    let position = follower.position();
+    std::mem::forget(journal);
+    fs::remove_file(dir.path().join("LOCK")).unwrap();
+    // What a power cut leaves: the second segment had no event yet.
+    let path = segment(dir.path(), 2);
+    let mut bytes = fs::read(&path).unwrap();
+    bytes[52 + 592..].fill(0);
+    fs::write(&path, bytes).unwrap();
+    fs::remove_file(dir.path().join(semj::WATERMARK)).unwrap();
+    let journal = Journal::open(dir.path(), options()).unwrap();
+    emit(&journal, 3);
+    for _ in 0..3 {
+        journal.rotate().unwrap();
+    }
+    journal.retain(&Retention { max_segments: Some(1), ..Retention::default() }).unwrap();
+    let error = Follower::open(dir.path(), Start::At(position), View::Published).unwrap_err();
+    assert!(matches!(error, Error::Withdrawn { segment_number: 2, .. }), "{error}");
+    let error = follower.next(PATIENCE).unwrap_err();
+    assert!(matches!(error, Error::Withdrawn { segment_number: 2, .. }), "{error}");
+    let error = Follower::open(dir.path(), Start::At(early), View::Published).unwrap_err();
+    assert!(matches!(error, Error::Retired { last_retired_id: 13, .. }), "{error}");
+}
+
+#[test]
+fn a_position_in_a_segment_that_a_recovery_took_out_is_told_so() {
+    let dir = tempfile::tempdir().unwrap();
+    six_segments(dir.path());
+    let mut follower = Follower::open(dir.path(), Start::Beginning, View::Published).unwrap();
+    for _ in 0..35 {
+        follower.next(NONE).unwrap().unwrap();
+    }
+    let position = follower.position();
+    assert_eq!(position.segment_number, 4);
+    let file = OpenOptions::new().write(true).open(segment(dir.path(), 3)).unwrap();
+    file.write_all_at(&[0xFF; 8], 60).unwrap();
+    let point_in_time = Options { mode: OpenMode::PointInTime, ..options() };
+    let journal = Journal::open(dir.path(), point_in_time).unwrap();
+    emit(&journal, 5);
+    journal.sync().unwrap();
+    let error = Follower::open(dir.path(), Start::At(position), View::Published).unwrap_err();
+    assert!(matches!(error, Error::Withdrawn { segment_number: 4, .. }), "{error}");
+    let mut follower = Follower::open(dir.path(), Start::AtOrBehind(position), View::Published).unwrap();
+    assert_eq!(given(&mut follower).len(), 5);
+}
+
+#[test]
+fn a_segment_that_does_not_begin_as_one_is_named() {
+    let dir = tempfile::tempdir().unwrap();
+    (0..2).for_each(|_| emit_alone(dir.path(), 10));
+    let mut follower = Follower::open(dir.path(), Start::Beginning, View::Published).unwrap();
+    for _ in 0..10 {
+        follower.next(NONE).unwrap().unwrap();
+    }
+    let (first, second) = (segment(dir.path(), 1), segment(dir.path(), 2));
+    let bytes = fs::read(&second).unwrap();
+    fs::write(&second, b"lost").unwrap();
+    let error = follower.next(NONE).unwrap_err();
+    assert!(matches!(&error, Error::NoOpening { path, .. } if *path == second), "{error}");
+    // The file of another segment is no better.
+    fs::write(&second, fs::read(&first).unwrap()).unwrap();
+    let error = follower.next(NONE).unwrap_err();
+    let why = std::error::Error::source(&error).unwrap().to_string();
+    assert!(why.contains("segment_number is 1, expected 2"), "{error}: {why}");
+    fs::write(&second, bytes).unwrap();
+    assert_eq!(given(&mut follower).len(), 10);
+    let file = OpenOptions::new().write(true).open(&first).unwrap();
+    file.write_all_at(&[0xFF; 8], 60).unwrap();
+    let error = Follower::open(dir.path(), Start::Beginning, View::Published).unwrap_err();
+    assert!(matches!(&error, Error::NoOpening { path, .. } if *path == first), "{error}");
+}
+
+/// A disk on which something happens behind each listing of a directory, as often as that is asked for.
+#[derive(Clone)]
+struct Busy {
+    behind_listings: Arc<Mutex<Happening>>,
+}
+
+type Happening = Box<dyn FnMut() + Send>;
+
+impl std::fmt::Debug for Busy {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Busy")
+    }
+}
+
+impl Busy {
+    fn new() -> Self {
+        Self { behind_listings: Arc::new(Mutex::new(Box::new(|| {}))) }
+    }
+
+    fn set(&self, happening: impl FnMut() + Send + 'static) {
+        *self.behind_listings.lock().unwrap() = Box::new(happening);
+    }
+}
+
+impl Medium for Busy {
+    fn list(&self, dir: &Path) -> io::Result<Vec<String>> {
+        let names = Disk.list(dir);
+        self.behind_listings.lock().unwrap()();
+        names
+    }
+    fn create_dir(&self, dir: &Path) -> io::Result<()> {
+        Disk.create_dir(dir)
+    }
+    fn create(&self, path: &Path, size: u64) -> io::Result<Box<dyn File>> {
+        Disk.create(path, size)
+    }
+    fn open(&self, path: &Path, writable: bool) -> io::Result<Box<dyn File>> {
+        Disk.open(path, writable)
+    }
+    fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
+        Disk.rename(from, to)
+    }
+    fn link(&self, from: &Path, to: &Path) -> io::Result<()> {
+        Disk.link(from, to)
+    }
+    fn clone_file(&self, from: &Path, to: &Path) -> io::Result<()> {
+        Disk.clone_file(from, to)
+    }
+    fn remove(&self, path: &Path) -> io::Result<()> {
+        Disk.remove(path)
+    }
+    fn sync_dir(&self, dir: &Path) -> io::Result<()> {
+        Disk.sync_dir(dir)
+    }
+    fn lock(&self, path: &Path) -> io::Result<LockOutcome> {
+        Disk.lock(path)
+    }
+    fn monotonic_ns(&self) -> i64 {
+        Disk.monotonic_ns()
+    }
+    fn clock_anchor(&self) -> ClockAnchor {
+        Disk.clock_anchor()
+    }
+    fn boot_id(&self) -> [u8; 16] {
+        Disk.boot_id()
+    }
+    fn cpu_id(&self) -> u32 {
+        Disk.cpu_id()
+    }
+    fn random(&self) -> io::Result<[u8; 16]> {
+        Disk.random()
+    }
+}
+
+#[test]
+fn a_segment_that_goes_while_somebody_looks_for_it_is_no_error() {
+    let dir = tempfile::tempdir().unwrap();
+    let journal = Arc::new(Journal::open(dir.path(), options()).unwrap());
+    let busy = Busy::new();
+    let medium: Arc<dyn Medium> = Arc::new(busy.clone());
+    let open = |start| Follower::open_on(Arc::clone(&medium), dir.path(), start, View::Published);
+    // Behind so many listings two segments come, and all others go.
+    let retire = |times: u32, events: u64| {
+        let (journal, mut left) = (Arc::clone(&journal), times);
+        busy.set(move || {
+            if left > 0 {
+                left -= 1;
+                emit(&journal, events);
+                journal.rotate().unwrap();
+                journal.retain(&Retention { max_segments: Some(1), ..Retention::default() }).unwrap();
+            }
+        });
+    };
+    for times in [1, 2, 5] {
+        for start in [Start::Beginning, Start::End] {
+            retire(times, 1);
+            let mut follower =
+                open(start).unwrap_or_else(|error| panic!("{start:?}, {times} times: {error}"));
+            assert_eq!(given(&mut follower), [0; 0], "{start:?}, {times} times");
+            // One that goes on has lost nothing, where nothing was in what went.
+            journal.rotate().unwrap();
+            retire(times, 0);
+            assert_eq!(given(&mut follower), [0; 0], "{start:?}, {times} times");
+            emit(&journal, 1);
+            journal.sync().unwrap();
+            assert_eq!(given(&mut follower).len(), 1, "{start:?}, {times} times");
+        }
+    }
 }

@@ -1,19 +1,20 @@
 //! Passing over damage that is recorded: a salvage has accepted it, and nobody will ever have what stood there.
 
 use semj_format::control;
-use semj_format::{Commit, JournalHeader, Records};
+use semj_format::{Commit, Records};
 use semj_recovery::{Effort, Extent, OpenMode, Proof, SegmentReport};
 
-use super::{Follower, Next, Seen, open_segment};
+use super::segments::Current;
+use super::{Follower, Next, Seen};
 use crate::error::Error;
 use crate::medium::Map;
 use crate::open;
 
 impl Follower {
     /// Goes on behind damage that a salvage has recorded, where [`Follower::next`] gives [`Error::Rotten`],
-    /// [`Error::RottenBlock`], [`Error::Withdrawn`] or [`Error::Retired`] for it: with the first commit group behind it that is
-    /// whole. What is left of a group that is not, a [`crate::Reader`] shows. Whether there is such damage here; if not, nothing
-    /// has changed. Where the segment that a follower reads is lost as a whole, [`crate::Start::AtOrBehind`] goes on.
+    /// [`Error::RottenBlock`], [`Error::Withdrawn`] or [`Error::SegmentMissing`] for it: with the first commit group behind it
+    /// that is whole. What is left of a group that is not, a [`crate::Reader`] shows. Whether there is such damage here; if not,
+    /// nothing has changed. Where the segment that a follower reads is lost as a whole, [`crate::Start::AtOrBehind`] goes on.
     ///
     /// # Errors
     ///
@@ -49,22 +50,16 @@ impl Follower {
             self.digest = commit.previous_digest;
             self.behind_event_id = self.behind_event_id.max(commit.first_event_id.saturating_sub(1));
             self.is_sealed = false;
+            self.bytes.clear();
+            self.seen = Seen::default();
+            self.looked_at_names = None;
         } else {
             let Some(next) = next else { return Ok(false) };
-            let Some(next) = open_segment(&*self.medium, &self.dir, next.number, &next.name)? else {
-                return Ok(false);
-            };
+            let next = Current::open(&*self.medium, &self.dir, next.number, &next.name)?;
             tracing::warn!(segment = %segment.name, offset = start, "recorded damage is passed over to the next segment");
-            self.start = JournalHeader::SIZE as u64;
-            self.commit_sequence = next.opening.next_commit_sequence.saturating_sub(1);
-            self.digest = next.opening.previous_digest;
             self.behind_event_id = self.behind_event_id.max(next.opening.next_event_id.saturating_sub(1));
-            self.is_sealed = false;
             self.take_up(next);
         }
-        self.bytes.clear();
-        self.seen = Seen::default();
-        self.looked_at_names = None;
         Ok(true)
     }
 }
