@@ -11,7 +11,7 @@ use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use semj::{Consumer, Event, EventType, Follower, Journal, OpenMode, Options, Reader, Start, View};
+use semj::{Consumer, Event, EventType, Follower, Journal, OpenMode, Options, Reader, Start, Verdict, View};
 use semj_tests::random::Random;
 
 const DIR: &str = "SEMJ_TEST_DIR";
@@ -91,6 +91,30 @@ fn payload(id: u64) -> Vec<u8> {
     let mut payload = id.to_le_bytes().to_vec();
     payload.resize(8 + (id * 31 % 900) as usize, id as u8);
     payload
+}
+
+#[test]
+fn who_follows_from_the_beginning_sees_of_each_vector_what_a_reader_sees() {
+    let vectors = Path::new(env!("CARGO_MANIFEST_DIR")).join("vectors/journals");
+    let mut retired = 0;
+    for entry in std::fs::read_dir(vectors).unwrap() {
+        let dir = entry.unwrap().path();
+        let Ok(reader) = Reader::open(&dir, OpenMode::Strict) else { continue };
+        let report = reader.report();
+        // What is left of damaged groups a follower does not give.
+        if report.segments.iter().any(|segment| segment.verdict == Verdict::KnownDamage) {
+            continue;
+        }
+        retired += u32::from(report.retired.is_some());
+        let shown: Vec<u64> = reader.iter(..).map(|record| record.unwrap().event_id()).collect();
+        let mut follower = Follower::open(&dir, Start::Beginning, View::Published).unwrap();
+        let mut given = Vec::new();
+        while let Some(located) = follower.next(Some(Duration::ZERO)).unwrap() {
+            given.push(located.record.event_id());
+        }
+        assert_eq!(given, shown, "{}", dir.display());
+    }
+    assert!(retired > 3, "{retired}");
 }
 
 #[test]
