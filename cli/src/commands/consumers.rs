@@ -1,7 +1,7 @@
 //! `semj consumers`: who reads the journal under a name, and how far they are.
 
 use anyhow::{Result, bail};
-use semj::{Consumer, OpenMode, Reader};
+use semj::{Consumer, ConsumerState, OpenMode, Reader};
 use serde_json::json;
 
 use crate::Outcome;
@@ -32,13 +32,22 @@ pub(crate) fn run(args: &Args) -> Result<Outcome> {
         }
         return Ok(Outcome::Good);
     }
-    let consumers = semj::consumers(&dir).map_err(|error| match &error {
-        semj::Error::ConsumerMark { path, .. } => {
-            let name = path.file_name().unwrap_or_default().display().to_string();
-            anyhow::Error::from(error).context(format!("--remove {name} forgets it"))
+    let mut consumers = Vec::new();
+    let mut outcome = Outcome::Good;
+    for found in ConsumerState::all(&dir)? {
+        match found {
+            Ok(consumer) => consumers.push(consumer),
+            Err(error) => {
+                let semj::Error::ConsumerMark { path, .. } = &error else { return Err(error.into()) };
+                let name = path.file_name().unwrap_or_default().display().to_string();
+                output::say(format_args!(
+                    "{}; --remove {name} forgets it",
+                    output::with_causes(&error.into())
+                ));
+                outcome = Outcome::Bad;
+            }
         }
-        _ => error.into(),
-    })?;
+    }
     let reader = Reader::open_newest(&dir, OpenMode::Salvage)?;
     let newest = reader.report().highest_event_id;
     if consumers.is_empty() && !args.json {
@@ -73,5 +82,5 @@ pub(crate) fn run(args: &Args) -> Result<Outcome> {
             ))?;
         }
     }
-    Ok(Outcome::Good)
+    Ok(outcome)
 }

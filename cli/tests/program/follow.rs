@@ -1,5 +1,6 @@
 //! `semj cat --follow`, `semj consumers`.
 
+use std::fs;
 use std::process::Stdio;
 
 use serde_json::Value;
@@ -91,6 +92,15 @@ fn consumers_are_listed_and_forgotten() {
         (&"indexer".into(), &3.into(), &2.into())
     );
     assert!(out(&semj(&["consumers", text(&path)])).contains("indexer"));
+    let in_use = semj(&["consumers", text(&path), "--remove", "indexer"]);
+    assert!(status(&in_use) == 1 && err(&in_use).contains("in use"), "{}", err(&in_use));
+    drop(consumer);
+    // One whose file is damaged is said, and the others are listed.
+    fs::write(path.join("consumers/broken"), b"nothing").unwrap();
+    let listed = semj(&["consumers", text(&path)]);
+    assert_eq!(status(&listed), 1);
+    assert!(out(&listed).contains("indexer") && err(&listed).contains("--remove broken"), "{}", err(&listed));
+    assert_eq!(status(&semj(&["consumers", text(&path), "--remove", "broken"])), 0);
     assert_eq!(status(&semj(&["consumers", text(&path), "--remove", "indexer"])), 0);
     let again = semj(&["consumers", text(&path), "--remove", "indexer"]);
     assert_eq!(status(&again), 1);
