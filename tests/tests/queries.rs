@@ -528,8 +528,8 @@ fn indexed(count: u64) -> (tempfile::TempDir, PathBuf) {
 
 fn writes(dir: &Path) -> usize {
     let reader = Reader::open_newest(dir, OpenMode::Strict).unwrap();
-    let found = reader.query(&Query::new().types([EventType::FILESYSTEM_WRITE]));
-    found.collect::<Result<Vec<_>, _>>().unwrap().len()
+    let query = Query::new().types([EventType::FILESYSTEM_WRITE]);
+    reader.query(&query).collect::<Result<Vec<_>, _>>().unwrap().len()
 }
 
 #[test]
