@@ -376,7 +376,7 @@ impl<'r> Current<'r> {
 /// Why an event happened, and what came of it.
 #[derive(Clone, Debug)]
 pub struct Chain<'r> {
-    /// From the root cause to the event's parent.
+    /// From the root cause to the event's parent: of each event the one cause that it names itself first.
     pub causes: Vec<Record<'r>>,
     /// A cause that is named and not in the journal; the causes begin behind it.
     pub missing_cause: Option<u64>,
@@ -438,15 +438,16 @@ pub(crate) fn chain(reader: &Reader, event_id: u64, effects_max: usize) -> Resul
                 if effect == 0 || !seen.insert(effect) {
                     continue;
                 }
-                if chain.effects.len() == effects_max {
-                    chain.is_complete = false;
-                    return Ok(Some(chain));
-                }
                 let record = if effect == record.event_id() { Some(record) } else { reader.get(effect)? };
                 if let Some(record) = record {
+                    if chain.effects.len() == effects_max {
+                        chain.is_complete = false;
+                        return Ok(Some(chain));
+                    }
                     chain.effects.push(Effect { distance, cause, record });
-                    next.insert(effect);
                 }
+                // What is not there any more can still be named as the cause of what is.
+                next.insert(effect);
             }
         }
         causes = next;
@@ -454,7 +455,8 @@ pub(crate) fn chain(reader: &Reader, event_id: u64, effects_max: usize) -> Resul
     Ok(Some(chain))
 }
 
-/// What an event says that it came from: its parent, a link in which it is the effect, or its root cause.
+/// What an event says that it came from: its parent, a link of its own in which it is the effect, or its root cause; the first of
+/// these that there is.
 fn cause_of(record: &Record<'_>) -> Option<u64> {
     let id = record.event_id();
     let parent = Some(record.parent_event_id()).filter(|parent| *parent != 0);

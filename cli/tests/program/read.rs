@@ -236,3 +236,16 @@ fn a_limit_is_kept_where_damage_is_found_on_the_way() {
         assert!(count <= most && count > 0, "{args:?}: {count}");
     }
 }
+
+#[test]
+fn an_effect_that_is_not_there_is_no_end_of_the_chain() {
+    let (_dir, journal) = place();
+    let input = br#"{"event_type":"AgentDecision","ktime_ns":1,"event_id":1}
+{"event_type":"SystemSync","ktime_ns":2,"event_id":2,"causality_links":[{"cause_event_id":1,"effect_event_id":7}]}
+{"event_type":"SystemSync","ktime_ns":3,"event_id":3,"parent_event_id":7}
+"#;
+    assert_eq!(status(&with_input(&["import", "-", "-j", text(&journal)], input)), 0);
+    let shown = semj(&["chain", "1", text(&journal), "--json", "--limit", "1"]);
+    let ids: Vec<_> = lines(&shown.stdout).iter().map(|line| line["event_id"].as_u64().unwrap()).collect();
+    assert_eq!((ids, status(&shown)), (vec![1, 3], 0), "{}", err(&shown));
+}

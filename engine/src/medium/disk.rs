@@ -51,7 +51,11 @@ impl Medium for Disk {
             dir.ancestors().take_while(|path| !path.as_os_str().is_empty() && !path.is_dir()).collect();
         for path in missing.into_iter().rev() {
             match fs::create_dir(path) {
-                Err(error) if error.kind() == io::ErrorKind::AlreadyExists && path.is_dir() => {}
+                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+                    if !path.is_dir() {
+                        return Err(io::ErrorKind::NotADirectory.into());
+                    }
+                }
                 other => other?,
             }
             let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty());
