@@ -3,9 +3,11 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use semj::{
-    Backpressure, CommitOn, Error, Event, EventType, Journal, OpenMode, Options, Proof, Reader, Verdict,
+    Backpressure, CommitOn, Error, Event, EventType, Journal, OpenMode, Options, Priority, Proof, Reader,
+    Verdict,
 };
 use semj_format::{EventType as Type, Gap, JournalHeader, Recovered, SegmentOpen, control, journal_header};
 
@@ -107,13 +109,14 @@ fn ids_that_a_gap_says_are_missing_are_not_given_again() {
     let options = || Options {
         buffer_events: 64,
         backpressure: Backpressure::DropByPriority,
-        commit_on: CommitOn::CallersThread,
+        commit_interval: Duration::from_secs(3600),
+        commit_on: CommitOn::OwnThread,
         ..strict()
     };
-    let event = Event::new(EventType::FILESYSTEM_WRITE);
+    let event = Event::new(EventType::FILESYSTEM_WRITE).priority(Priority::BACKGROUND);
     // The journal's last record but the Commit is a Gap.
     let end_with_a_gap = |journal: &Journal| {
-        let error = (0..1000).find_map(|_| journal.emit(&event).err()).unwrap();
+        let error = (0..1_000_000).find_map(|_| journal.emit(&event).err()).unwrap();
         assert!(matches!(error, Error::Dropped { .. }), "{error}");
         journal.sync().unwrap();
     };
