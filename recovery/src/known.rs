@@ -3,7 +3,7 @@
 use semj_format::control::{self, DamagedRange};
 use semj_format::{JournalHeader, Recovered, SegmentOpen};
 
-use crate::examine::{Extent, SegmentInput};
+use crate::report::{Extent, SegmentInput};
 use crate::scanner::Scanner;
 
 /// The ranges that the Recovered records of a journal list.

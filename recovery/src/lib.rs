@@ -10,7 +10,8 @@
 //! | `known`, `placement` | damage that earlier opens have recorded; which files have a place in the journal |
 //! | `retired` | segments that were taken out on purpose, and where the journal begins without them |
 //! | [`trust`] | what was proven before and need not be read again |
-//! | [`examine()`] | holds the segments against each other; makes the report and, for a writer, the plan |
+//! | `segment` | one segment by itself: those together, up to its verdict |
+//! | [`examine()`], [`report`] | holds the segments against each other; makes the report and, for a writer, the plan |
 //!
 //! The engine opens, verifies, iterates and dumps through this one scanner.
 #![forbid(unsafe_code)]
@@ -21,17 +22,17 @@ pub mod examine;
 pub mod fault;
 mod known;
 mod placement;
+pub mod report;
 mod retired;
 pub mod salvage;
 pub mod scanner;
+mod segment;
 pub mod trust;
 
 pub use decision::{Verdict, decide};
 pub use evidence::{End, Evidence, Link};
-pub use examine::{
-    Backing, Effort, Extent, OpenMode, Packed, Report, SegmentInput, SegmentReport, Tip, examine,
-    examine_alone, examine_unretired, examine_with,
-};
+pub use examine::{Effort, examine, examine_alone, examine_unretired, examine_with};
 pub use fault::{Fault, FaultKind};
+pub use report::{Backing, Extent, OpenMode, Packed, Report, SegmentInput, SegmentReport, Tip};
 pub use scanner::{Gaps, Group, ScanEnd, Scanner, Thinning};
 pub use trust::Proof;

@@ -2,7 +2,7 @@
 
 use semj_format::SegmentOpen;
 
-use crate::examine::SegmentInput;
+use crate::report::SegmentInput;
 
 /// For each file whether it has a place in the journal.
 ///

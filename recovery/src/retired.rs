@@ -8,8 +8,8 @@ use semj_format::control::{self, Compacted, CompactedKind};
 use semj_format::{JournalHeader, Record};
 
 use crate::decision::Verdict;
-use crate::examine::{SegmentInput, SegmentReport};
 use crate::fault::{Fault, FaultKind};
+use crate::report::{SegmentInput, SegmentReport};
 use crate::scanner::Scanner;
 
 /// What the journal begins behind, and how many of the files are none of its segments any more.

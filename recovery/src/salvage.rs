@@ -27,7 +27,7 @@ use semj_format::digest::RecordTree;
 use semj_format::{Commit, EventType, JournalHeader, Record, Records};
 
 use crate::evidence::{Found, find_behind, records_behind};
-use crate::examine::Extent;
+use crate::report::Extent;
 use crate::scanner::{Scanner, Thinning};
 
 /// What was kept of one group.
