@@ -1,6 +1,6 @@
 //! Bytes in, verdicts out: what the segments of a journal prove, and what is to be done about the rest.
 //!
-//! Nothing here reads a file, changes a byte or decides for the user. The way goes through four rooms:
+//! Nothing here reads a file, changes a byte or decides for the user. The way goes through these rooms:
 //!
 //! | module | what it does |
 //! | --- | --- |
