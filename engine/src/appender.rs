@@ -219,7 +219,7 @@ impl Appender {
         let mut retentions = [Some(own), retention].into_iter().flatten().filter(|of| of.is_any()).peekable();
         retentions.peek()?;
         let ended = self.ended();
-        let rest = Rest::new(self.writer.end(), self.segment_size);
+        let rest = Rest::new(self.writer.end(), self.has_events(), self.segment_size);
         let now_ns = self.medium.clock_anchor().wall_clock_ns;
         let plans = retentions.map(|retention| self.plan(&ended, rest, retention, now_ns));
         let plan = plans.fold(Plan::default(), Plan::or);
@@ -228,9 +228,14 @@ impl Appender {
 
     /// Whether limits are passed as the journal is, and nobody needs what would go.
     pub(crate) fn is_passed(&self, retention: &Retention) -> bool {
-        let rest = Rest::newest(self.segment_size);
+        let rest = Rest::written(self.segment_size, self.has_events());
         let now_ns = self.medium.clock_anchor().wall_clock_ns;
         self.plan(&self.ended(), rest, retention, now_ns).count > 0
+    }
+
+    /// Whether the active segment holds events.
+    fn has_events(&self) -> bool {
+        self.last_committed_id >= self.writer.segment().opening.next_event_id
     }
 
     /// The segments that have ended and are not retired. Those that are stand in the list until they are removed.

@@ -472,7 +472,7 @@ fn retire(medium: &dyn Medium, dir: &Path, report: &Report, opening: Opening<'_>
         }
     };
     let ended = Ended::of_reports(report.kept_segments());
-    let rest = Rest::new(report.tip.map_or(0, |tip| tip.end as u64), opening.segment_size);
+    let rest = Rest::behind(report.kept_segments().last(), opening.segment_size);
     let now_ns = medium.clock_anchor().wall_clock_ns;
     let plan = Plan::new(&ended, rest, opening.retention, now_ns, lowest_needed);
     Retiring { count: plan.count, statement: plan.statement(&ended, report.retired.as_ref(), now_ns) }

@@ -22,6 +22,10 @@ use crate::{consumer, directory, request};
 
 /// How much of a journal is kept. What passes any of these limits goes, whole segments, the oldest first; the segment that
 /// is written and the one before it always stay.
+///
+/// Each open begins a segment, so that a program that starts again and again leaves segments without events. They count for no
+/// `max_segments` and go along with the one before them. However many they are, the last segment that holds events stays, unless
+/// it is too old.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Retention {
     /// Bytes of all segments: of those that have ended what is used of them, or of their compressed files; of the one that is
@@ -30,7 +34,7 @@ pub struct Retention {
     pub max_bytes: Option<u64>,
     /// How long ago a segment was ended.
     pub max_age: Option<Duration>,
-    /// Segments, the one that is written included.
+    /// Segments that hold events, or held some before they were taken out, and the one that is written.
     pub max_segments: Option<u64>,
     /// Events from this id on stay, whatever the limits are: those that are not archived yet, say.
     pub keeps_from: Option<u64>,
@@ -190,18 +194,39 @@ impl Ended {
 pub(crate) struct Rest {
     pub(crate) bytes: u64,
     pub(crate) segments: u64,
+    /// Those of them that [`Retention::max_segments`] counts.
+    counted: u64,
+    /// Whether one of them holds events, so that none of the others has to stay for that.
+    has_events: bool,
 }
 
 impl Rest {
-    /// The newest segment as it is.
-    pub(crate) const fn newest(bytes: u64) -> Self {
-        Self { bytes, segments: 1 }
+    /// The newest segment as it is, which is written.
+    pub(crate) const fn written(bytes: u64, has_events: bool) -> Self {
+        Self { bytes, segments: 1, counted: 1, has_events }
     }
 
-    /// The segment that has just ended, and the one behind it.
-    pub(crate) const fn new(ended_bytes: u64, next_bytes: u64) -> Self {
-        Self { bytes: ended_bytes + next_bytes, segments: 2 }
+    /// The newest segment as it is, which nobody writes.
+    const fn ended(bytes: u64, has_events: bool) -> Self {
+        Self { bytes, segments: 1, counted: has_events as u64, has_events }
     }
+
+    /// The segment that has just ended, and the one behind it, which is written.
+    pub(crate) const fn new(ended_bytes: u64, has_events: bool, next_bytes: u64) -> Self {
+        let counted = 1 + has_events as u64;
+        Self { bytes: ended_bytes + next_bytes, segments: 2, counted, has_events }
+    }
+
+    /// The newest segment that was found, and the one behind it.
+    pub(crate) fn behind(newest: Option<&SegmentReport>, next_bytes: u64) -> Self {
+        let (bytes, has_events) = newest.map_or((0, false), |newest| (newest.end as u64, has_events(newest)));
+        Self::new(bytes, has_events, next_bytes)
+    }
+}
+
+/// Whether there were ever events in it.
+fn has_events(segment: &SegmentReport) -> bool {
+    segment.totals.events > 0
 }
 
 /// How many of the first segments go, and why.
@@ -224,17 +249,22 @@ impl Plan {
         lowest_needed: Option<u64>,
     ) -> Self {
         let mut bytes = rest.bytes + ended.iter().map(|segment| segment.stored_size).sum::<u64>();
-        let mut segments = rest.segments + ended.len() as u64;
+        let mut counted = rest.counted + ended.iter().filter(|segment| segment.events > 0).count() as u64;
+        // What comes behind it is no reason to be left without any.
+        let last_events = ended.iter().rposition(|segment| segment.events > 0).filter(|_| !rest.has_events);
         let mut plan = Self::default();
-        for segment in ended {
+        for (place, segment) in ended.iter().enumerate() {
             let age = u64::try_from(now_ns.saturating_sub(segment.ended_ns)).map(Duration::from_nanos);
+            let is_last = last_events == Some(place);
             let passed = [
-                (Compacted::BYTES, retention.max_bytes.is_some_and(|max| bytes > max)),
+                (Compacted::BYTES, !is_last && retention.max_bytes.is_some_and(|max| bytes > max)),
                 (Compacted::AGE, retention.max_age.is_some_and(|max| age.is_ok_and(|age| age > max))),
-                (Compacted::SEGMENTS, retention.max_segments.is_some_and(|max| segments > max)),
+                (Compacted::SEGMENTS, !is_last && retention.max_segments.is_some_and(|max| counted > max)),
             ];
             let reason = passed.iter().filter(|(_, is_passed)| *is_passed).fold(0, |all, (bit, _)| all | bit);
-            if reason == 0 {
+            // All before it go, or would.
+            let goes_along = segment.events == 0 && place > 0;
+            if reason == 0 && !goes_along {
                 break;
             }
             let is_needed = lowest_needed.is_some_and(|lowest| lowest <= segment.last_event_id);
@@ -245,7 +275,7 @@ impl Plan {
                 plan.reason |= reason;
             }
             bytes -= segment.stored_size;
-            segments -= 1;
+            counted -= u64::from(segment.events > 0);
         }
         plan
     }
@@ -422,12 +452,15 @@ pub fn plan_retention_on(
     // One that is written has its room; any other is closed by who opens the journal.
     let is_written = !report.is_closed() && request::has_writer(medium, dir);
     let written = newest.filter(|_| is_written).map(|newest| newest.file_size as u64);
-    let mut rest = Rest::newest(written.unwrap_or(newest_end));
+    let mut rest = match written {
+        Some(size) => Rest::written(size, newest.is_some_and(has_events)),
+        None => Rest::ended(newest_end, newest.is_some_and(has_events)),
+    };
     let mut plan = Plan::new(&ended, rest, retention, now_ns, lowest);
     if plan.count > 0 {
         // What is retired is said in a new segment, behind the newest one. It is as large as the one that is written, or is
         // closed at once.
-        rest = Rest::new(newest_end, written.unwrap_or(SEGMENT_SIZE_MIN));
+        rest = Rest::behind(newest, written.unwrap_or(SEGMENT_SIZE_MIN));
         plan = Plan::new(&ended, rest, retention, now_ns, lowest);
     }
     let (retiring, kept) = ended.split_at(plan.count);
@@ -467,7 +500,7 @@ mod tests {
     }
 
     fn plan(count: u64, retention: &Retention, lowest_needed: Option<u64>) -> (usize, u32, usize) {
-        let rest = Rest::new(50, 100);
+        let rest = Rest::new(50, true, 100);
         let plan = Plan::new(&segments(count), rest, retention, 60_000_000_000, lowest_needed);
         (plan.count, plan.reason, plan.held_back)
     }
@@ -490,6 +523,41 @@ mod tests {
         assert_eq!(plan(9, &age(0), None), (5, Compacted::AGE, 0), "what ended in the future is not old");
         let both = Retention { max_bytes: Some(649), ..count(4) };
         assert_eq!(plan(5, &both, None), (3, Compacted::BYTES | Compacted::SEGMENTS, 0));
+    }
+
+    /// Segments of which those with these numbers hold no events.
+    fn segments_but(count: u64, empty: &[u64]) -> Vec<Ended> {
+        let mut segments = segments(count);
+        for segment in segments.iter_mut().filter(|segment| empty.contains(&segment.segment_number)) {
+            (segment.events, segment.first_event_id, segment.last_event_id) = (0, 0, 0);
+        }
+        segments
+    }
+
+    #[test]
+    fn segments_without_events_do_not_count_and_go_along_with_those_before_them() {
+        let plan = |empty: &[u64], has_events, retention: &Retention, lowest_needed| {
+            let (segments, rest) = (segments_but(6, empty), Rest::new(50, has_events, 100));
+            let plan = Plan::new(&segments, rest, retention, 70_000_000_000, lowest_needed);
+            (plan.count, plan.held_back)
+        };
+        let count = |max| Retention { max_segments: Some(max), ..Retention::default() };
+        // Four with events, and the one that is written.
+        assert_eq!(plan(&[2, 3], false, &count(5), None), (0, 0));
+        assert_eq!(plan(&[2, 3], true, &count(6), None), (0, 0));
+        assert_eq!(plan(&[2, 3], false, &count(4), None), (3, 0));
+        assert_eq!(plan(&[2, 3], false, &count(3), None), (4, 0));
+        assert_eq!(plan(&[2, 3], false, &count(4), Some(1)), (0, 3));
+        assert_eq!(plan(&[1, 2], false, &count(5), None), (0, 0), "nothing before them goes");
+        assert_eq!(plan(&[1, 2], false, &count(4), None), (3, 0));
+        // However many come behind the last one.
+        for none in [count(0), Retention { max_bytes: Some(0), ..Retention::default() }] {
+            assert_eq!(plan(&[3, 4, 5, 6], false, &none, None), (1, 0));
+            assert_eq!(plan(&[3, 4, 5, 6], true, &none, None), (6, 0));
+            assert_eq!(plan(&[1, 2, 3, 4, 5, 6], false, &none, None), (6, 0), "there is none to stay");
+        }
+        let age = Retention { max_age: Some(Duration::from_secs(49)), ..Retention::default() };
+        assert_eq!(plan(&[3, 4, 5, 6], false, &age, None), (6, 0), "what is too old does not stay");
     }
 
     #[test]

@@ -107,7 +107,8 @@ fn limits_are_applied_when_a_journal_is_opened() {
     journal(dir.path(), small(), 5).close().unwrap();
     for (limits, left) in [
         (Retention { max_bytes: Some(1 << 30), ..Retention::default() }, vec![1, 2, 3, 4, 5, 6]),
-        (Retention { max_age: Some(Duration::from_secs(3600)), ..segments(6) }, vec![2, 3, 4, 5, 6, 7]),
+        // The one that this makes counts, and the one before it holds no events.
+        (Retention { max_age: Some(Duration::from_secs(3600)), ..segments(5) }, vec![2, 3, 4, 5, 6, 7]),
         (Retention { max_age: Some(Duration::ZERO), ..Retention::default() }, vec![7, 8]),
         // The segment that is written and the one before it stay whatever the limits are.
         (Retention { max_bytes: Some(0), ..Retention::default() }, vec![8, 9]),
@@ -121,6 +122,55 @@ fn limits_are_applied_when_a_journal_is_opened() {
     emit(&journal, 1);
     assert_eq!(journal.stats().last_emitted_id, 51, "ids go on");
     assert_eq!(journal.retired().unwrap().event_count, 50);
+}
+
+#[test]
+fn a_program_that_starts_again_and_again_loses_no_events_to_its_limits() {
+    let few_bytes = Retention { max_bytes: Some((256 << 10) + 100), ..Retention::default() };
+    for (limits, left) in
+        [(segments(5), 21..=50), (segments(2), 41..=50), (segments(1), 41..=50), (few_bytes, 41..=50)]
+    {
+        for is_closed in [true, false] {
+            let dir = tempfile::tempdir().unwrap();
+            journal(dir.path(), small(), 5).close().unwrap();
+            for _ in 0..7 {
+                let journal =
+                    Journal::open(dir.path(), Options { retention: limits.clone(), ..small() }).unwrap();
+                if is_closed {
+                    journal.close().unwrap();
+                    continue;
+                }
+                // As a crash leaves it.
+                let copy = tempfile::tempdir().unwrap();
+                for path in fs::read_dir(dir.path()).unwrap().map(|entry| entry.unwrap().path()) {
+                    fs::copy(&path, copy.path().join(path.file_name().unwrap())).unwrap();
+                }
+                drop(journal);
+                for path in fs::read_dir(copy.path()).unwrap().map(|entry| entry.unwrap().path()) {
+                    fs::copy(&path, dir.path().join(path.file_name().unwrap())).unwrap();
+                }
+            }
+            let found = ids(dir.path());
+            assert!(found.last() == Some(&50) && found.contains(left.start()), "{limits:?}: {found:?}");
+            // What would go says the same, before and after.
+            let plan = || plan_retention(dir.path(), &limits, None).unwrap();
+            let now = plan();
+            request_retention(dir.path(), &limits, None, Duration::ZERO).unwrap();
+            assert_eq!((now.retiring.len(), plan().retiring.len()), (0, 0), "{limits:?}: {now:?}");
+            assert_eq!(ids(dir.path()), found);
+            // And when there are others, those go that are too many, with what came between.
+            let options = Options { retention: limits.clone(), ..small() };
+            let journal = Journal::open(dir.path(), options).unwrap();
+            for _ in 0..5 {
+                emit(&journal, 10);
+                journal.rotate().unwrap();
+            }
+            journal.close().unwrap();
+            let found = ids(dir.path());
+            assert!(found[0] > 50 && found.ends_with(&[99, 100]), "{limits:?}: {found:?}");
+            assert!(files(dir.path())[0] >= 12, "{limits:?}: {:?}", files(dir.path()));
+        }
+    }
 }
 
 #[test]
@@ -321,15 +371,17 @@ fn another_process_may_ask_the_writer() {
     assert_eq!((files(dir.path()), journal.stats().segments), (vec![1, 2, 3, 4, 5], 5));
     request_retention(dir.path(), &segments(3), None, patience).unwrap();
     // The files go a little later.
-    wait_until("the files of retired segments go", || files(dir.path()) == [4, 5, 6]);
-    assert!(ids(dir.path()).into_iter().eq(31..=40));
+    wait_until("the files of retired segments go", || files(dir.path()) == [3, 4, 5, 6]);
+    assert!(ids(dir.path()).into_iter().eq(21..=40));
     // Nonsense is taken away, and does no harm.
     fs::write(dir.path().join("REQUEST"), "stop\n").unwrap();
     wait_until("what is not understood is removed", || !dir.path().join("REQUEST").exists());
     journal.close().unwrap();
     assert!(!request_rotation(dir.path(), patience).unwrap(), "a closed journal has nothing to end");
     request_retention(dir.path(), &segments(2), None, patience).unwrap();
-    assert_eq!(files(dir.path()), [6, 7]);
+    assert_eq!(files(dir.path()), [3, 4, 5, 6], "there are two that hold events");
+    request_retention(dir.path(), &segments(1), None, patience).unwrap();
+    assert_eq!(files(dir.path()), [4, 5, 6, 7]);
 
     let deaf = Journal::open(dir.path(), small()).unwrap();
     let refused = request_rotation(dir.path(), Duration::from_millis(50));
