@@ -87,6 +87,13 @@ pub(crate) struct Keeping {
     pub(crate) retired: Option<Compacted>,
 }
 
+/// Limits, and what is known of who needs what.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Wanted<'a> {
+    retention: &'a Retention,
+    lowest_needed: Option<u64>,
+}
+
 /// How far an append came.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Appended {
@@ -213,24 +220,38 @@ impl Appender {
         self.writer.is_due(&rotation, 0, self.medium.monotonic_ns())
     }
 
-    /// What is retired now, by the journal's own limits or by these.
-    fn retire(&self, retention: Option<&Retention>) -> Option<Compacted> {
-        let own = &self.keeping.retention;
-        let mut retentions = [Some(own), retention].into_iter().flatten().filter(|of| of.is_any()).peekable();
-        retentions.peek()?;
+    /// What is retired now, by the journal's own limits or as somebody wants it.
+    fn retire(&self, wanted: Option<Wanted<'_>>) -> Option<Compacted> {
+        let own = self.own();
+        let mut all = [own, wanted].into_iter().flatten().filter(|of| of.retention.is_any()).peekable();
+        all.peek()?;
         let ended = self.ended();
         let rest = Rest::new(self.writer.end(), self.has_events(), self.segment_size);
         let now_ns = self.medium.clock_anchor().wall_clock_ns;
-        let plans = retentions.map(|retention| self.plan(&ended, rest, retention, now_ns));
+        let plans = all.map(|of| Plan::new(&ended, rest, of.retention, now_ns, of.lowest_needed));
         let plan = plans.fold(Plan::default(), Plan::or);
         plan.statement(&ended, self.keeping.retired.as_ref(), now_ns)
     }
 
-    /// Whether limits are passed as the journal is, and nobody needs what would go.
-    pub(crate) fn is_passed(&self, retention: &Retention) -> bool {
+    /// The journal's own limits, if it has any and it can be learned what is needed.
+    fn own(&self) -> Option<Wanted<'_>> {
+        let retention = Some(&self.keeping.retention).filter(|own| own.is_any())?;
+        let warn = |error: &Error| tracing::warn!(%error, "nothing is retired: what is needed is not known");
+        Some(Wanted { retention, lowest_needed: self.lowest_needed(retention).inspect_err(warn).ok()? })
+    }
+
+    fn lowest_needed(&self, retention: &Retention) -> Result<Option<u64>, Error> {
+        retention::lowest_needed(&*self.medium, &self.dir, retention, self.keeping.needs.as_ref())
+    }
+
+    /// What a rotation is to retire by these limits. `None`: they are not passed as the journal is, or somebody needs what
+    /// would go. An error where it can't be learned what is needed: whoever asks is to know why nothing went.
+    pub(crate) fn wanted<'a>(&self, retention: &'a Retention) -> Result<Option<Wanted<'a>>, Error> {
+        let lowest_needed = self.lowest_needed(retention)?;
         let rest = Rest::written(self.segment_size, self.has_events());
         let now_ns = self.medium.clock_anchor().wall_clock_ns;
-        self.plan(&self.ended(), rest, retention, now_ns).count > 0
+        let plan = Plan::new(&self.ended(), rest, retention, now_ns, lowest_needed);
+        Ok((plan.count > 0).then_some(Wanted { retention, lowest_needed }))
     }
 
     /// Whether the active segment holds events.
@@ -246,25 +267,15 @@ impl Appender {
         ended
     }
 
-    fn plan(&self, ended: &[Ended], rest: Rest, retention: &Retention, now_ns: i64) -> Plan {
-        match retention::lowest_needed(&*self.medium, &self.dir, retention, self.keeping.needs.as_ref()) {
-            Ok(lowest) => Plan::new(ended, rest, retention, now_ns, lowest),
-            Err(error) => {
-                tracing::warn!(%error, "nothing is retired: what is needed is not known");
-                Plan::default()
-            }
-        }
-    }
-
-    /// Ends the active segment and begins the next, which says what is retired by the journal's limits or by these, and what
-    /// these notes say.
+    /// Ends the active segment and begins the next, which says what is retired by the journal's limits or as somebody wants it,
+    /// and what these notes say.
     pub(crate) fn rotate(
         &mut self,
-        retention: Option<&Retention>,
+        wanted: Option<Wanted<'_>>,
         notes: &[(EventType, Vec<u8>)],
         recorder: &Recorder,
     ) -> Result<(), Error> {
-        let retiring = self.retire(retention);
+        let retiring = self.retire(wanted);
         let now = self.medium.monotonic_ns();
         self.is_fast = self.began_ns != 0 && now.saturating_sub(self.began_ns) < FAST_SEGMENT_NS;
         self.began_ns = now;

@@ -20,7 +20,7 @@ use std::time::{Duration, Instant};
 use parking_lot::{Condvar, Mutex, MutexGuard};
 use semj_format::EventType;
 
-use crate::appender::{Appended, Appender};
+use crate::appender::{Appended, Appender, Wanted};
 use crate::directory;
 use crate::error::Error;
 use crate::flush::Retired;
@@ -431,14 +431,14 @@ impl Committer {
     }
 
     /// Ends the active segment, with everything emitted before the call in it, and begins the next, which retires old ones
-    /// by the journal's limits or by these. Both are durable on return.
+    /// by the journal's limits or as somebody wants it. Both are durable on return.
     pub(crate) fn rotate(
         &self,
-        retention: Option<&Retention>,
+        wanted: Option<Wanted<'_>>,
         notes: &[(EventType, Vec<u8>)],
     ) -> Result<(), Error> {
         self.make_room()?;
-        let rotated = self.write(&mut self.appender.lock(), |a| a.rotate(retention, notes, &self.recorder));
+        let rotated = self.write(&mut self.appender.lock(), |a| a.rotate(wanted, notes, &self.recorder));
         self.or_fail(rotated)?;
         self.sync()
     }
@@ -446,8 +446,8 @@ impl Committer {
     /// Retires what passes these limits, with a rotation. Where they are not passed it is a sync.
     pub(crate) fn retain(&self, retention: &Retention) -> Result<(), Error> {
         self.make_room()?;
-        let is_passed = self.appender.lock().is_passed(retention);
-        if is_passed { self.rotate(Some(retention), &[]) } else { self.sync() }
+        let wanted = self.appender.lock().wanted(retention)?;
+        if wanted.is_some() { self.rotate(wanted, &[]) } else { self.sync() }
     }
 
     /// Has the syncing thread see to what another process asks and to the active segment's age.

@@ -405,7 +405,8 @@ impl Journal {
     ///
     /// # Errors
     ///
-    /// As [`Journal::rotate`].
+    /// As [`Journal::rotate`]. An error that [`Options::needs`] gives, or that of a consumer's file: nothing is retired then, and
+    /// the journal goes on.
     pub fn retain(&self, retention: &Retention) -> Result<(), Error> {
         self.committer.retain(retention)
     }

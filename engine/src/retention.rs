@@ -57,7 +57,7 @@ pub struct Needs(Arc<dyn Fn() -> Result<Option<u64>, Error> + Send + Sync>);
 impl Needs {
     /// By this function. It is called when a segment is full, on the thread that appends, and by whoever retires something, while
     /// nothing can be appended: it must not wait for long. After
-    /// an error nothing is given up.
+    /// an error nothing is given up, and whoever asked for that gets it.
     pub fn new(lowest: impl Fn() -> Result<Option<u64>, Error> + Send + Sync + 'static) -> Self {
         Self(Arc::new(lowest))
     }

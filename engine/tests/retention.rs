@@ -229,6 +229,22 @@ fn what_somebody_needs_stays_unless_that_is_to_be_ignored() {
 }
 
 #[test]
+fn who_asks_for_a_retention_is_told_when_it_can_t_be_learned_what_is_needed() {
+    let dir = tempfile::tempdir().unwrap();
+    let broken = || Needs::new(|| Err(Error::Stopped));
+    let journal = journal(dir.path(), Options { needs: Some(broken()), ..small() }, 5);
+    assert!(matches!(plan_retention(dir.path(), &segments(2), Some(&broken())), Err(Error::Stopped)));
+    assert!(matches!(journal.retain(&segments(2)), Err(Error::Stopped)));
+    assert_eq!(files(dir.path()), [1, 2, 3, 4, 5]);
+    // It has stopped nothing.
+    emit(&journal, 1);
+    journal.rotate().unwrap();
+    assert_eq!(files(dir.path()), [1, 2, 3, 4, 5, 6]);
+    journal.retain(&Retention { ignores_needs: true, ..segments(2) }).unwrap();
+    assert_eq!(files(dir.path()), [5, 6, 7]);
+}
+
+#[test]
 fn a_reader_keeps_what_it_has_while_the_files_go() {
     let dir = tempfile::tempdir().unwrap();
     let journal = journal(dir.path(), small(), 5);
