@@ -463,11 +463,12 @@ impl Committer {
             && let Request::Rotate(retention) = &asked.request
         {
             tracing::info!(?retention, "another process asks for a rotation");
-            match retention {
-                Some(retention) => self.retain(retention)?,
-                None => self.rotate(None, &[])?,
-            }
-            asked.answer(&*self.medium, &self.dir);
+            let done = match retention {
+                Some(retention) => self.retain(retention),
+                None => self.rotate(None, &[]),
+            };
+            asked.answer(&*self.medium, &self.dir, &done);
+            done?;
         }
         let is_old = self.appender.lock().is_old();
         if is_old { self.rotate(None, &[]) } else { Ok(()) }

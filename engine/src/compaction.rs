@@ -166,9 +166,11 @@ pub(crate) fn adopt(committer: &Committer) -> Result<(), Error> {
     let ended = segments.iter().take(segments.len().saturating_sub(1));
     for segment in ended.filter(|segment| !segment.is_compressed()) {
         let path = segment.path();
-        let map =
-            committer.medium.open(path, false).and_then(|file| file.map()).map_err(Error::io("map", path))?;
-        take_up(committer, segment, map);
+        match committer.medium.open(path, false).and_then(|file| file.map()) {
+            // It was retired.
+            Err(error) if error.kind() == ErrorKind::NotFound => {}
+            map => take_up(committer, segment, map.map_err(Error::io("map", path))?),
+        }
     }
     Ok(())
 }

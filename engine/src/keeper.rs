@@ -75,11 +75,12 @@ fn keep(committer: &Committer, orders: &mpsc::Receiver<Vec<Arc<Segment>>>, inter
 fn look_around(committer: &Committer) {
     let asked = request::take(&*committer.medium, committer.dir());
     if let Some(asked) = asked.filter(|asked| asked.request == Request::Adopt) {
+        let adopted = compaction::adopt(committer);
         // The files of before are right too.
-        if let Err(error) = compaction::adopt(committer) {
+        if let Err(error) = &adopted {
             tracing::warn!(%error, "a compressed segment was not taken up");
         }
-        asked.answer(&*committer.medium, committer.dir());
+        asked.answer(&*committer.medium, committer.dir(), &adopted);
     }
     committer.have_looked_around();
 }

@@ -2,7 +2,8 @@
 //! take up files that were compacted.
 //!
 //! The request is a small file, made whole under another name. The writer looks for it now and then, does what it says, and
-//! removes it when that is durable: that is the answer. Who comes while there is one waits for it to be answered.
+//! removes it when that is durable: that is the answer. One that it can't do, or does not understand, it turns down: it writes so
+//! into the file, which the asker still has open, before it removes it. Who comes while there is one waits for it to be answered.
 
 use std::fmt::Write as _;
 use std::io::{self, ErrorKind};
@@ -30,7 +31,7 @@ const POLL: Duration = Duration::from_millis(20);
 /// Tells the requests of this process apart.
 static NEXT: AtomicU64 = AtomicU64::new(0);
 
-/// Stands at the beginning of a request that a new writer has found.
+/// Stands at the beginning of a request that was not done: a new writer has found it, or it could not be done.
 const TURNED_DOWN: &[u8] = b"-\n";
 
 /// How long the writer has to let go of files that were compacted.
@@ -110,23 +111,24 @@ pub(crate) struct Asked {
     bytes: Vec<u8>,
 }
 
-/// What is asked of the writer in a directory, if anything is; what can't be read or understood is told and removed.
+/// What is asked of the writer in a directory, if anything is; what can't be read or understood is told and turned down.
 pub(crate) fn take(medium: &dyn Medium, dir: &Path) -> Option<Asked> {
     let path = dir.join(directory::REQUEST);
     let bytes = read(&*medium.open(&path, false).ok()?).unwrap_or_default();
     let request = std::str::from_utf8(&bytes).ok().and_then(Request::parse);
     let Some(request) = request else {
-        tracing::warn!(path = %path.display(), "a request that can't be understood is passed over");
-        answer(medium, dir, &bytes);
+        tracing::warn!(path = %path.display(), "a request that can't be understood is turned down");
+        answer(medium, dir, &bytes, Answer::TurnedDown);
         return None;
     };
     Some(Asked { request, bytes })
 }
 
 impl Asked {
-    /// Tells whoever asked that it was done.
-    pub(crate) fn answer(&self, medium: &dyn Medium, dir: &Path) {
-        answer(medium, dir, &self.bytes);
+    /// Tells whoever asked that it was done, or that it was not.
+    pub(crate) fn answer<T>(&self, medium: &dyn Medium, dir: &Path, done: &Result<T, Error>) {
+        let answer_is = if done.is_ok() { Answer::Done } else { Answer::TurnedDown };
+        answer(medium, dir, &self.bytes, answer_is);
     }
 }
 
@@ -144,26 +146,48 @@ fn read(file: &dyn File) -> io::Result<Vec<u8>> {
     Ok(bytes)
 }
 
-/// Removes a request that says this. Who asked may have lost patience, and another one asks by now.
-fn answer(medium: &dyn Medium, dir: &Path, asked: &[u8]) {
+/// What became of a request.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Answer {
+    Done,
+    TurnedDown,
+}
+
+/// Answers a request that says this. Who asked may have lost patience, and another one asks by now.
+fn answer(medium: &dyn Medium, dir: &Path, asked: &[u8], answer: Answer) {
     let path = dir.join(directory::REQUEST);
-    if medium.open(&path, false).and_then(|file| read(&*file)).is_ok_and(|found| found != asked) {
-        return;
+    let opened = medium.open(&path, answer == Answer::TurnedDown);
+    // The file of who may not be told is still there to be removed.
+    let opened = opened.or_else(|_| medium.open(&path, false));
+    if let Ok(file) = opened {
+        if read(&*file).is_ok_and(|found| found != asked) {
+            return;
+        }
+        if answer == Answer::TurnedDown {
+            say_no(&*file);
+        }
     }
     match medium.remove(&path) {
         Err(error) if error.kind() != ErrorKind::NotFound => {
-            tracing::warn!(path = %path.display(), %error, "a request was done and could not be removed");
+            tracing::warn!(path = %path.display(), %error, "a request was answered and could not be removed");
         }
         _ => {}
     }
 }
 
-/// Tells whoever asked a writer that is gone that nobody did it. The file is the asker's, which still has it open.
+/// Writes into a request's file, which whoever asked still has open, that nobody does it. Who can't be told takes it for done, as
+/// before there was such an answer.
+fn say_no(file: &dyn File) {
+    if let Err(error) = file.write_at(0, TURNED_DOWN) {
+        tracing::warn!(%error, "who asked for something can't be told that it was not done");
+    }
+}
+
+/// Tells whoever asked a writer that is gone that nobody did it.
 pub(crate) fn turn_down(medium: &dyn Medium, dir: &Path) -> Result<(), Error> {
     let path = dir.join(directory::REQUEST);
-    // Who can't be told takes it for done, as before there was such an answer.
     if let Ok(file) = medium.open(&path, true) {
-        let _: io::Result<()> = file.write_at(0, TURNED_DOWN);
+        say_no(&*file);
     }
     medium.remove(&path).map_err(Error::io("remove", &path))
 }

@@ -2,6 +2,7 @@
 #![expect(clippy::unwrap_used, reason = "a test ends where something is not as it should be")]
 
 use std::fs;
+use std::io::Read as _;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
@@ -379,6 +380,20 @@ fn a_writer_that_always_has_something_to_remove_heeds_others_too() {
 }
 
 #[test]
+fn a_writer_that_can_t_do_what_it_is_asked_for_says_so() {
+    let dir = tempfile::tempdir().unwrap();
+    let needs = Some(Needs::new(|| Err(Error::Stopped)));
+    let journal = journal(dir.path(), Options { needs, ..heeding() }, 5);
+    let started = Instant::now();
+    let refused = request_retention(dir.path(), &segments(2), None, Duration::from_secs(60));
+    assert!(matches!(refused, Err(Error::Unheeded { .. })), "{refused:?}");
+    assert!(started.elapsed() < Duration::from_secs(30), "it does not have to be waited for");
+    assert_eq!(files(dir.path()), [1, 2, 3, 4, 5]);
+    assert!(request_rotation(dir.path(), Duration::from_secs(30)).unwrap(), "the next one is heard");
+    journal.close().unwrap();
+}
+
+#[test]
 fn another_process_may_ask_the_writer() {
     let dir = tempfile::tempdir().unwrap();
     let journal = journal(dir.path(), heeding(), 4);
@@ -389,9 +404,13 @@ fn another_process_may_ask_the_writer() {
     // The files go a little later.
     wait_until("the files of retired segments go", || files(dir.path()) == [3, 4, 5, 6]);
     assert!(ids(dir.path()).into_iter().eq(21..=40));
-    // Nonsense is taken away, and does no harm.
+    // Nonsense is taken away, and does no harm; who asked for it sees in the file, which it has open, that it was not done.
     fs::write(dir.path().join("REQUEST"), "stop\n").unwrap();
+    let mut asked = fs::File::open(dir.path().join("REQUEST")).unwrap();
     wait_until("what is not understood is removed", || !dir.path().join("REQUEST").exists());
+    let mut answer = String::new();
+    asked.read_to_string(&mut answer).unwrap();
+    assert!(answer.starts_with("-\n"), "{answer:?}");
     journal.close().unwrap();
     assert!(!request_rotation(dir.path(), patience).unwrap(), "a closed journal has nothing to end");
     request_retention(dir.path(), &segments(2), None, patience).unwrap();
