@@ -16,7 +16,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use semj_blocks::{Codec, Compressor, EncodeError};
+use semj_blocks::{BlockHeader, Codec, Compressor, EncodeError, Layout, Method, ZLIB_LEVEL, ZSTD_LEVEL};
 use semj_format::journal_header::{FLAG_COMPRESSED, FLAG_SEALED, FLAG_THINNED};
 use semj_format::{JournalHeader, SegmentOpen};
 use semj_recovery::Scanner;
@@ -493,6 +493,26 @@ fn pack(native: Native<'_>, codec: Codec, pace: &mut Pace<'_>) -> Result<Option<
         before = done;
     }
     compressor.finish().map(Some)
+}
+
+/// The compressed form of a segment whose native file this would be.
+pub(crate) fn pack_at_once(native: &[u8], codec: Codec) -> Result<Vec<u8>, EncodeError> {
+    Compressor::new(native, native.len() as u64, codec)?.proving().finish()
+}
+
+/// The codec that a compressed segment's file was made with; of one with levels, the usual one.
+pub(crate) fn codec_of(medium: &dyn Medium, path: &Path) -> Option<Codec> {
+    let map = medium.open(path, false).and_then(|file| file.map()).ok()?;
+    let file = map.bytes(0..map.size());
+    let first = Layout::parse(file).ok()?.file_range(0)?;
+    let (_, method, _) = BlockHeader::parse(file.get(first)?).ok()?;
+    Some(match method {
+        Method::None => Codec::None,
+        Method::Zlib => Codec::Zlib(ZLIB_LEVEL),
+        Method::Lz4 => Codec::Lz4,
+        Method::Zstd => Codec::Zstd(ZSTD_LEVEL),
+        Method::Snappy => Codec::Snappy,
+    })
 }
 
 /// Writes the compressed file under a name of its own, durably.

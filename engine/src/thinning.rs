@@ -4,7 +4,8 @@
 //! root of their commit comes out as it was. A Compacted record in the first group of a new segment says first of which
 //! segment how many events go, of which types. When that is durable the segment's file is replaced: the new one is made
 //! under another name, held against the old one's digests as a whole, synced, and renamed. After a crash in between either
-//! the old content is there or the new one, and the record says what may be gone.
+//! the old content is there or the new one, and the record says what may be gone. Where the old one was compressed the new one
+//! is too.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -18,6 +19,8 @@ use semj_format::{Digest, EventType, JournalHeader, Priority, Record, SegmentOpe
 use semj_recovery::{Extent, ScanEnd, Scanner};
 
 use crate::committer::Committer;
+use crate::compaction;
+use crate::compressed;
 use crate::directory;
 use crate::error::Error;
 use crate::medium::{Disk, Medium};
@@ -70,7 +73,7 @@ pub struct ThinReport {
     pub segments: u64,
     /// Events that go.
     pub events: u64,
-    /// Bytes by which the segments get shorter.
+    /// Bytes of the disk by which the segments get shorter, compressed ones by what they are compressed to.
     pub bytes: u64,
     /// How many of which types.
     pub types: BTreeMap<EventType, u64>,
@@ -195,38 +198,62 @@ pub(crate) fn thin(
             due.push((segment, next, count.statement(next, now_ns), count));
         }
     }
+    let mut sizes = Sizes::default();
     for batch in due.chunks(STATEMENTS_MAX) {
         let notes: Vec<_> = batch.iter().map(|(.., body, _)| (Compacted::EVENT_TYPE, body.clone())).collect();
         committer.rotate(None, &notes)?;
         for (segment, next, _, count) in batch {
-            let Some(shorter) = replace(committer, segment, next, thinner)? else { continue };
+            let Some(size) = replace(committer, segment, next, thinner)? else { continue };
             report.segments += 1;
             report.events += count.now;
-            report.bytes += shorter;
+            sizes.add(segment, size);
             for (event_type, events) in &count.types {
                 *report.types.entry(EventType(*event_type)).or_default() += events;
             }
         }
     }
-    Ok(report)
+    Ok(ThinReport { bytes: sizes.shorter(), ..report })
 }
 
-/// Replaces the file of a segment by one without the events. Gives how many bytes shorter it is; `None` if it was retired
+/// What segments take of the disk.
+#[derive(Default)]
+struct Sizes {
+    before: u64,
+    after: u64,
+}
+
+impl Sizes {
+    fn add(&mut self, segment: &Segment, after: usize) {
+        self.before += segment.stored_size();
+        self.after += after as u64;
+    }
+
+    /// One can get longer: it counts against the others.
+    fn shorter(&self) -> u64 {
+        self.before.saturating_sub(self.after)
+    }
+}
+
+/// Replaces the file of a segment by one without the events. Gives how many bytes that one has; `None` if the segment was retired
 /// meanwhile.
 fn replace(
     committer: &Committer,
     segment: &Arc<Segment>,
     next: &SegmentOpen,
     thinner: Thinner<'_>,
-) -> Result<Option<u64>, Error> {
+) -> Result<Option<usize>, Error> {
     let medium = &*committer.medium;
-    let bytes = thinned(segment, thinner)?;
+    let Made { native, packed } = Made::of(medium, segment, thinner)?;
+    let bytes = packed.as_ref().unwrap_or(&native).as_slice();
     let name = segment.path().file_name().and_then(|name| name.to_str()).unwrap_or_default();
     let unfinished = committer.dir().join(directory::copying(name));
     let file = medium.create(&unfinished, bytes.len() as u64).map_err(Error::io("create", &unfinished))?;
-    let written = file.write_at(0, &bytes).and_then(|()| file.sync_all()).and_then(|()| file.map());
+    let written = file.write_at(0, bytes).and_then(|()| file.sync_all()).and_then(|()| file.map());
     let map = written.map_err(Error::io("write", &unfinished))?;
-    if !is_the_same(map.bytes(0..map.size()), next) {
+    let is_read_back = map.bytes(0..map.size()) == bytes && map.is_intact();
+    let map = compressed::unpacking(map);
+    let is_right = is_read_back && map.packed_size().is_some() == packed.is_some();
+    if !is_right || !is_the_same(&native, next) {
         drop(medium.remove(&unfinished));
         return Err(segment.changed());
     }
@@ -241,14 +268,45 @@ fn replace(
     let named =
         renamed.and_then(|()| medium.sync_dir(committer.dir()).map_err(Error::io("sync", committer.dir())));
     committer.or_fail(named)?;
-    let extents = vec![Extent { start: JournalHeader::SIZE, end: bytes.len() }];
+    let extents = vec![Extent { start: JournalHeader::SIZE, end: native.len() }];
     let figures =
         segment.figures().unwrap_or(Figures { records: 0, events: 0, first_event_id: 0, last_event_id: 0 });
     let path = segment.path().to_owned();
-    let made = Segment::found(segment.opening, path, map, extents, figures, true, None)?;
-    committer.segments().replace(Arc::new(made));
-    tracing::info!(segment = name, from = segment.end(), to = bytes.len(), "events taken out");
-    Ok(Some((segment.end() as u64).saturating_sub(bytes.len() as u64)))
+    let made = Arc::new(Segment::found(segment.opening, path, map, extents, figures, true, None)?);
+    // Without what was decoded to make its index.
+    committer.segments().replace(made.anew());
+    tracing::info!(segment = name, from = segment.stored_size(), to = bytes.len(), "events taken out");
+    Ok(Some(bytes.len()))
+}
+
+/// What takes the place of a segment's file.
+struct Made {
+    native: Vec<u8>,
+    /// The compressed form, where the segment has one and it is the shorter one.
+    packed: Option<Vec<u8>>,
+}
+
+impl Made {
+    fn of(medium: &dyn Medium, segment: &Segment, thinner: Thinner<'_>) -> Result<Self, Error> {
+        let native = thinned(segment, thinner)?;
+        let packed = segment.is_compressed().then(|| {
+            let codec = compaction::codec_of(medium, segment.path()).unwrap_or_default();
+            compaction::pack_at_once(&native, codec)
+        });
+        let packed = match packed.transpose() {
+            Ok(packed) => packed.filter(|packed| packed.len() < native.len()),
+            Err(error) => {
+                // The native form says the same.
+                tracing::warn!(segment = segment.number(), %error, "a segment is not compressed any more");
+                None
+            }
+        };
+        Ok(Self { native, packed })
+    }
+
+    fn size(&self) -> usize {
+        self.packed.as_ref().unwrap_or(&self.native).len()
+    }
 }
 
 /// The file of a segment without the events.
@@ -372,6 +430,7 @@ pub fn plan_thinning(
     let lowest_needed = retention::lowest_of_others(&Disk, dir.as_ref(), needs)?;
     let thinner = Thinner { rules, now_ns, lowest_needed };
     let mut report = ThinReport::default();
+    let mut sizes = Sizes::default();
     // Of a closed journal the newest one has ended too, and has one behind it as soon as the journal is opened.
     let newest = reader.segments().last().filter(|newest| reader.report().is_closed() && newest.is_whole());
     for segment in candidates(reader.segments()).map(|(segment, _)| segment).chain(newest) {
@@ -379,12 +438,11 @@ pub fn plan_thinning(
         report.segments += u64::from(count.now > 0);
         report.events += count.now;
         if count.now > 0 {
-            let bytes = thinned(segment, thinner)?.len();
-            report.bytes += (segment.end().saturating_sub(bytes)) as u64;
+            sizes.add(segment, Made::of(&Disk, segment, thinner)?.size());
         }
         for (event_type, events) in count.types {
             *report.types.entry(EventType(event_type)).or_default() += events;
         }
     }
-    Ok(report)
+    Ok(ThinReport { bytes: sizes.shorter(), ..report })
 }

@@ -305,6 +305,53 @@ fn a_snapshot_of_a_compacted_journal_is_the_journal() {
     }
 }
 
+/// Bytes of files.
+fn stored(paths: &[PathBuf]) -> u64 {
+    paths.iter().map(|path| fs::metadata(path).unwrap().len()).sum()
+}
+
+fn codec_of(path: &Path) -> Option<u32> {
+    let bytes = fs::read(path).unwrap();
+    let layout = semj::blocks::Layout::parse(&bytes).ok()?;
+    let (header, ..) = semj::blocks::BlockHeader::parse(&bytes[layout.file_range(0)?]).ok()?;
+    Some(header.compression_type)
+}
+
+#[test]
+fn a_segment_that_events_are_taken_out_of_stays_compressed() {
+    // The digests that stand in the place of two events take more than those did, compressed.
+    for (codec, n) in [(Codec::Lz4, 500), (Codec::default(), 500), (Codec::default(), 3)] {
+        let dir = tempfile::tempdir().unwrap();
+        journal(dir.path());
+        let native = stored(&segments(dir.path()));
+        compact(dir.path(), codec);
+        let (before, of) = (stored(&segments(dir.path())), codec_of(&segments(dir.path())[0]));
+        let rule = ThinRule { keep_one_in: Some(n), ..ThinRule::default() };
+        let plan = semj::plan_thinning(dir.path(), std::slice::from_ref(&rule), None).unwrap();
+        let writer = Journal::open(dir.path(), options()).unwrap();
+        let reader = writer.reader();
+        let done = writer.thin(&[rule]).unwrap();
+        assert_eq!(plan, done, "a plan says what happens");
+        assert_eq!(done.events, EVENTS - EVENTS / n);
+        let left = || (1..=EVENTS).filter(|id| id % n == 0);
+        let ids =
+            |reader: &Reader| -> Vec<_> { reader.iter(..).map(|found| found.unwrap().event_id()).collect() };
+        assert!(ids(&writer.reader()).into_iter().eq(left()));
+        assert_eq!(writer.reader().get(1500).unwrap().unwrap().event_id(), 1500);
+        assert!(ids(&reader).into_iter().eq(1..=EVENTS), "a reader keeps what it has");
+        writer.close().unwrap();
+        let paths = segments(dir.path());
+        let (thinned, _) = paths.split_at(paths.len() - 2);
+        assert!(of.is_some() && thinned.iter().all(|path| codec_of(path) == of), "{codec}");
+        let after = stored(thinned);
+        assert_eq!(done.bytes, before.saturating_sub(after), "what is told is what there is on the disk");
+        assert!(if n == 3 { after * 3 < native } else { after * 2 < before }, "{native} {before} {after}");
+        let report = examine_journal(dir.path(), OpenMode::Strict).unwrap();
+        assert!(report.is_whole(), "{report:?}");
+        assert!(ids(&Reader::open(dir.path(), OpenMode::Strict).unwrap()).into_iter().eq(left()));
+    }
+}
+
 /// Whether this process has a segment's file mapped that has no name any more.
 fn maps_old_files(dir: &Path) -> bool {
     let maps = fs::read_to_string("/proc/self/maps").unwrap();
