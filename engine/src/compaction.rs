@@ -27,6 +27,7 @@ use crate::directory;
 use crate::error::Error;
 use crate::medium::{Disk, LockOutcome, Map, Medium};
 use crate::request;
+use crate::retention;
 use crate::segment::Segment;
 
 /// What is compacted, and how.
@@ -114,7 +115,7 @@ pub fn compact_on(
     let segments = segments(medium, dir)?;
     let _lock = lock(medium, dir)?;
     let plan = Plan::make(medium, dir, compaction, &segments, Newest::UnlessWritten)?;
-    let mut report = plan.run(medium, dir, compaction, &mut Nobody, progress)?;
+    let mut report = plan.run(medium, dir, compaction, &mut Others { medium, dir }, progress)?;
     if report.compacted > 0 {
         report.is_unadopted = !request::tell_of_compaction(medium, dir)?;
     }
@@ -232,11 +233,15 @@ trait Owner {
 }
 
 /// The journal is another process's, if anybody's.
-struct Nobody;
+struct Others<'a> {
+    medium: &'a dyn Medium,
+    dir: &'a Path,
+}
 
-impl Owner for Nobody {
-    fn has(&self, _: u64) -> bool {
-        true
+impl Owner for Others<'_> {
+    /// By what the journal says: its writer removes files only behind the record that says so.
+    fn has(&self, number: u64) -> bool {
+        !retention::is_retired(self.medium, self.dir, number)
     }
 
     fn has_changed(&mut self, _: u64, _: Box<dyn Map>) {}
@@ -448,8 +453,8 @@ fn compact_one(
     let is_there = || owner.has(*number) && medium.open(&path, false).is_ok();
     match written {
         Ok(file) if is_there() => {
-            // While this has it no writer comes.
-            let _lock = match is_newest.then(|| writer_lock(medium, dir)).transpose()? {
+            // While this has it no writer comes, who would have the file of before mapped, and tell others of it.
+            let lock = match is_newest.then(|| writer_lock(medium, dir)).transpose()? {
                 Some(LockOutcome::Held(_)) => {
                     drop(medium.remove(&unfinished));
                     return Ok(Done::Written);
@@ -457,6 +462,11 @@ fn compact_one(
                 lock => lock,
             };
             medium.rename(&unfinished, &path).map_err(Error::io("rename", &unfinished))?;
+            // A sync can take long, and who opens a journal does not wait for a lock. A writer that comes before it finds the new
+            // file, which is durable, and goes on from the same end; what it writes has a name only behind a sync of this
+            // directory, which covers the rename too. If power is lost before either, the name stands for the one file or the
+            // other, and both say the same.
+            drop(lock);
             owner.or_fail(medium.sync_dir(dir).map_err(Error::io("sync", dir)))?;
             if !owner.has(*number) {
                 // It was retired, and perhaps removed already.

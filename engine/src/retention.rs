@@ -9,10 +9,11 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use semj_format::control::{Body as _, Compacted, CompactedKind};
+use semj_format::control::{self, Body as _, Compacted, CompactedKind};
 use semj_format::{Digest, EventType, SegmentOpen};
-use semj_recovery::{Effort, OpenMode, Proof, SegmentReport};
+use semj_recovery::{Effort, OpenMode, Proof, Scanner, SegmentReport};
 
+use crate::compressed;
 use crate::error::Error;
 use crate::medium::{Disk, Medium};
 use crate::open;
@@ -349,6 +350,22 @@ pub(crate) fn remove_files<'a>(
         tracing::info!(segments = removed, "retired segments removed");
     }
     Ok(())
+}
+
+/// Whether a journal's newest segment says that the one of this number was retired. What can't be read says nothing.
+pub(crate) fn is_retired(medium: &dyn Medium, dir: &Path, segment_number: u64) -> bool {
+    let upto = || {
+        let names = directory::segments(medium.list(dir).ok()?);
+        let (newest, name) = names.last().filter(|(newest, _)| *newest > segment_number)?;
+        let map =
+            compressed::unpacking(medium.open(&dir.join(name), false).and_then(|file| file.map()).ok()?);
+        let mut scanner = Scanner::without_header(map.bytes(0..map.size()), 0).ok()?;
+        let first = scanner.next_group()?;
+        let said = first.records().filter_map(|(_, record)| control::parse::<Compacted>(&record).ok()?);
+        let retired = said.filter(|said| said.kind == CompactedKind::Retired.code());
+        retired.map(|retired| retired.segment_number).filter(|upto| upto < newest).max()
+    };
+    upto().is_some_and(|upto| upto >= segment_number)
 }
 
 /// A segment, as a retention sees it.

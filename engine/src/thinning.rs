@@ -257,7 +257,8 @@ fn replace(
         drop(medium.remove(&unfinished));
         return Err(segment.changed());
     }
-    if !committer.segments().snapshot().iter().any(|kept| kept.number() == segment.number()) {
+    let is_kept = || committer.segments().snapshot().iter().any(|kept| kept.number() == segment.number());
+    if !is_kept() {
         drop(medium.remove(&unfinished));
         return Ok(None);
     }
@@ -268,6 +269,11 @@ fn replace(
     let named =
         renamed.and_then(|()| medium.sync_dir(committer.dir()).map_err(Error::io("sync", committer.dir())));
     committer.or_fail(named)?;
+    if !is_kept() {
+        // It was retired, and its file may have been removed before this one got the name.
+        drop(medium.remove(segment.path()));
+        return Ok(None);
+    }
     let extents = vec![Extent { start: JournalHeader::SIZE, end: native.len() }];
     let figures =
         segment.figures().unwrap_or(Figures { records: 0, events: 0, first_event_id: 0, last_event_id: 0 });

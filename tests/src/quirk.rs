@@ -22,6 +22,22 @@ pub trait Quirk: Debug + Send + Sync + 'static {
     fn evict(&self, file: &dyn File, _path: &Path) {
         file.evict();
     }
+    /// Gives a file another name.
+    ///
+    /// # Errors
+    ///
+    /// As [`Medium::rename`].
+    fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
+        Disk.rename(from, to)
+    }
+    /// Makes the names in a directory durable.
+    ///
+    /// # Errors
+    ///
+    /// As [`Medium::sync_dir`].
+    fn sync_dir(&self, dir: &Path) -> io::Result<()> {
+        Disk.sync_dir(dir)
+    }
     /// Nanoseconds of the monotonic clock.
     fn monotonic_ns(&self) -> i64 {
         Disk.monotonic_ns()
@@ -64,7 +80,7 @@ impl<Q: Quirk> Medium for QuirkyDisk<Q> {
         self.file(path, Disk.open(path, writable))
     }
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
-        Disk.rename(from, to)
+        self.0.rename(from, to)
     }
     fn link(&self, from: &Path, to: &Path) -> io::Result<()> {
         Disk.link(from, to)
@@ -76,7 +92,7 @@ impl<Q: Quirk> Medium for QuirkyDisk<Q> {
         Disk.remove(path)
     }
     fn sync_dir(&self, dir: &Path) -> io::Result<()> {
-        Disk.sync_dir(dir)
+        self.0.sync_dir(dir)
     }
     fn lock(&self, path: &Path) -> io::Result<LockOutcome> {
         Disk.lock(path)

@@ -4,9 +4,11 @@
 use std::fs;
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
-use std::thread;
+use std::sync::{Arc, Mutex, OnceLock};
 use std::time::{Duration, Instant};
+use std::{io, thread};
 
+use semj::medium::{Disk, Medium as _};
 use semj::{
     Codec, CommitOn, Compaction, CompactionReport, Error, Event, EventType, Follower, Glob, Journal,
     OpenMode, Options, Query, Reader, Retention, SidecarState, SnapshotMethod, SnapshotOptions, Start,
@@ -14,6 +16,7 @@ use semj::{
 };
 use semj_format::JournalHeader;
 use semj_format::journal_header::FLAG_COMPRESSED;
+use semj_tests::quirk::{Quirk, QuirkyDisk};
 
 const EVENTS: u64 = 12_000;
 
@@ -494,4 +497,92 @@ fn retention_takes_compressed_segments_by_the_room_that_they_use() {
         .collect();
     assert!(ids.len() as u64 > EVENTS / 10 && (ids.len() as u64) < EVENTS * 9 / 10, "{} events", ids.len());
     assert_eq!(ids.last(), Some(&EVENTS));
+}
+
+/// The machine's disk, on which a writer comes while the directory is synced.
+#[derive(Debug)]
+struct WriterAtSync {
+    dir: PathBuf,
+    outcome: Mutex<Option<String>>,
+}
+
+impl Quirk for WriterAtSync {
+    fn sync_dir(&self, dir: &Path) -> io::Result<()> {
+        let newest_is_compressed = || codec_of(segments(&self.dir).last().unwrap()).is_some();
+        let mut outcome = self.outcome.lock().unwrap();
+        if outcome.is_none() && newest_is_compressed() {
+            let written = Journal::open(&self.dir, options()).and_then(|journal| {
+                emit(&journal, EVENTS + 1, EVENTS + 1);
+                journal.close()
+            });
+            *outcome = Some(written.map_or_else(|error| error.to_string(), |_| "written".to_owned()));
+        }
+        Disk.sync_dir(dir)
+    }
+}
+
+#[test]
+fn a_writer_need_not_wait_until_the_newest_segment_s_new_name_is_on_the_disk() {
+    let dir = tempfile::tempdir().unwrap();
+    journal(dir.path());
+    let medium = QuirkyDisk::new(WriterAtSync { dir: dir.path().to_owned(), outcome: Mutex::default() });
+    let mut go_on = |_| ControlFlow::Continue(());
+    let done = semj::compact_on(&medium, dir.path(), &Compaction::default(), &mut go_on).unwrap();
+    assert!(done.compacted > 3 && done.waiting == 0, "{done:?}");
+    assert_eq!(medium.0.outcome.lock().unwrap().as_deref(), Some("written"));
+    let report = examine_journal(dir.path(), OpenMode::Strict).unwrap();
+    assert!(report.is_whole(), "{report:?}");
+    assert_eq!(report.events(), EVENTS + 1);
+}
+
+/// The machine's disk, on which a segment is retired just before its new file gets the name.
+#[derive(Debug, Default)]
+struct RetiredAtRename {
+    writer: OnceLock<Arc<Journal>>,
+}
+
+impl Quirk for RetiredAtRename {
+    fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
+        let is_replacing = |ending: &str| from.to_str().is_some_and(|from| from.ends_with(ending));
+        if is_replacing(".compact.semj.tmp") || is_replacing(".copy.semj.tmp") {
+            let retention = Retention { max_segments: Some(3), ..Retention::default() };
+            self.writer.get().unwrap().retain(&retention).unwrap();
+        }
+        Disk.rename(from, to)
+    }
+}
+
+#[test]
+fn a_segment_that_is_retired_while_its_file_is_replaced_stays_away() {
+    for how in ["thinned", "compacted", "compacted from outside"] {
+        let dir = tempfile::tempdir().unwrap();
+        journal(dir.path());
+        let medium = QuirkyDisk::new(RetiredAtRename::default());
+        let quirk = Arc::clone(&medium.0);
+        let medium = Arc::new(medium);
+        let writer = Arc::new(Journal::open_on(medium.clone(), dir.path(), options()).unwrap());
+        quirk.writer.set(Arc::clone(&writer)).unwrap();
+        let mut go_on = |_| ControlFlow::Continue(());
+        match how {
+            "thinned" => {
+                let rule = ThinRule { keep_one_in: Some(3), ..ThinRule::default() };
+                writer.thin(&[rule]).map(drop).unwrap();
+            }
+            "compacted" => writer.compact(&Compaction::default(), &mut go_on).map(drop).unwrap(),
+            _ => {
+                semj::compact_on(&*medium, dir.path(), &Compaction::default(), &mut go_on).map(drop).unwrap();
+            }
+        }
+        let retired = writer.retired().unwrap().segment_number;
+        let left: Vec<u64> = segments(dir.path())
+            .iter()
+            .map(|path| path.file_name().unwrap().to_str().unwrap()[..10].parse().unwrap())
+            .collect();
+        assert!(
+            retired > 1 && left[0] == retired + 1,
+            "{how}: up to {retired} are retired, {left:?} are left"
+        );
+        let report = examine_journal(dir.path(), OpenMode::Strict).unwrap();
+        assert!(report.is_whole() && report.leftovers.is_empty(), "{how}: {report:?}");
+    }
 }
