@@ -153,6 +153,28 @@ fn a_writer_goes_on_behind_compressed_segments_and_readers_keep_what_they_have()
 }
 
 #[test]
+fn what_a_compaction_would_do_is_looked_at_without_taking_or_making_anything() {
+    let dir = tempfile::tempdir().unwrap();
+    journal(dir.path());
+    let lock = dir.path().join("LOCK");
+    let before = fs::read_to_string(&lock).unwrap();
+    fs::write(&lock, "of another\n").unwrap();
+    let names = || fs::read_dir(dir.path()).unwrap().map(|entry| entry.unwrap().file_name()).count();
+    let count = names();
+    let plan = semj::plan_compaction(dir.path(), &Compaction::default()).unwrap();
+    assert_eq!((plan.waiting, plan.compacted), (0, segments(dir.path()).len() as u64));
+    assert_eq!(fs::read_to_string(&lock).unwrap(), "of another\n", "nobody took it");
+    fs::remove_file(&lock).unwrap();
+    assert_eq!(semj::plan_compaction(dir.path(), &Compaction::default()).unwrap(), plan);
+    assert_eq!(names(), count - 1, "nobody made it");
+    fs::write(&lock, before).unwrap();
+    let writer = Journal::open(dir.path(), options()).unwrap();
+    let plan = semj::plan_compaction(dir.path(), &Compaction::default()).unwrap();
+    assert_eq!((plan.waiting, plan.compacted), (1, segments(dir.path()).len() as u64 - 1));
+    writer.close().unwrap();
+}
+
+#[test]
 fn a_compaction_that_is_stopped_goes_on_where_it_was() {
     let dir = tempfile::tempdir().unwrap();
     journal(dir.path());
