@@ -44,7 +44,7 @@ pub(crate) fn compressing(segment_name: &str) -> String {
 
 /// Whether a file is a compressed segment that was never finished.
 pub(crate) fn is_compressing(name: &str) -> bool {
-    name.ends_with(COMPRESSING)
+    name.strip_suffix(COMPRESSING).is_some_and(is_stem)
 }
 
 /// The name under which a segment is copied.
@@ -83,9 +83,9 @@ pub fn sidecar(segment: &Path) -> PathBuf {
     segment.with_extension("idx")
 }
 
-/// The name under which a sidecar is made.
-pub(crate) fn unfinished_sidecar(segment: &Path) -> PathBuf {
-    segment.with_extension("idx.tmp")
+/// The name under which a process makes a sidecar; several of its threads can make one each, and others too.
+pub(crate) fn unfinished_sidecar(segment: &Path, pid: u32, number: u64) -> PathBuf {
+    segment.with_extension(format!("{pid}-{number}.idx.tmp"))
 }
 
 /// Whether a file is a sidecar, by its name, of a segment that is not among `segments`.
@@ -106,9 +106,31 @@ pub(crate) fn is_unfinished_request(name: &str) -> bool {
     name.starts_with(REQUEST) && name.ends_with(".tmp")
 }
 
-/// Whether a file is a segment or a sidecar that was never finished.
+/// Whether a file is a segment or a sidecar that was never finished, or was made for a segment to come. What only ends as these
+/// do is somebody else's.
 pub(crate) fn is_unfinished(name: &str) -> bool {
-    name.ends_with(UNFINISHED) || name.ends_with(SIDECAR_UNFINISHED)
+    let segment = name.strip_suffix(UNFINISHED);
+    segment.is_some_and(|stem| is_stem(stem) || is_digits(stem)) || is_unfinished_copy(name)
+}
+
+/// Whether a file is the copy of a segment, or a sidecar, that was never finished.
+pub(crate) fn is_unfinished_copy(name: &str) -> bool {
+    let is_maker = |maker: &str| maker.split_once('-').is_some_and(|(pid, n)| is_digits(pid) && is_digits(n));
+    let is_sidecar = |name: &str| match name.split_once('.') {
+        Some((stem, maker)) => is_stem(stem) && is_maker(maker),
+        None => is_stem(name),
+    };
+    name.strip_suffix(COPYING).is_some_and(is_stem)
+        || name.strip_suffix(SIDECAR_UNFINISHED).is_some_and(is_sidecar)
+}
+
+/// Whether a segment's name begins so, up to its ending.
+fn is_stem(text: &str) -> bool {
+    segment_number(&format!("{text}{SUFFIX}")).is_some()
+}
+
+fn is_digits(text: &str) -> bool {
+    !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit())
 }
 
 /// Segment files among `names`, in the order of their numbers.
@@ -170,5 +192,36 @@ mod tests {
         assert_eq!(segment_number(&other), None, "{other}");
         assert_eq!(segment_number(&segment_name(SEGMENT_NUMBER_MAX, 1)), Some(SEGMENT_NUMBER_MAX));
         assert_eq!(quarantined(&quarantine_name(&names[2], 7, 4096)), Some((9, 7)));
+    }
+
+    #[test]
+    fn what_was_not_finished_is_known_by_the_segment_that_it_is_of() {
+        let name = segment_name(3, 21);
+        let sidecar = |number| {
+            let path = unfinished_sidecar(Path::new(&name), 77, number);
+            path.file_name().unwrap().to_str().unwrap().to_owned()
+        };
+        assert_ne!(sidecar(1), sidecar(2), "each has its own");
+        for copy in [copying(&name), sidecar(1), "0000000003-00000000000000000021.idx.tmp".to_owned()] {
+            assert!(is_unfinished_copy(&copy) && is_unfinished(&copy) && !is_compressing(&copy), "{copy}");
+        }
+        for own in [unfinished(&name), spare(4)] {
+            assert!(is_unfinished(&own) && !is_unfinished_copy(&own) && !is_compressing(&own), "{own}");
+        }
+        let packed = compressing(&name);
+        assert!(is_compressing(&packed) && !is_unfinished(&packed), "somebody may be at it");
+        for other in [
+            "notes.semj.tmp",
+            "notes.idx.tmp",
+            "notes.copy.semj.tmp",
+            "notes.compact.semj.tmp",
+            "0000000003-00000000000000000021.mine.idx.tmp",
+            "0000000003-00000000000000000021.1-.idx.tmp",
+            "0000000003-00000000000000000021.old.semj.tmp",
+            ".semj.tmp",
+            ".idx.tmp",
+        ] {
+            assert!(!is_unfinished(other) && !is_compressing(other), "{other}");
+        }
     }
 }

@@ -709,7 +709,11 @@ fn remove_unfinished(medium: &dyn Medium, dir: &Path) -> Result<(), Error> {
         let is_watermark = name == directory::WATERMARK_UNFINISHED;
         if is_watermark || directory::is_unfinished(&name) || directory::is_unfinished_request(&name) {
             let path = dir.join(name);
-            medium.remove(&path).map_err(Error::io("remove", &path))?;
+            match medium.remove(&path) {
+                // Who makes it may have finished it.
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                removed => removed.map_err(Error::io("remove", &path))?,
+            }
         }
     }
     Ok(())

@@ -6,10 +6,11 @@
 
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc;
 use std::sync::{Arc, Weak};
-use std::thread::{self, JoinHandle};
+use std::thread::JoinHandle;
+use std::{process, thread};
 
 use semj_index::OwnedSidecar;
 use semj_recovery::{Effort, OpenMode, Proof};
@@ -26,22 +27,39 @@ pub(crate) fn map(medium: &dyn Medium, segment: &Path) -> Option<Box<dyn Map>> {
     medium.open(&directory::sidecar(segment), false).and_then(|file| file.map()).ok()
 }
 
+/// Tells what this process makes apart.
+static NEXT: AtomicU64 = AtomicU64::new(0);
+/// How often one is written whose unfinished file is gone before it has its name.
+const ATTEMPTS: usize = 4;
+
+/// A name to make a segment's sidecar under, which nobody else uses.
+pub(crate) fn unfinished(segment: &Path) -> PathBuf {
+    directory::unfinished_sidecar(segment, process::id(), NEXT.fetch_add(1, Ordering::Relaxed))
+}
+
 /// Writes a sidecar, in place of one that is there. It need not be durable: a torn one is not taken for a whole one.
 fn write(medium: &dyn Medium, segment: &Path, sidecar: &OwnedSidecar) -> Result<PathBuf, Error> {
-    let (path, unfinished) = (directory::sidecar(segment), directory::unfinished_sidecar(segment));
-    let bytes = sidecar.as_bytes();
-    let file = medium.create(&unfinished, bytes.len() as u64).map_err(Error::io("create", &unfinished))?;
-    let written = file.write_at(0, bytes).map_err(Error::io("write", &unfinished));
-    let named =
-        written.and_then(|()| medium.rename(&unfinished, &path).map_err(Error::io("rename", &unfinished)));
-    match named {
-        Ok(()) => Ok(path),
-        Err(error) => {
-            // What can't be removed is removed by the next open.
-            drop(medium.remove(&unfinished));
-            Err(error)
+    let path = directory::sidecar(segment);
+    let mut attempts = ATTEMPTS;
+    loop {
+        attempts -= 1;
+        match write_as(medium, &unfinished(segment), &path, sidecar.as_bytes()) {
+            // A writer that opens the journal removes what it takes for left behind.
+            Err(Error::Io { source, .. }) if source.kind() == ErrorKind::NotFound && attempts > 0 => {}
+            written => return written.map(|()| path),
         }
     }
+}
+
+fn write_as(medium: &dyn Medium, unfinished: &Path, path: &Path, bytes: &[u8]) -> Result<(), Error> {
+    let file = medium.create(unfinished, bytes.len() as u64).map_err(Error::io("create", unfinished))?;
+    let written = file.write_at(0, bytes).map_err(Error::io("write", unfinished));
+    let named =
+        written.and_then(|()| medium.rename(unfinished, path).map_err(Error::io("rename", unfinished)));
+    named.inspect_err(|_| {
+        // What can't be removed is removed by the next open.
+        drop(medium.remove(unfinished));
+    })
 }
 
 /// Writes the sidecar of a segment that has reached its end, unless there is one.
@@ -173,19 +191,28 @@ pub enum SidecarState {
 ///
 /// # Errors
 ///
-/// No journal there, damage, an I/O error.
+/// No journal there, damage, an I/O error: the first one, behind all other segments.
 pub fn rebuild_sidecars(dir: impl AsRef<Path>) -> Result<Vec<SidecarReport>, Error> {
-    each(&Disk, dir.as_ref(), |medium, path, sidecar| {
-        write(medium, path, sidecar)?;
-        Ok(SidecarState::Written)
-    })
+    each(&Disk, dir.as_ref(), rebuild)
+}
+
+fn rebuild(medium: &dyn Medium, segment: &Path, sidecar: &OwnedSidecar) -> Result<SidecarState, Error> {
+    let path = write(medium, segment, sidecar)?;
+    match medium.open(segment, false) {
+        // It was retired meanwhile, and who removed its files may not have found this one.
+        Err(error) if error.kind() == ErrorKind::NotFound => {
+            drop(medium.remove(&path));
+            Ok(SidecarState::None)
+        }
+        _ => Ok(SidecarState::Written),
+    }
 }
 
 /// Holds the sidecars of a journal's segments against the segments. Changes nothing.
 ///
 /// # Errors
 ///
-/// No journal there, damage, an I/O error.
+/// As [`rebuild_sidecars`].
 pub fn verify_sidecars(dir: impl AsRef<Path>) -> Result<Vec<SidecarReport>, Error> {
     each(&Disk, dir.as_ref(), |medium, path, sidecar| {
         Ok(match map(medium, path) {
@@ -207,6 +234,7 @@ fn each(
     let segments = found.into_segments(medium, dir)?;
     let finals = if newest_is_final { segments.len() } else { segments.len().saturating_sub(1) };
     let mut reports = Vec::with_capacity(segments.len());
+    let mut failure = None;
     for (place, segment) in segments.iter().enumerate() {
         let mut report = SidecarReport {
             segment: segment.path().to_owned(),
@@ -215,16 +243,109 @@ fn each(
             state: SidecarState::None,
         };
         if place < finals && segment.is_whole() {
-            let sidecar = segment_index::make(segment)?;
-            report.state = act(medium, segment.path(), &sidecar)?;
+            let made = segment_index::make(segment);
+            let done = made.and_then(|sidecar| Ok((act(medium, segment.path(), &sidecar)?, sidecar)));
+            let (state, sidecar) = match done {
+                Ok(done) => done,
+                // The others don't depend on it.
+                Err(error) => {
+                    failure.get_or_insert(error);
+                    continue;
+                }
+            };
+            report.state = state;
             if report.state == SidecarState::Missing && place + 1 == segments.len() {
                 report.state = SidecarState::Due;
             }
-            if !matches!(report.state, SidecarState::Missing | SidecarState::Due) {
+            if !matches!(report.state, SidecarState::Missing | SidecarState::Due | SidecarState::None) {
                 report.sidecar_size = sidecar.as_bytes().len() as u64;
             }
         }
         reports.push(report);
     }
-    Ok(reports)
+    failure.map_or(Ok(reports), Err)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use semj_format::EventType;
+
+    use super::*;
+    use crate::event::Event;
+    use crate::journal::Journal;
+    use crate::options::{CommitOn, Options};
+
+    fn open(dir: &Path) -> Journal {
+        let options =
+            Options { segment_size: 256 << 10, commit_on: CommitOn::CallersThread, ..Options::default() };
+        Journal::open(dir, options).unwrap()
+    }
+
+    fn emit(journal: &Journal) {
+        journal.emit(&Event::new(EventType::FILESYSTEM_WRITE)).unwrap();
+        journal.rotate().unwrap();
+    }
+
+    fn names(dir: &Path, ending: &str) -> Vec<PathBuf> {
+        let paths = fs::read_dir(dir).unwrap().map(|entry| entry.unwrap().path());
+        let mut paths: Vec<_> = paths.filter(|path| path.to_str().unwrap().ends_with(ending)).collect();
+        paths.sort();
+        paths
+    }
+
+    #[test]
+    fn several_may_make_the_same_sidecars_while_a_writer_comes_and_goes() {
+        let dir = tempfile::tempdir().unwrap();
+        let dir = dir.path();
+        (0..4).for_each(|_| emit(&open(dir)));
+        let is_done = AtomicBool::new(false);
+        thread::scope(|scope| {
+            let rebuild = || {
+                let mut made = 0;
+                while !is_done.load(Ordering::Relaxed) || made == 0 {
+                    rebuild_sidecars(dir)?;
+                    made += 1;
+                }
+                Ok::<_, Error>(made)
+            };
+            let rebuilders = [scope.spawn(rebuild), scope.spawn(rebuild)];
+            let opened: Vec<_> = (0..30).map(|_| open(dir).close()).collect();
+            is_done.store(true, Ordering::Relaxed);
+            assert!(rebuilders.into_iter().all(|of| of.join().unwrap().unwrap() > 0));
+            assert!(opened.iter().all(Result::is_ok));
+        });
+        assert_eq!(names(dir, ".idx.tmp"), [] as [PathBuf; 0]);
+        assert!(verify_sidecars(dir).unwrap().iter().all(|sidecar| sidecar.state != SidecarState::Wrong));
+    }
+
+    #[test]
+    fn a_sidecar_that_can_t_be_made_keeps_no_other_from_being_made() {
+        let dir = tempfile::tempdir().unwrap();
+        let journal = open(dir.path());
+        (0..3).for_each(|_| emit(&journal));
+        journal.close().unwrap();
+        let segments = names(dir.path(), ".semj");
+        // A directory stands in its place.
+        let blocked = directory::sidecar(&segments[0]);
+        fs::create_dir_all(blocked.join("somebody's")).unwrap();
+        let failed = rebuild_sidecars(dir.path());
+        assert!(matches!(failed, Err(Error::Io { operation: "rename", .. })), "{failed:?}");
+        let made: Vec<_> = segments.iter().map(|segment| directory::sidecar(segment).is_file()).collect();
+        assert_eq!(made, [false, true, true, true]);
+        assert_eq!(names(dir.path(), ".idx.tmp"), [] as [PathBuf; 0]);
+    }
+
+    #[test]
+    fn what_a_process_that_is_gone_has_left_of_a_sidecar_is_removed_by_the_next_writer() {
+        let dir = tempfile::tempdir().unwrap();
+        emit(&open(dir.path()));
+        let segment = names(dir.path(), ".semj").remove(0);
+        fs::write(directory::unfinished_sidecar(&segment, 1, 7), b"half").unwrap();
+        fs::write(segment.with_extension("idx.tmp"), b"half").unwrap();
+        fs::write(dir.path().join("notes.idx.tmp"), b"somebody's").unwrap();
+        drop(open(dir.path()));
+        assert_eq!(names(dir.path(), ".idx.tmp"), [dir.path().join("notes.idx.tmp")]);
+    }
 }

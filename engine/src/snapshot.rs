@@ -285,6 +285,12 @@ impl Earlier {
         let mut earlier = Self { names: Vec::new(), complete: Vec::new(), retired: Vec::new() };
         let all = medium.list(target).map_err(Error::io("list", target))?;
         let segments = &found.report.segments;
+        let journal_uuid = found.report.tip.map(|tip| tip.journal_uuid);
+        // It may be all that is left of another journal.
+        if watermark::read(medium, target)?.newest.is_some_and(|mark| Some(mark.journal_uuid) != journal_uuid)
+        {
+            return Err(Error::not_a_snapshot(target, directory::WATERMARK, "it is of another journal"));
+        }
         // What it lost in another way may be nowhere but here.
         let retired_upto = found.report.retired.map_or(0, |retired| retired.segment_number);
         for (number, name) in directory::segments(all.clone()) {
@@ -297,9 +303,7 @@ impl Earlier {
             let opening = *scanner.opening();
             let place = segments.iter().position(|segment| segment.name == name);
             match place.and_then(|place| Some((segments.get(place)?, found.map(place)?))) {
-                None if number <= retired_upto
-                    && Some(opening.journal_uuid) == found.report.tip.map(|tip| tip.journal_uuid) =>
-                {
+                None if number <= retired_upto && Some(opening.journal_uuid) == journal_uuid => {
                     earlier.retired.push(name);
                 }
                 None => return refuse("the journal has no such segment"),
@@ -316,7 +320,7 @@ impl Earlier {
                 }
             }
         }
-        for name in all.iter().filter(|name| directory::is_unfinished(name)) {
+        for name in all.iter().filter(|name| directory::is_unfinished_copy(name)) {
             let path = target.join(name);
             medium.remove(&path).map_err(Error::io("remove", &path))?;
         }
@@ -531,7 +535,7 @@ impl Taker<'_> {
     /// A sidecar is only there to make things faster.
     fn put_sidecar(&self, source: &Path, target: &Path) {
         let Some(map) = sidecar::map(self.medium, source) else { return };
-        let path = directory::unfinished_sidecar(target);
+        let path = sidecar::unfinished(target);
         let bytes = map.bytes(0..map.size()).to_vec();
         let written = self.medium.create(&path, bytes.len() as u64).and_then(|file| file.write_at(0, &bytes));
         if let Err(error) = written.and_then(|()| self.medium.rename(&path, &directory::sidecar(target))) {

@@ -135,6 +135,50 @@ fn a_snapshot_of_another_journal_is_refused() {
 }
 
 #[test]
+fn a_target_that_has_anything_of_another_journal_is_refused_and_left_as_it_is() {
+    let dir = tempfile::tempdir().unwrap();
+    let [one, other, target] = ["one", "other", "target"].map(|name| dir.path().join(name));
+    for journal in [&one, &other] {
+        let journal = Journal::open(journal, small()).unwrap();
+        emit(&journal, 3);
+        journal.close().unwrap();
+    }
+    // All that is left of the other one.
+    fs::create_dir(&target).unwrap();
+    fs::copy(other.join("WATERMARK"), target.join("WATERMARK")).unwrap();
+    let mark = fs::read(target.join("WATERMARK")).unwrap();
+    let unfinished = target.join("0000000001-00000000000000000001.copy.semj.tmp");
+    fs::write(&unfinished, b"half").unwrap();
+    let refused = take(&one, &target, SnapshotMethod::Copy);
+    assert!(
+        matches!(refused, Err(Error::NotASnapshot { what: "it is of another journal", .. })),
+        "{refused:?}"
+    );
+    assert_eq!(fs::read(target.join("WATERMARK")).unwrap(), mark);
+    assert!(unfinished.exists());
+    take(&other, &target, SnapshotMethod::Copy).unwrap();
+    assert_eq!(range(&target), (1, 3));
+    assert!(!unfinished.exists());
+}
+
+#[test]
+fn what_a_snapshot_has_not_begun_stays_in_its_target() {
+    let dir = tempfile::tempdir().unwrap();
+    let (live, target) = (dir.path().join("live"), dir.path().join("target"));
+    let journal = Journal::open(&live, small()).unwrap();
+    emit(&journal, 3);
+    journal.close().unwrap();
+    fs::create_dir(&target).unwrap();
+    let names = ["notes.semj.tmp", "notes.idx.tmp", "0000000001-00000000000000000001.compact.semj.tmp"];
+    for name in names {
+        fs::write(target.join(name), b"somebody's").unwrap();
+    }
+    take(&live, &target, SnapshotMethod::Copy).unwrap();
+    assert!(names.iter().all(|name| target.join(name).exists()));
+    assert_eq!(range(&target), (1, 3));
+}
+
+#[test]
 fn a_snapshot_that_was_not_finished_is_known_as_such_and_completed_by_the_same_call() {
     let dir = tempfile::tempdir().unwrap();
     let (live, target) = (dir.path().join("live"), dir.path().join("target"));
