@@ -36,7 +36,7 @@ const STATEMENTS_MAX: usize = 32;
 pub struct ThinRule {
     /// Events of these types; of all if it is empty.
     pub types: Vec<EventType>,
-    /// Events of this priority and of less urgent ones.
+    /// Events of this priority and of less urgent ones. Those that were imported can have any number: 0 takes all.
     pub priority: Priority,
     /// Events that happened longer ago, by the clocks that each segment has noted.
     pub older_than: Duration,
@@ -47,12 +47,7 @@ pub struct ThinRule {
 impl Default for ThinRule {
     /// All events, however old they are.
     fn default() -> Self {
-        Self {
-            types: Vec::new(),
-            priority: Priority::CRITICAL,
-            older_than: Duration::ZERO,
-            keep_one_in: None,
-        }
+        Self { types: Vec::new(), priority: Priority(0), older_than: Duration::ZERO, keep_one_in: None }
     }
 }
 

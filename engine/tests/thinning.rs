@@ -6,8 +6,8 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use semj::{
-    CommitOn, Event, EventType, Follower, GroupOrder, Journal, Needs, OpenMode, Options, Priority, Reader,
-    SnapshotMethod, SnapshotOptions, Start, ThinRule, View, examine_journal, plan_thinning, snapshot,
+    CommitOn, Draft, Event, EventType, Follower, GroupOrder, Journal, Needs, OpenMode, Options, Priority,
+    Reader, SnapshotMethod, SnapshotOptions, Start, ThinRule, View, examine_journal, plan_thinning, snapshot,
 };
 
 const READ: EventType = EventType::FILESYSTEM_READ;
@@ -141,6 +141,24 @@ fn what_is_young_or_needed_stays() {
     journal.thin(&[reads()]).unwrap();
     let left = (1..=200).filter(|id| type_of(*id) != READ || *id >= 150);
     assert!(ids(&journal.reader()).into_iter().eq(left));
+}
+
+#[test]
+fn a_rule_without_conditions_takes_all_events_whatever_their_priority() {
+    let dir = tempfile::tempdir().unwrap();
+    let journal = journal(dir.path(), small(), 1);
+    // As an import brings them.
+    let reader = journal.reader();
+    for priority in [0, 1, 5, 77] {
+        let mut draft = Draft::of_record(&reader.get(1).unwrap().unwrap(), &[]);
+        (draft.header.event_id, draft.header.event_priority) = (0, priority);
+        journal.import(&draft).unwrap();
+    }
+    journal.rotate().unwrap();
+    let urgent = ThinRule { priority: Priority::CRITICAL, ..ThinRule::default() };
+    assert_eq!(plan_thinning(dir.path(), &[urgent], None).unwrap().events, 103);
+    assert_eq!(journal.thin(&[ThinRule::default()]).unwrap().events, 104);
+    assert_eq!(journal.reader().iter(..).count(), 0);
 }
 
 #[test]
