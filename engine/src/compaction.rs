@@ -25,7 +25,7 @@ use crate::committer::Committer;
 use crate::compressed::{self, CompressedMap};
 use crate::directory;
 use crate::error::Error;
-use crate::medium::{Disk, LockOutcome, Map, Medium};
+use crate::medium::{Disk, File, LockOutcome, Map, Medium};
 use crate::request;
 use crate::retention;
 use crate::segment::Segment;
@@ -198,6 +198,10 @@ pub(crate) fn lock(medium: &dyn Medium, dir: &Path) -> Result<Box<dyn Debug + Se
         LockOutcome::Acquired(lock) => lock,
         LockOutcome::Held(pid) => return Err(Error::Compacting { dir: dir.to_owned(), pid }),
     };
+    // The writer takes it too: somebody else who came first must not keep it from that.
+    if let Err(error) = medium.take_after(&path, &dir.join(directory::LOCK)) {
+        tracing::debug!(%error, path = %path.display(), "it stays whose it is");
+    }
     let names = medium.list(dir).map_err(Error::io("list", dir))?;
     for name in names.iter().filter(|name| directory::is_compressing(name)) {
         let path = dir.join(name);
@@ -444,7 +448,7 @@ fn compact_one(
         return Err(Error::changed(&path, &**map));
     }
     let unfinished = dir.join(directory::compressing(name));
-    let written = write(medium, &unfinished, &packed).and_then(|file| {
+    let written = write(medium, &unfinished, &path, &packed).and_then(|file| {
         let is_read_back = file.bytes(0..file.size()) == packed && file.is_intact();
         if is_read_back { Ok(file) } else { Err(Error::NotGivenBack { path: path.clone(), source: None }) }
     });
@@ -523,10 +527,31 @@ pub(crate) fn codec_of(medium: &dyn Medium, path: &Path) -> Option<Codec> {
     })
 }
 
-/// Writes the compressed file under a name of its own, durably.
-fn write(medium: &dyn Medium, unfinished: &Path, packed: &[u8]) -> Result<Box<dyn Map>, Error> {
-    let file = medium.create(unfinished, packed.len() as u64).map_err(Error::io("create", unfinished))?;
-    file.write_at(0, packed).map_err(Error::io("write", unfinished))?;
+/// Writes what is to take a segment's name under a name of its own, durably.
+pub(crate) fn write(
+    medium: &dyn Medium,
+    unfinished: &Path,
+    segment: &Path,
+    bytes: &[u8],
+) -> Result<Box<dyn Map>, Error> {
+    let file = create_like(medium, unfinished, segment, bytes.len() as u64)?;
+    file.write_at(0, bytes).map_err(Error::io("write", unfinished))?;
     file.sync_all().map_err(Error::io("sync", unfinished))?;
     file.map().map_err(Error::io("map", unfinished))
+}
+
+/// Creates a file that whoever may read or write another may read or write too, and nobody else. It has no bytes before that.
+pub(crate) fn create_like(
+    medium: &dyn Medium,
+    path: &Path,
+    model: &Path,
+    size: u64,
+) -> Result<Box<dyn File>, Error> {
+    let file = medium.create(path, size).map_err(Error::io("create", path))?;
+    match medium.take_after(path, model) {
+        // It was retired: what it would be for is gone too, or a copy of what somebody still has mapped.
+        Err(error) if error.kind() == ErrorKind::NotFound => {}
+        taken => taken.map_err(Error::io("set the permissions of", path))?,
+    }
+    Ok(file)
 }

@@ -292,6 +292,10 @@ fn ask(
     let text = request.encode(u64::from(process::id()) << 32 | number & u64::from(u32::MAX));
     let file = medium.create(&unfinished, text.len() as u64).map_err(Error::io("create", &unfinished))?;
     file.write_at(0, text.as_bytes()).map_err(Error::io("write", &unfinished))?;
+    // The writer writes into it where it can't do it.
+    if let Err(error) = medium.take_after(&unfinished, &dir.join(directory::LOCK)) {
+        tracing::debug!(%error, path = %unfinished.display(), "it stays whose it is");
+    }
     let until = Instant::now().checked_add(patience);
     let has_time = || until.is_none_or(|until| Instant::now() < until);
     // A link takes nobody's place: whose request were overwritten would take its disappearing for the answer.

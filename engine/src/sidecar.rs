@@ -15,6 +15,7 @@ use std::{process, thread};
 use semj_index::OwnedSidecar;
 use semj_recovery::{Effort, OpenMode, Proof};
 
+use crate::compaction::create_like;
 use crate::directory;
 use crate::error::Error;
 use crate::medium::{Disk, Map, Medium};
@@ -43,7 +44,7 @@ fn write(medium: &dyn Medium, segment: &Path, sidecar: &OwnedSidecar) -> Result<
     let mut attempts = ATTEMPTS;
     loop {
         attempts -= 1;
-        match write_as(medium, &unfinished(segment), &path, sidecar.as_bytes()) {
+        match write_as(medium, &unfinished(segment), &path, segment, sidecar.as_bytes()) {
             // A writer that opens the journal removes what it takes for left behind.
             Err(Error::Io { source, .. }) if source.kind() == ErrorKind::NotFound && attempts > 0 => {}
             written => return written.map(|()| path),
@@ -51,8 +52,15 @@ fn write(medium: &dyn Medium, segment: &Path, sidecar: &OwnedSidecar) -> Result<
     }
 }
 
-fn write_as(medium: &dyn Medium, unfinished: &Path, path: &Path, bytes: &[u8]) -> Result<(), Error> {
-    let file = medium.create(unfinished, bytes.len() as u64).map_err(Error::io("create", unfinished))?;
+/// Makes a segment's sidecar under one name and gives it another.
+pub(crate) fn write_as(
+    medium: &dyn Medium,
+    unfinished: &Path,
+    path: &Path,
+    segment: &Path,
+    bytes: &[u8],
+) -> Result<(), Error> {
+    let file = create_like(medium, unfinished, segment, bytes.len() as u64)?;
     let written = file.write_at(0, bytes).map_err(Error::io("write", unfinished));
     let named =
         written.and_then(|()| medium.rename(unfinished, path).map_err(Error::io("rename", unfinished)));

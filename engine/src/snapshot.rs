@@ -15,6 +15,7 @@ use semj_format::journal_header::{FLAG_CUT, FLAG_SEALED, FLAG_THINNED};
 use semj_format::{Commit, Digest, JournalHeader, Records, WatermarkFile, control};
 use semj_recovery::{Effort, OpenMode, Proof, Scanner, SegmentReport, Tip};
 
+use crate::compaction::create_like;
 use crate::compressed;
 use crate::directory;
 use crate::error::Error;
@@ -199,6 +200,10 @@ fn take(
     let mark = mark(&found, tip);
     if earlier.is_none() {
         WatermarkWriter::open(medium, target, &WatermarkFile::default(), &mark)?;
+        let [ours, theirs] = [dir, target].map(|dir| dir.join(directory::WATERMARK));
+        if let Err(error) = medium.take_after(&theirs, &ours) {
+            tracing::debug!(%error, path = %theirs.display(), "it stays whose it is");
+        }
     } else {
         // A name that an earlier call gave may not be on the disk, and those that follow must not come there before it.
         medium.sync_dir(target).map_err(Error::io("sync", target))?;
@@ -479,6 +484,7 @@ impl Taker<'_> {
     fn share(&self, source: &Path, unfinished: &Path) -> Result<Option<Shared>, Error> {
         use SnapshotMethod::{Auto, Copy, Link, Reflink};
         if matches!(self.method, Auto | Reflink) {
+            drop(create_like(self.medium, unfinished, source, 0)?);
             match self.medium.clone_file(source, unfinished) {
                 Ok(()) => return Ok(Some(Shared::Cloned)),
                 Err(error) if self.method == Reflink => return Err(Error::io("clone", source)(error)),
@@ -500,8 +506,8 @@ impl Taker<'_> {
     /// Copies a segment up to its end, which its header then names.
     fn copy(&mut self, segment: &SegmentReport, map: &dyn Map, unfinished: &Path) -> Result<(), Error> {
         let write = |error| Error::io("write", unfinished)(error);
-        let file =
-            self.medium.create(unfinished, segment.end as u64).map_err(Error::io("create", unfinished))?;
+        let source = self.dir.join(&segment.name);
+        let file = create_like(self.medium, unfinished, &source, segment.end as u64)?;
         // A compressed segment is copied as what it was made from.
         let mut start = 0;
         while start < segment.end {
@@ -517,14 +523,14 @@ impl Taker<'_> {
             let end = segment.end.min(start + COPY_SIZE).min(map.piece_end(start));
             let bytes = map.bytes(start..end);
             if bytes.is_empty() || bytes.len() < end - start {
-                return Err(Error::changed(&self.dir.join(&segment.name), map));
+                return Err(Error::changed(&source, map));
             }
             file.write_at(start as u64, bytes).map_err(write)?;
             self.advance((end - start) as u64);
             start = end;
         }
         if !map.is_intact() {
-            return Err(Error::changed(&self.dir.join(&segment.name), map));
+            return Err(Error::changed(&source, map));
         }
         if let Some(header) = open::final_header(segment).filter(|_| !open::is_final(segment)) {
             file.write_at(0, &header.encode()).map_err(write)?;
@@ -535,12 +541,10 @@ impl Taker<'_> {
     /// A sidecar is only there to make things faster.
     fn put_sidecar(&self, source: &Path, target: &Path) {
         let Some(map) = sidecar::map(self.medium, source) else { return };
-        let path = sidecar::unfinished(target);
         let bytes = map.bytes(0..map.size()).to_vec();
-        let written = self.medium.create(&path, bytes.len() as u64).and_then(|file| file.write_at(0, &bytes));
-        if let Err(error) = written.and_then(|()| self.medium.rename(&path, &directory::sidecar(target))) {
+        let (unfinished, path) = (sidecar::unfinished(target), directory::sidecar(target));
+        if let Err(error) = sidecar::write_as(self.medium, &unfinished, &path, source, &bytes) {
             tracing::debug!(%error, path = %path.display(), "sidecar not taken along");
-            drop(self.medium.remove(&path));
         }
     }
 }

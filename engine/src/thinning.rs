@@ -242,9 +242,7 @@ fn replace(
     let bytes = packed.as_ref().unwrap_or(&native).as_slice();
     let name = segment.path().file_name().and_then(|name| name.to_str()).unwrap_or_default();
     let unfinished = committer.dir().join(directory::copying(name));
-    let file = medium.create(&unfinished, bytes.len() as u64).map_err(Error::io("create", &unfinished))?;
-    let written = file.write_at(0, bytes).and_then(|()| file.sync_all()).and_then(|()| file.map());
-    let map = written.map_err(Error::io("write", &unfinished))?;
+    let map = compaction::write(medium, &unfinished, segment.path(), bytes)?;
     let is_read_back = map.bytes(0..map.size()) == bytes && map.is_intact();
     let map = compressed::unpacking(map);
     let is_right = is_read_back && map.packed_size().is_some() == packed.is_some();

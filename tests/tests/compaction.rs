@@ -1,8 +1,9 @@
 //! A compacted journal is the same journal: everything that reads it finds the same.
 #![expect(clippy::unwrap_used, reason = "a test that fails says where")]
 
-use std::fs;
+use std::fs::{self, Permissions};
 use std::ops::ControlFlow;
+use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, chown};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, OnceLock};
 use std::time::{Duration, Instant};
@@ -519,6 +520,47 @@ fn retention_takes_compressed_segments_by_the_room_that_they_use() {
         .collect();
     assert!(ids.len() as u64 > EVENTS / 10 && (ids.len() as u64) < EVENTS * 9 / 10, "{} events", ids.len());
     assert_eq!(ids.last(), Some(&EVENTS));
+}
+
+/// Who may do what with a file, and whose it is.
+fn access(path: &Path) -> (u32, u32, u32) {
+    let metadata = fs::metadata(path).unwrap();
+    (metadata.mode() & 0o7777, metadata.uid(), metadata.gid())
+}
+
+#[test]
+fn a_segment_s_file_stays_whose_it_is_and_what_others_may_do_with_it() {
+    let dir = tempfile::tempdir().unwrap();
+    journal(dir.path());
+    for path in segments(dir.path()).iter().chain([&dir.path().join("LOCK")]) {
+        fs::set_permissions(path, Permissions::from_mode(0o640)).unwrap();
+        // Only who may do everything can give a file away.
+        drop(chown(path, Some(4711), Some(4712)));
+    }
+    let before = access(&segments(dir.path())[0]);
+    let is_kept = |paths: &[PathBuf]| paths.iter().all(|path| access(path) == before);
+    compact(dir.path(), Codec::default());
+    assert!(is_kept(&segments(dir.path())), "compacted");
+    assert_eq!(access(&dir.path().join("COMPACT")).1, before.1, "the writer has to take it too");
+    semj::rebuild_sidecars(dir.path()).unwrap();
+    let sidecars: Vec<_> = segments(dir.path()).iter().map(|path| path.with_extension("idx")).collect();
+    assert!(is_kept(&sidecars), "sidecars");
+    for method in [SnapshotMethod::Auto, SnapshotMethod::Copy] {
+        let scratch = tempfile::tempdir().unwrap();
+        let options = SnapshotOptions { method, ..SnapshotOptions::default() };
+        semj::snapshot(dir.path(), scratch.path(), options, &mut |_| ()).unwrap();
+        let copies = segments(scratch.path());
+        assert!(is_kept(&copies), "{method:?}");
+        let sidecars: Vec<_> = copies.iter().map(|path| path.with_extension("idx")).collect();
+        assert!(is_kept(&sidecars), "sidecars, {method:?}");
+        let marks = [dir.path(), scratch.path()].map(|dir| access(&dir.join("WATERMARK")));
+        assert_eq!(marks[0], marks[1]);
+    }
+    let writer = Journal::open(dir.path(), options()).unwrap();
+    writer.thin(&[ThinRule { keep_one_in: Some(3), ..ThinRule::default() }]).unwrap();
+    writer.close().unwrap();
+    let paths = segments(dir.path());
+    assert!(is_kept(&paths[..paths.len() - 2]), "thinned");
 }
 
 /// The machine's disk, on which a writer comes while the directory is synced.

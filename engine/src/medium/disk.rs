@@ -8,7 +8,7 @@ use std::fs::{self, OpenOptions};
 use std::io;
 use std::num::NonZeroUsize;
 use std::ops::Range;
-use std::os::unix::fs::{FileExt as _, MetadataExt as _, OpenOptionsExt as _};
+use std::os::unix::fs::{FileExt as _, MetadataExt as _, OpenOptionsExt as _, chown};
 use std::path::{Path, PathBuf};
 
 use memmap2::{Mmap, MmapOptions};
@@ -98,6 +98,24 @@ impl Medium for Disk {
         let source = fs::File::open(from)?;
         let target = OpenOptions::new().write(true).create(true).truncate(true).open(to)?;
         rustix::fs::ioctl_ficlone(&target, &source)?;
+        Ok(())
+    }
+
+    fn take_after(&self, path: &Path, model: &Path) -> io::Result<()> {
+        let (found, wanted) = (fs::metadata(path)?, fs::metadata(model)?);
+        // Before it is given away.
+        if found.mode() != wanted.mode() {
+            match fs::set_permissions(path, wanted.permissions()) {
+                // Whoever made it may do that, but where the file system has no permissions.
+                Err(error) if is_refused(&error) => {}
+                set => set?,
+            }
+        }
+        let (owner, group) = (wanted.uid(), wanted.gid());
+        if (found.uid(), found.gid()) != (owner, group) && chown(path, Some(owner), Some(group)).is_err() {
+            // Who may not give it away can still have it belong to a group of its own; else it stays whose it is.
+            drop(chown(path, None, Some(group)));
+        }
         Ok(())
     }
 
@@ -237,6 +255,10 @@ impl Medium for Disk {
 
 fn is_contended(error: &io::Error) -> bool {
     error.raw_os_error() == fs2::lock_contended_error().raw_os_error()
+}
+
+fn is_refused(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::PermissionDenied | io::ErrorKind::Unsupported)
 }
 
 fn nanoseconds(time: Timespec) -> i64 {

@@ -68,6 +68,10 @@ pub trait Medium: Debug + Send + Sync {
     /// Makes a file of this name, in place of one that has it, that shares the blocks of another until either is written
     /// to. Many file systems can't.
     fn clone_file(&self, from: &Path, to: &Path) -> io::Result<()>;
+    /// Gives a file the permissions of another, and its owner and group where that may be done. A medium may have none.
+    fn take_after(&self, _path: &Path, _model: &Path) -> io::Result<()> {
+        Ok(())
+    }
     /// Removes a file.
     fn remove(&self, path: &Path) -> io::Result<()>;
     /// Makes the names in a directory durable.
