@@ -8,7 +8,7 @@ use std::fs::{self, OpenOptions};
 use std::io;
 use std::num::NonZeroUsize;
 use std::ops::Range;
-use std::os::unix::fs::{FileExt as _, MetadataExt as _, OpenOptionsExt as _, chown};
+use std::os::unix::fs::{FileExt as _, MetadataExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 
 use memmap2::{Mmap, MmapOptions};
@@ -112,9 +112,10 @@ impl Medium for Disk {
             }
         }
         let (owner, group) = (wanted.uid(), wanted.gid());
-        if (found.uid(), found.gid()) != (owner, group) && chown(path, Some(owner), Some(group)).is_err() {
+        let give = |owner| std::os::unix::fs::chown(path, owner, Some(group));
+        if (found.uid(), found.gid()) != (owner, group) && give(Some(owner)).is_err() {
             // Who may not give it away can still have it belong to a group of its own; else it stays whose it is.
-            drop(chown(path, None, Some(group)));
+            drop(give(None));
         }
         Ok(())
     }
