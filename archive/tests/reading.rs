@@ -308,7 +308,7 @@ fn segments_that_are_missing_between_others_are_told() {
         emit(&journal, 10);
         journal.rotate().unwrap();
     }
-    journal.retain(&Retention { max_segments: Some(3), ..Retention::default() }).unwrap();
+    journal.retain(&Retention { max_segments: Some(2), ..Retention::default() }).unwrap();
     journal.close().unwrap();
     archive(&folder).push(&live, PushOptions::default(), &mut |_| ()).unwrap();
     let journal = archive(&folder).reader().unwrap();
