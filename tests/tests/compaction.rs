@@ -563,6 +563,25 @@ fn a_segment_s_file_stays_whose_it_is_and_what_others_may_do_with_it() {
     assert!(is_kept(&paths[..paths.len() - 2]), "thinned");
 }
 
+#[test]
+fn what_stands_in_the_place_of_a_new_file_is_not_given_away() {
+    let dir = tempfile::tempdir().unwrap();
+    let [model, other, link, second] = ["model", "other", "link", "second"].map(|name| dir.path().join(name));
+    for path in [&model, &other] {
+        fs::write(path, b"").unwrap();
+    }
+    fs::set_permissions(&model, Permissions::from_mode(0o4606)).unwrap();
+    fs::set_permissions(&other, Permissions::from_mode(0o600)).unwrap();
+    std::os::unix::fs::symlink(&other, &link).unwrap();
+    assert!(Disk.take_after(&link, &model).is_err());
+    fs::hard_link(&other, &second).unwrap();
+    assert!(Disk.take_after(&second, &model).is_err());
+    assert_eq!(access(&other).0, 0o600);
+    fs::remove_file(&second).unwrap();
+    Disk.take_after(&other, &model).unwrap();
+    assert_eq!(access(&other).0, 0o606);
+}
+
 /// The machine's disk, on which a writer comes while the directory is synced.
 #[derive(Debug)]
 struct WriterAtSync {

@@ -8,11 +8,11 @@ use std::fs::{self, OpenOptions};
 use std::io;
 use std::num::NonZeroUsize;
 use std::ops::Range;
-use std::os::unix::fs::{FileExt as _, MetadataExt as _, OpenOptionsExt as _};
+use std::os::unix::fs::{FileExt as _, MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _, fchown};
 use std::path::{Path, PathBuf};
 
 use memmap2::{Mmap, MmapOptions};
-use rustix::fs::{FallocateFlags, SeekFrom, fallocate, seek};
+use rustix::fs::{FallocateFlags, OFlags, SeekFrom, fallocate, seek};
 use rustix::io::{Errno, retry_on_intr};
 use rustix::time::{ClockId, Timespec, clock_gettime};
 
@@ -24,6 +24,8 @@ use super::{Changes, ClockAnchor, File, LockOutcome, Map, Medium, Now};
 /// The process's clock, for all its journals.
 static CLOCK: Clock = Clock::new();
 
+/// Who may read, write and execute a file, in its mode.
+const ACCESS: u32 = 0o777;
 /// How long whoever finds a lock held waits before it looks once more.
 const LOCK_PAUSE: std::time::Duration = std::time::Duration::from_millis(5);
 /// A turn of a thread that takes short ones: the shortest that Linux has (6.12 and later, sched_setattr(2): `sched_runtime` of a
@@ -78,7 +80,7 @@ impl Medium for Disk {
 
     fn open(&self, path: &Path, writable: bool) -> io::Result<Box<dyn File>> {
         // A pipe of this name is not waited for.
-        let flags = rustix::fs::OFlags::NONBLOCK.bits().cast_signed();
+        let flags = OFlags::NONBLOCK.bits().cast_signed();
         let file = OpenOptions::new().read(true).write(writable).custom_flags(flags).open(path)?;
         if !file.metadata()?.is_file() {
             return Err(io::Error::new(io::ErrorKind::InvalidInput, "it is not a regular file"));
@@ -102,20 +104,24 @@ impl Medium for Disk {
     }
 
     fn take_after(&self, path: &Path, model: &Path) -> io::Result<()> {
-        let (found, wanted) = (fs::metadata(path)?, fs::metadata(model)?);
-        // Before it is given away.
-        if found.mode() != wanted.mode() {
-            match fs::set_permissions(path, wanted.permissions()) {
+        // Who may write to the directory can have put another name's file in its place: that is not to be given away.
+        let flags = (OFlags::NOFOLLOW | OFlags::NONBLOCK).bits().cast_signed();
+        let file = OpenOptions::new().read(true).custom_flags(flags).open(path)?;
+        let (found, wanted) = (file.metadata()?, fs::metadata(model)?);
+        if !found.is_file() || found.nlink() > 1 {
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, "it is not a file of its own"));
+        }
+        if found.mode() & ACCESS != wanted.mode() & ACCESS {
+            match file.set_permissions(fs::Permissions::from_mode(wanted.mode() & ACCESS)) {
                 // Whoever made it may do that, but where the file system has no permissions.
                 Err(error) if is_refused(&error) => {}
                 set => set?,
             }
         }
         let (owner, group) = (wanted.uid(), wanted.gid());
-        let give = |owner| std::os::unix::fs::chown(path, owner, Some(group));
-        if (found.uid(), found.gid()) != (owner, group) && give(Some(owner)).is_err() {
+        if (found.uid(), found.gid()) != (owner, group) && fchown(&file, Some(owner), Some(group)).is_err() {
             // Who may not give it away can still have it belong to a group of its own; else it stays whose it is.
-            drop(give(None));
+            drop(fchown(&file, None, Some(group)));
         }
         Ok(())
     }
