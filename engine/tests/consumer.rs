@@ -124,9 +124,13 @@ fn a_consumer_that_has_saved_nothing_yet_keeps_what_it_will_read() {
     assert_eq!(take(&mut again, 1), [1], "nothing was saved");
 }
 
-/// What is there besides the newest segment goes.
+/// What has ended goes, however little it is.
+fn all_that_ended() -> Retention {
+    Retention { max_age: Some(Duration::ZERO), ..Retention::default() }
+}
+
 fn retire(journal: &Journal) {
-    journal.retain(&Retention { max_segments: Some(1), ..Retention::default() }).unwrap();
+    journal.retain(&all_that_ended()).unwrap();
 }
 
 #[test]
@@ -193,8 +197,7 @@ fn a_consumer_that_waits_goes_on_behind_segments_that_went_meanwhile() {
         emit(&journal, 10);
     }
     journal.rotate().unwrap();
-    let one = Retention { max_segments: Some(1), ignores_needs: true, ..Retention::default() };
-    journal.retain(&one).unwrap();
+    journal.retain(&Retention { ignores_needs: true, ..all_that_ended() }).unwrap();
     for opened_anew in [false, true] {
         let error = match opened_anew {
             true => {
@@ -220,8 +223,7 @@ fn who_was_given_nothing_begins_where_the_journal_does() {
     emit(&journal, 10);
     journal.rotate().unwrap();
     // As one that was decided before the two had said that they need anything.
-    let one = Retention { max_segments: Some(1), ignores_needs: true, ..Retention::default() };
-    journal.retain(&one).unwrap();
+    journal.retain(&Retention { ignores_needs: true, ..all_that_ended() }).unwrap();
     emit(&journal, 10);
     for consumer in [&mut waiting, &mut journal.consumer("new").unwrap()] {
         assert!(take(consumer, usize::MAX).into_iter().eq(11..=20));
