@@ -718,7 +718,7 @@ fn what_was_retired_is_said() {
         emit(&journal, 10);
     }
     journal.rotate().unwrap();
-    journal.retain(&Retention { max_segments: Some(1), ..Retention::default() }).unwrap();
+    journal.retain(&Retention { max_age: Some(Duration::ZERO), ..Retention::default() }).unwrap();
     let error = Follower::open(dir.path(), Start::At(follower.position()), View::Published).unwrap_err();
     let text = "segments up to 4 were retired, with events up to 40; the last one that was given out is 10, and the journal \
                 begins with segment 5";
@@ -754,7 +754,7 @@ fn a_position_that_was_taken_back_is_told_so_when_what_came_instead_is_retired()
     for _ in 0..3 {
         journal.rotate().unwrap();
     }
-    journal.retain(&Retention { max_segments: Some(1), ..Retention::default() }).unwrap();
+    journal.retain(&Retention { max_age: Some(Duration::ZERO), ..Retention::default() }).unwrap();
     let error = Follower::open(dir.path(), Start::At(position), View::Published).unwrap_err();
     assert!(matches!(error, Error::Withdrawn { segment_number: 2, .. }), "{error}");
     let error = follower.next(PATIENCE).unwrap_err();
@@ -900,7 +900,7 @@ fn a_segment_that_goes_while_somebody_looks_for_it_is_no_error() {
                 left -= 1;
                 emit(&journal, events);
                 journal.rotate().unwrap();
-                journal.retain(&Retention { max_segments: Some(1), ..Retention::default() }).unwrap();
+                journal.retain(&Retention { max_age: Some(Duration::ZERO), ..Retention::default() }).unwrap();
             }
         });
     };

@@ -29,9 +29,10 @@ pub(crate) struct Args {
     /// Events of these types, by their names, in capitals or not, or numbers; without it, of all.
     #[arg(long, visible_alias = "type", value_name = "TYPE", value_delimiter = ',', value_parser = parse_type)]
     types: Vec<EventType>,
-    /// Events of this priority and of less urgent ones: CRITICAL, HIGH, NORMAL, LOW, BACKGROUND or a number from 1 to 5.
-    #[arg(long, value_name = "PRIORITY", default_value = "CRITICAL", value_parser = priority)]
-    priority: Priority,
+    /// Events of this priority and of less urgent ones: CRITICAL, HIGH, NORMAL, LOW, BACKGROUND or a number from 1 to 5; without
+    /// it, of all.
+    #[arg(long, value_name = "PRIORITY", value_parser = priority)]
+    priority: Option<Priority>,
     /// Events that happened longer ago.
     #[arg(long, value_name = "TIME", value_parser = amount::duration)]
     older_than: Duration,
@@ -54,7 +55,7 @@ pub(crate) fn run(args: &Args) -> Result<Outcome> {
     let dir = args.journal.dir();
     let rule = ThinRule {
         types: args.types.clone(),
-        priority: args.priority,
+        priority: args.priority.unwrap_or(ThinRule::default().priority),
         older_than: args.older_than,
         keep_one_in: args.keep_one_in,
     };
