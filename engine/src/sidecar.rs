@@ -38,7 +38,8 @@ pub(crate) fn unfinished(segment: &Path) -> PathBuf {
     directory::unfinished_sidecar(segment, process::id(), NEXT.fetch_add(1, Ordering::Relaxed))
 }
 
-/// Writes a sidecar, in place of one that is there. It need not be durable: a torn one is not taken for a whole one.
+/// Writes a sidecar, in place of one that is there. Its name need not be durable; its bytes are before it has one, because
+/// whether there is a sidecar is found out by the head alone, and one that is torn behind it would stay.
 fn write(medium: &dyn Medium, segment: &Path, sidecar: &OwnedSidecar) -> Result<PathBuf, Error> {
     let path = directory::sidecar(segment);
     let mut attempts = ATTEMPTS;
@@ -61,7 +62,8 @@ pub(crate) fn write_as(
     bytes: &[u8],
 ) -> Result<(), Error> {
     let file = create_like(medium, unfinished, segment, bytes.len() as u64)?;
-    let written = file.write_at(0, bytes).map_err(Error::io("write", unfinished));
+    let written =
+        file.write_at(0, bytes).and_then(|()| file.sync_all()).map_err(Error::io("write", unfinished));
     let named =
         written.and_then(|()| medium.rename(unfinished, path).map_err(Error::io("rename", unfinished)));
     named.inspect_err(|_| {

@@ -1,8 +1,7 @@
 //! Lines as events: what is read from a line is what is read again from the line that is written for it.
 //!
 //! Exactly: a line becomes a record; the record's line gives the same record, and the same line again. The one
-//! exception is `context_base64`, whose bytes may be a context in a form that nobody writes: its fields come
-//! back, and from then on its bytes too.
+//! exception is `context_base64`, whose bytes may be a context in a form that nobody writes.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
