@@ -32,7 +32,7 @@ pub(crate) struct Args {
     /// Keep no segment that was ended longer ago.
     #[arg(long, value_name = "TIME", value_parser = amount::duration)]
     max_age: Option<Duration>,
-    /// Keep so many segments at most, the one that is written included.
+    /// Keep so many segments at most that hold events, and the one that is written; the last one with events stays.
     #[arg(long, value_name = "N")]
     max_segments: Option<u64>,
     /// Remove only what this archive has: see semj archive.
