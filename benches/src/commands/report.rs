@@ -5,10 +5,10 @@ mod lane;
 
 use std::fmt::Write as _;
 use std::fs;
-use std::path::Path;
-use std::process::Command;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, ensure};
 use semj_bench::table::{Table, ratio};
 use semj_bench::workload::{self, Asynchronous, Durable, Reopened, Row as WorkloadRow};
 use semj_bench::{arguments, child, median, process, queue};
@@ -26,7 +26,7 @@ use super::{emission, machine, reopen, sustained, verify};
 pub(crate) struct Args {
     /// Where the files go, on a disk; default: the working directory. They are removed afterwards.
     #[arg(long, value_name = "DIR")]
-    dir: Option<std::path::PathBuf>,
+    dir: Option<PathBuf>,
     /// How often everything is measured.
     #[arg(long, value_name = "N", default_value_t = 5, value_parser = clap::value_parser!(u64).range(1..))]
     runs: u64,
@@ -98,10 +98,12 @@ struct Measured {
 pub(crate) fn run(args: &Args) -> Result<()> {
     let runs = if args.quick { 1 } else { args.runs };
     let is_wanted = |part: Part| args.only.is_empty() || args.only.contains(&part);
+    let peers =
+        if is_wanted(Part::Queues) || is_wanted(Part::Throughput) { Some(build_peers(args)?) } else { None };
     let mut rounds: Vec<Vec<(Part, Value)>> = Vec::new();
     for round in 1..=runs {
         eprintln!("round {round} of {runs}");
-        rounds.push(measure(args, &is_wanted)?);
+        rounds.push(measure(args, peers.as_deref(), &is_wanted)?);
     }
     let figures = medians(rounds);
     if args.json {
@@ -135,19 +137,37 @@ fn fill<Row: DeserializeOwned>(rows: &mut Vec<Row>, values: Value) -> Result<()>
     Ok(())
 }
 
+/// Builds the peers, and gives the program: once, so that all rounds run the same one, whatever is edited meanwhile.
+fn build_peers(args: &Args) -> Result<PathBuf> {
+    let mut command = Command::new("cargo");
+    command.args(["build", "--quiet", "--release", "--locked", "--manifest-path", PEERS]);
+    command.arg("--message-format=json-render-diagnostics");
+    if args.rocksdb {
+        command.args(["--features", "rocksdb"]);
+    }
+    let output =
+        command.stderr(Stdio::inherit()).output().with_context(|| format!("can't run {command:?}"))?;
+    ensure!(output.status.success(), "{command:?}: {}", output.status);
+    let messages = serde_json::Deserializer::from_slice(&output.stdout).into_iter::<Value>();
+    // The last that was linked is the package's own.
+    let program =
+        messages.filter_map(|message| Some(PathBuf::from(message.ok()?["executable"].as_str()?))).last();
+    program.with_context(|| format!("{command:?} has made no program"))
+}
+
 /// Measures every part once.
-fn measure(args: &Args, is_wanted: &dyn Fn(Part) -> bool) -> Result<Vec<(Part, Value)>> {
+fn measure(
+    args: &Args,
+    peers: Option<&Path>,
+    is_wanted: &dyn Fn(Part) -> bool,
+) -> Result<Vec<(Part, Value)>> {
     let own = |part: Part, arguments: Vec<String>| -> Result<Option<(Part, Value)>> {
         let mut command = Command::new(std::env::current_exe()?);
         one(args, is_wanted, part, command.args(arguments))
     };
     let peers = |part: Part, arguments: Vec<String>| -> Result<Option<(Part, Value)>> {
-        let mut command = Command::new("cargo");
-        command.args(["run", "--quiet", "--release", "--locked", "--manifest-path", PEERS]);
-        if args.rocksdb {
-            command.args(["--features", "rocksdb"]);
-        }
-        one(args, is_wanted, part, command.arg("--").args(arguments))
+        let Some(program) = peers else { return Ok(None) };
+        one(args, is_wanted, part, Command::new(program).args(arguments))
     };
     let (long, short, sustained) = if args.quick { (1.0, 0.5, 6.0) } else { (5.0, 2.0, 60.0) };
     let mut measured = Vec::new();
