@@ -25,7 +25,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use semj_format::control::{self, Thinned};
-use semj_format::{Commit, Digest, EventType, Record, RecordError, SegmentSeal};
+use semj_format::{Commit, Digest, EventType, Record, RecordError, SegmentSeal, Watermark};
 
 use crate::error::Error;
 use crate::medium::{Changes, Disk, Medium};
@@ -385,7 +385,10 @@ impl Follower {
         }
         let opening = &self.segment.opening;
         let mark = watermark::read(&*self.medium, &self.dir)?.newest;
-        let mark = mark.filter(|mark| mark.journal_uuid == opening.journal_uuid);
+        // One of an earlier epoch was made before a recovery, which may have cut commits off and given their numbers again.
+        let is_of_this =
+            |mark: &Watermark| mark.journal_uuid == opening.journal_uuid && mark.epoch >= opening.epoch;
+        let mark = mark.filter(is_of_this);
         self.durable = mark.map_or(0, |mark| mark.commit_sequence).max(self.durable);
         Ok(commit.commit_sequence <= self.durable)
     }

@@ -11,7 +11,11 @@ use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use semj::{Consumer, Event, EventType, Follower, Journal, OpenMode, Options, Reader, Start, Verdict, View};
+use semj::{
+    CommitOn, Consumer, Event, EventType, Follower, Journal, OpenMode, Options, Reader, Start, SyncPolicy,
+    Verdict, View,
+};
+use semj_format::{Watermark, WatermarkFile};
 use semj_tests::random::Random;
 
 const DIR: &str = "SEMJ_TEST_DIR";
@@ -228,4 +232,44 @@ fn whoever_is_killed_nobody_sees_a_wrong_event_and_a_consumer_repeats_only_what_
     assert!(followed.max(follower.kill().map_or(0, |(_, last)| last)) <= count);
     assert!(consumer.kill().is_some());
     assert!(count > 1_000, "{count}");
+}
+
+#[test]
+fn a_mark_of_an_earlier_epoch_vouches_for_nothing_that_a_later_one_has_written() {
+    let options = || Options {
+        commit_on: CommitOn::CallersThread,
+        buffer_events: 64,
+        sync_policy: SyncPolicy::MetadataOnly,
+        watermark_interval: Duration::ZERO,
+        ..Options::default()
+    };
+    let event = Event::new(EventType::FILESYSTEM_WRITE);
+    let dir = tempfile::tempdir().unwrap();
+    let journal = Journal::open(dir.path(), options()).unwrap();
+    journal.emit_durable(&event).unwrap();
+    let crashed = semj_tests::crash::copy(dir.path()).unwrap();
+    let path = crashed.path().join("WATERMARK");
+    let mark = WatermarkFile::parse(&std::fs::read(&path).unwrap()).newest.unwrap();
+    let journal = Journal::open(crashed.path(), options()).unwrap();
+    let its_own = std::fs::read(&path).unwrap();
+
+    // The moment before a recovery writes its first mark: it has cut off what a disk has lost, though it was durable once.
+    let commit_sequence = mark.commit_sequence + 10;
+    let mut earlier = vec![0; its_own.len()];
+    earlier[..Watermark::SIZE]
+        .copy_from_slice(&Watermark { commit_sequence, ..mark }.seal_checksum().encode());
+    std::fs::write(&path, earlier).unwrap();
+    let mut follower = Follower::open(crashed.path(), Start::Beginning, View::Durable).unwrap();
+    assert_eq!(follower.next(PATIENCE).unwrap().unwrap().record.event_id(), 1);
+    assert!(follower.next(Some(Duration::from_millis(50))).unwrap().is_none());
+    std::fs::write(&path, its_own).unwrap();
+
+    // With a full buffer some are committed, and none is synced.
+    for _ in 0..65 {
+        journal.emit(&event).unwrap();
+    }
+    assert!(journal.reader().iter(..).count() > 1);
+    assert!(follower.next(Some(Duration::from_millis(100))).unwrap().is_none());
+    journal.sync().unwrap();
+    assert_eq!(follower.next(PATIENCE).unwrap().unwrap().record.event_id(), 2);
 }
