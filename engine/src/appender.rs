@@ -89,7 +89,7 @@ pub(crate) struct Keeping {
 
 /// Limits, and what is known of who needs what.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Wanted<'a> {
+struct Wanted<'a> {
     retention: &'a Retention,
     lowest_needed: Option<u64>,
 }
@@ -221,9 +221,10 @@ impl Appender {
     }
 
     /// What is retired now, by the journal's own limits or as somebody wants it.
-    fn retire(&self, wanted: Option<Wanted<'_>>) -> Option<Compacted> {
-        let own = self.own();
-        let mut all = [own, wanted].into_iter().flatten().filter(|of| of.retention.is_any()).peekable();
+    fn retire(&self, wanted: Option<&Retention>) -> Option<Compacted> {
+        let all = [Some(&self.keeping.retention), wanted].into_iter().flatten().filter(|of| of.is_any());
+        // Who needs what is asked now, and not when somebody wanted it: a consumer may have come while the disk was waited for.
+        let mut all = all.filter_map(|of| self.with_needs(of)).peekable();
         all.peek()?;
         let ended = self.ended();
         let rest = Rest::new(self.writer.end(), self.has_events(), self.segment_size);
@@ -233,9 +234,8 @@ impl Appender {
         plan.statement(&ended, self.keeping.retired.as_ref(), now_ns)
     }
 
-    /// The journal's own limits, if it has any and it can be learned what is needed.
-    fn own(&self) -> Option<Wanted<'_>> {
-        let retention = Some(&self.keeping.retention).filter(|own| own.is_any())?;
+    /// Limits, if it can be learned what is needed.
+    fn with_needs<'a>(&self, retention: &'a Retention) -> Option<Wanted<'a>> {
         let warn = |error: &Error| tracing::warn!(%error, "nothing is retired: what is needed is not known");
         Some(Wanted { retention, lowest_needed: self.lowest_needed(retention).inspect_err(warn).ok()? })
     }
@@ -244,14 +244,14 @@ impl Appender {
         retention::lowest_needed(&*self.medium, &self.dir, retention, self.keeping.needs.as_ref())
     }
 
-    /// What a rotation is to retire by these limits. `None`: they are not passed as the journal is, or somebody needs what
-    /// would go. An error where it can't be learned what is needed: whoever asks is to know why nothing went.
-    pub(crate) fn wanted<'a>(&self, retention: &'a Retention) -> Result<Option<Wanted<'a>>, Error> {
+    /// Whether a rotation would retire something by these limits. Else they are not passed as the journal is, or somebody needs
+    /// what would go. An error where it can't be learned what is needed: whoever asks is to know why nothing went.
+    pub(crate) fn would_retire(&self, retention: &Retention) -> Result<bool, Error> {
         let lowest_needed = self.lowest_needed(retention)?;
         let rest = Rest::written(self.segment_size, self.has_events());
         let now_ns = self.medium.clock_anchor().wall_clock_ns;
         let plan = Plan::new(&self.ended(), rest, retention, now_ns, lowest_needed);
-        Ok((plan.count > 0).then_some(Wanted { retention, lowest_needed }))
+        Ok(plan.count > 0)
     }
 
     /// Whether the active segment holds events.
@@ -271,7 +271,7 @@ impl Appender {
     /// and what these notes say.
     pub(crate) fn rotate(
         &mut self,
-        wanted: Option<Wanted<'_>>,
+        wanted: Option<&Retention>,
         notes: &[(EventType, Vec<u8>)],
         recorder: &Recorder,
     ) -> Result<(), Error> {

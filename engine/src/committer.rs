@@ -20,7 +20,7 @@ use std::time::{Duration, Instant};
 use parking_lot::{Condvar, Mutex, MutexGuard};
 use semj_format::EventType;
 
-use crate::appender::{Appended, Appender, Wanted};
+use crate::appender::{Appended, Appender};
 use crate::directory;
 use crate::error::Error;
 use crate::flush::Retired;
@@ -434,7 +434,7 @@ impl Committer {
     /// by the journal's limits or as somebody wants it. Both are durable on return.
     pub(crate) fn rotate(
         &self,
-        wanted: Option<Wanted<'_>>,
+        wanted: Option<&Retention>,
         notes: &[(EventType, Vec<u8>)],
     ) -> Result<(), Error> {
         self.make_room()?;
@@ -446,8 +446,8 @@ impl Committer {
     /// Retires what passes these limits, with a rotation. Where they are not passed it is a sync.
     pub(crate) fn retain(&self, retention: &Retention) -> Result<(), Error> {
         self.make_room()?;
-        let wanted = self.appender.lock().wanted(retention)?;
-        if wanted.is_some() { self.rotate(wanted, &[]) } else { self.sync() }
+        let would_retire = self.appender.lock().would_retire(retention)?;
+        if would_retire { self.rotate(Some(retention), &[]) } else { self.sync() }
     }
 
     /// Has the syncing thread see to what another process asks and to the active segment's age.

@@ -230,6 +230,18 @@ fn what_somebody_needs_stays_unless_that_is_to_be_ignored() {
 }
 
 #[test]
+fn what_somebody_begins_to_need_after_a_retention_was_asked_for_stays() {
+    let dir = tempfile::tempdir().unwrap();
+    let asked = std::sync::atomic::AtomicBool::new(false);
+    // A consumer that comes while the writer waits for the disk.
+    let needs = Needs::new(move || Ok(asked.swap(true, std::sync::atomic::Ordering::Relaxed).then_some(1)));
+    let journal = journal(dir.path(), Options { needs: Some(needs), ..small() }, 5);
+    journal.retain(&segments(2)).unwrap();
+    assert_eq!(files(dir.path()), [1, 2, 3, 4, 5, 6]);
+    assert!(ids(dir.path()).into_iter().eq(1..=50));
+}
+
+#[test]
 fn who_asks_for_a_retention_is_told_when_it_can_t_be_learned_what_is_needed() {
     let dir = tempfile::tempdir().unwrap();
     let broken = || Needs::new(|| Err(Error::Stopped));
