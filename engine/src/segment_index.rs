@@ -170,7 +170,7 @@ impl SegmentIndex {
         if self.head.get().is_none() {
             let file = self.file.lock();
             let map = file.as_ref()?;
-            let header = Header::decode(map.bytes(0..Header::SIZE).first_chunk()?);
+            let header = plausible_header(segment, &**map)?;
             let bytes = map.bytes(0..header.head_size().min(map.size())).to_vec();
             let (header, filter) = Header::parse(&bytes, &segment.origin()?).ok()?;
             drop(self.head.set(Head { header, filter: filter.to_vec() }));
@@ -286,21 +286,22 @@ impl SegmentIndex {
     }
 }
 
+/// The header of a sidecar, if the file has the size that it says and that a segment's can have. It is asked before there is
+/// memory for what stands behind it: a file can have any size.
+fn plausible_header(segment: &Segment, map: &dyn Map) -> Option<Header> {
+    let size = map.size();
+    let header = Header::decode(map.bytes(0..Header::SIZE.min(size)).first_chunk()?);
+    let is_plausible = header.sidecar_size() == size as u64 && size <= segment.size() + SIZE_SLACK;
+    if !is_plausible {
+        tracing::debug!(segment = segment.number(), size, "sidecar not used: it has another size");
+    }
+    is_plausible.then_some(header)
+}
+
 /// Reads a sidecar, if it is one of this segment.
 fn read(segment: &Segment, map: Box<dyn Map>) -> Option<OwnedSidecar> {
     let origin = segment.origin()?;
-    // Before there is memory for it: a file can have any size.
-    let header = Header::decode(map.bytes(0..Header::SIZE.min(map.size())).first_chunk()?);
-    let is_plausible =
-        header.sidecar_size() == map.size() as u64 && map.size() <= segment.size() + SIZE_SLACK;
-    if !is_plausible {
-        tracing::debug!(
-            segment = segment.number(),
-            size = map.size(),
-            "sidecar not used: it has another size"
-        );
-        return None;
-    }
+    plausible_header(segment, &*map)?;
     match OwnedSidecar::parse(map.bytes(0..map.size()).to_vec(), &origin) {
         Ok(sidecar) if sidecar.sidecar().is_seamless(segment.end()) => Some(sidecar),
         Ok(_) => {
