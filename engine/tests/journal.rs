@@ -372,3 +372,41 @@ fn a_journal_is_begun_where_that_is_meant_and_nowhere_else() {
     assert!(matches!(Journal::open("", small()), Err(Error::Io { .. })));
     assert_eq!(std::fs::read_dir(".").unwrap().count(), here);
 }
+
+#[test]
+fn a_segment_never_outgrows_its_size_whatever_room_its_last_group_leaves() {
+    let size = small().segment_size;
+    let seal_size = semj_format::control::record_size::<semj_format::SegmentSeal>() as u64;
+    // From a group that a seal has room behind to one that has none for itself.
+    for room in [0, 1, 8, seal_size - 8, seal_size - 1, seal_size, seal_size + 1] {
+        let dir = tempfile::tempdir().unwrap();
+        let options = Options { commit_on: CommitOn::CallersThread, ..small() };
+        let journal = Journal::open(dir.path(), options).unwrap();
+        let group = |payload: u64| {
+            let payload = vec![7; payload as usize];
+            journal.emit(&Event::new(EventType::FILESYSTEM_WRITE).payload(&payload)).unwrap();
+            journal.sync().unwrap();
+            let tip = semj::examine_journal(dir.path(), OpenMode::Strict).unwrap().tip.unwrap();
+            (tip.segment_number, tip.end as u64)
+        };
+        let (_, before) = group(50_000);
+        let (_, end) = group(50_000);
+        // What an event of so many bytes needs beside them, with its Commit.
+        let beside = end - before - 50_000;
+        let mut end = end;
+        while size - end > 110_000 {
+            end = group(50_000).1;
+        }
+        let half = (size - end) / 2;
+        end = group(half).1;
+        let (last, end) = group(size - end - beside - room);
+        assert_eq!(if last == 1 { size - end } else { 0 }, if room < seal_size { 0 } else { room });
+        group(0);
+        journal.rotate().unwrap();
+        journal.close().unwrap();
+        for file in segment_files(dir.path()) {
+            assert!(std::fs::metadata(&file).unwrap().len() <= size, "{room}: {}", file.display());
+        }
+        assert!(semj::examine_journal(dir.path(), OpenMode::Strict).unwrap().is_closed());
+    }
+}

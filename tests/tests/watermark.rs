@@ -84,6 +84,33 @@ fn two_segments() -> (tempfile::TempDir, Journal) {
 }
 
 #[test]
+fn after_eight_mebibytes_the_watermark_is_written_whatever_the_time() {
+    const MARK_BYTES: u64 = 8 << 20;
+    let dir = tempfile::tempdir().unwrap();
+    let options = Options { watermark_interval: Duration::from_secs(3600), ..Options::default() };
+    let journal = Journal::open(dir.path(), options).unwrap();
+    let mut bytes = 0;
+    let emit = |bytes: &mut u64| {
+        let payload = [7; 60_000];
+        journal.emit(&Event::new(EventType::FILESYSTEM_WRITE).payload(&payload)).unwrap();
+        journal.sync().unwrap();
+        *bytes += payload.len() as u64;
+    };
+    while bytes < MARK_BYTES - 500_000 {
+        emit(&mut bytes);
+    }
+    assert_eq!(journal.stats().last_marked_id, 0);
+    while bytes < MARK_BYTES {
+        emit(&mut bytes);
+    }
+    let deadline = Instant::now() + Duration::from_secs(10);
+    while journal.stats().last_marked_id == 0 {
+        assert!(Instant::now() < deadline, "the watermark was not written");
+        std::thread::sleep(Duration::from_millis(1));
+    }
+}
+
+#[test]
 fn any_flipped_bit_of_the_last_commit_is_damage_and_no_torn_tail() {
     let (_dir, journal) = two_segments();
     let crashed = crashed(&journal);

@@ -505,8 +505,41 @@ fn calls(dir: &Path, life: usize) -> io::Result<BTreeMap<&'static str, Calls>> {
             calls.startup.insert(*n);
         }
     }
+    if let Some(name) = undurable_name(&trace, &journal) {
+        return Err(io::Error::other(format!(
+            "a life leaves a name that its directory's sync did not follow: {name}"
+        )));
+    }
     fs::remove_dir_all(dir)?;
     Ok(calls)
+}
+
+/// A directory that was made, or a file of the journal that got its name, without a sync of the directory that it is in behind it.
+/// That is what a call that fails can't show: one that is never made does not fail.
+fn undurable_name(trace: &str, journal: &str) -> Option<String> {
+    let mut names: BTreeSet<PathBuf> = BTreeSet::new();
+    for line in trace.lines().filter(|line| line.contains(journal) && !line.contains("= -1 ")) {
+        let (_, rest) = line.split_once(' ')?;
+        let (call, arguments) = rest.trim_start().split_once('(')?;
+        match call {
+            "fsync" => {
+                let (_, path) = arguments.split_once('<')?;
+                let (dir, _) = path.split_once('>')?;
+                names.retain(|name| name.parent() != Some(Path::new(dir)));
+            }
+            "mkdir" | "mkdirat" | "rename" | "renameat" | "renameat2" => {
+                // The last in quotes.
+                let name = PathBuf::from(arguments.rsplit('"').nth(1)?);
+                // What is derived may be made again.
+                let is_derived = name.extension().is_some_and(|extension| extension == "idx");
+                if !is_derived {
+                    names.insert(name);
+                }
+            }
+            _ => {}
+        }
+    }
+    Some(names.pop_first()?.display().to_string())
 }
 
 /// One life with one fault, and what is recovered after it. False if the life ended without its fault.
