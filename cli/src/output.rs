@@ -6,6 +6,7 @@ use std::fs;
 use std::io::{self, BufWriter, IsTerminal, StdoutLock, Write};
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result};
@@ -14,7 +15,7 @@ use rustix::event::{PollFd, PollFlags, Timespec};
 use semj::blocks::{BlockDecoder, Layout};
 use semj::format::control::DamagedRange;
 use semj::recovery::{Extent, Gaps};
-use semj::{Compacted, Report, SegmentReport};
+use semj::{Compacted, Progress, Report, SegmentReport};
 use serde_json::{Value, json};
 
 /// Standard output, which notes that nobody reads it any more.
@@ -201,6 +202,31 @@ pub(crate) fn progress(length: Option<u64>, unit: Unit) -> ProgressBar {
     // The templates above are right; if not, the default style serves as well.
     bar.with_style(ProgressStyle::with_template(&template).unwrap_or_else(|_| ProgressStyle::default_bar()))
 }
+
+/// Does what takes long, and shows on a terminal how far that has come.
+pub(crate) fn watched<T>(message: &'static str, work: impl FnOnce(&Progress) -> T) -> T {
+    let bar = progress(Some(0), Unit::Bytes).with_message(message);
+    let watched = Progress::default();
+    let done = std::thread::scope(|scope| {
+        // Dropped when it is done.
+        let (_goes_on, ends) = mpsc::channel::<()>();
+        let (bar, watched) = (&bar, &watched);
+        if !bar.is_hidden() {
+            scope.spawn(move || {
+                while ends.recv_timeout(LOOK) == Err(mpsc::RecvTimeoutError::Timeout) {
+                    bar.set_length(watched.total());
+                    bar.set_position(watched.done());
+                }
+            });
+        }
+        work(watched)
+    });
+    bar.finish_and_clear();
+    done
+}
+
+/// How often it is looked how far work has come.
+const LOOK: Duration = Duration::from_millis(50);
 
 /// What a progress bar counts.
 #[derive(Clone, Copy, Debug)]

@@ -471,8 +471,11 @@ fn compact_one(
             drop(lock);
             owner.or_fail(medium.sync_dir(dir).map_err(Error::io("sync", dir)))?;
             if !owner.has(*number) {
-                // It was retired, and perhaps removed already.
-                drop(medium.remove(&path));
+                // It was retired, and perhaps removed already. What says so may have no more than a name that a loss of power
+                // takes away again; if that can't be made durable, the next open removes the file.
+                if medium.sync_dir(dir).is_ok() {
+                    drop(medium.remove(&path));
+                }
                 return Ok(Done::Gone);
             }
             owner.has_changed(*number, file);
@@ -548,10 +551,15 @@ pub(crate) fn create_like(
     size: u64,
 ) -> Result<Box<dyn File>, Error> {
     let file = medium.create(path, size).map_err(Error::io("create", path))?;
+    take_after(medium, path, model)?;
+    Ok(file)
+}
+
+/// Has whoever may read or write a file be able to read or write another.
+pub(crate) fn take_after(medium: &dyn Medium, path: &Path, model: &Path) -> Result<(), Error> {
     match medium.take_after(path, model) {
         // It was retired: what it would be for is gone too, or a copy of what somebody still has mapped.
-        Err(error) if error.kind() == ErrorKind::NotFound => {}
-        taken => taken.map_err(Error::io("set the permissions of", path))?,
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
+        taken => taken.map_err(Error::io("set the permissions of", path)),
     }
-    Ok(file)
 }

@@ -27,6 +27,7 @@ use crate::medium::{Disk, LockOutcome, Medium};
 use crate::metrics::Metrics;
 use crate::open::{self, Opened, Opening};
 use crate::options::{Backpressure, CommitOn, Options, SyncPolicy, SyncStrategy};
+use crate::progress::Progress;
 use crate::reader::Reader;
 use crate::retention::{self, Needs, Retention};
 use crate::segment::Segments;
@@ -368,6 +369,8 @@ impl Journal {
     ///
     /// The journal has stopped writing. Then nothing is known of events that no earlier sync covered.
     pub fn sync(&self) -> Result<(), Error> {
+        // Before any lock: in a process that was forked nobody gives back one that was held.
+        self.committer.front.check_process()?;
         self.committer.front.settle()?;
         self.wait_durable(self.committer.front.last_id())
     }
@@ -422,11 +425,21 @@ impl Journal {
     /// The journal has stopped writing; a segment is damaged; [`Error::Compacting`]; an I/O error. What was done up to there
     /// is done.
     pub fn thin(&self, rules: &[ThinRule]) -> Result<ThinReport, Error> {
+        self.thin_watched(rules, &Progress::default())
+    }
+
+    /// [`Journal::thin`], and how far it has come.
+    ///
+    /// # Errors
+    ///
+    /// As [`Journal::thin`].
+    pub fn thin_watched(&self, rules: &[ThinRule], progress: &Progress) -> Result<ThinReport, Error> {
         self.sync()?;
         self.without_compactor(|| {
             let _one_at_a_time = compaction::lock(&*self.medium, self.dir())?;
             let lowest_needed = retention::lowest_of_others(&*self.medium, self.dir(), self.needs.as_ref())?;
-            thinning::thin(&self.committer, &self.segments.snapshot(), rules, lowest_needed)
+            let segments = self.segments.snapshot();
+            thinning::thin(&self.committer, &segments, rules, lowest_needed, progress)
         })
     }
 

@@ -69,6 +69,7 @@ mod metrics;
 mod open;
 mod options;
 mod prefetch;
+mod progress;
 mod query;
 pub mod reader;
 mod request;
@@ -98,8 +99,9 @@ pub use follow::{Follower, Position, Start, View};
 pub use histogram::Histogram;
 pub use journal::Journal;
 pub use metrics::{Metrics, PoolClass};
-pub use open::{ExamineProgress, examine_copy, examine_journal, examine_journal_watched};
+pub use open::{examine_copy, examine_copy_watched, examine_journal, examine_journal_watched};
 pub use options::{Backpressure, CommitOn, GroupOrder, Options, Rotation, SyncPolicy, SyncStrategy};
+pub use progress::Progress;
 pub use query::{Chain, Effect, Matches};
 pub use reader::{Events, KeptSegment, Located, Reader, Records};
 pub use request::{request_retention, request_rotation};
@@ -112,10 +114,13 @@ pub use semj_index as index;
 pub use semj_index::{Explain, Glob, GlobError, Query};
 pub use semj_recovery as recovery;
 pub use semj_recovery::{OpenMode, Proof, Report, SegmentReport, Verdict};
-pub use sidecar::{SidecarReport, SidecarState, rebuild_sidecars, verify_sidecars};
+pub use sidecar::{
+    SidecarReport, SidecarState, rebuild_sidecars, rebuild_sidecars_watched, verify_sidecars,
+    verify_sidecars_watched,
+};
 pub use snapshot::{
     SnapshotMethod, SnapshotOptions, SnapshotProgress, SnapshotReport, restore, snapshot, snapshot_on,
 };
 pub use stats::Stats;
-pub use thinning::{ThinReport, ThinRule, plan_thinning};
+pub use thinning::{ThinReport, ThinRule, plan_thinning, plan_thinning_watched, would_thin};
 pub use ticket::Ticket;

@@ -39,8 +39,8 @@ pub struct PoolClass {
     pub used: u64,
     /// Records that got a slot of this size at once, the smallest they fit.
     pub hits: u64,
-    /// Records whose smallest fitting size is this one and that found none: they got a larger slot, memory outside of the pool
-    /// as part of a batch, or waited.
+    /// Records whose smallest fitting size is this one and that found none: they got a larger slot, or waited. A
+    /// batch for which there were not slots enough has memory outside of the pool, and counts as one record of the first size.
     pub misses: u64,
 }
 

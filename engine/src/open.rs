@@ -3,7 +3,6 @@
 use std::io;
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 
 use semj_format::control::{self, Compacted, CompactedKind, DamagedRange, GapReason, PreviousEnd};
 use semj_format::journal_header::{FLAG_CUT, FLAG_SEALED, FLAG_THINNED};
@@ -18,6 +17,7 @@ use crate::compressed::CompressedMap;
 use crate::directory;
 use crate::error::Error;
 use crate::medium::{Disk, Map, Medium};
+use crate::progress::Progress;
 use crate::request;
 use crate::retention::{self, Ended, Figures, Needs, Plan, Rest, Retention};
 use crate::segment::Segment;
@@ -48,26 +48,6 @@ pub(crate) struct Found {
     pub(crate) report: Report,
 }
 
-/// How far an examination has come, for another thread to look at, in bytes of files. Where a writer changes the journal under
-/// it, it begins anew.
-#[derive(Debug, Default)]
-pub struct ExamineProgress {
-    done: AtomicU64,
-    total: AtomicU64,
-}
-
-impl ExamineProgress {
-    /// Bytes that were looked at.
-    pub fn done(&self) -> u64 {
-        self.done.load(Ordering::Relaxed)
-    }
-
-    /// Bytes that there are, 0 before that is known.
-    pub fn total(&self) -> u64 {
-        self.total.load(Ordering::Relaxed)
-    }
-}
-
 /// Examines the journal in a directory and gives what it proves, whatever that is. Takes no lock and changes no
 /// byte; every record's checksum and every commit's and seal's digests are verified.
 ///
@@ -75,7 +55,7 @@ impl ExamineProgress {
 ///
 /// No journal there, or an I/O error; damage is no error but what the report is about.
 pub fn examine_journal(dir: impl AsRef<Path>, mode: OpenMode) -> Result<Report, Error> {
-    examine_journal_watched(dir, mode, &ExamineProgress::default())
+    examine_journal_watched(dir, mode, &Progress::default())
 }
 
 /// [`examine_journal`], and how far it has come.
@@ -86,7 +66,7 @@ pub fn examine_journal(dir: impl AsRef<Path>, mode: OpenMode) -> Result<Report, 
 pub fn examine_journal_watched(
     dir: impl AsRef<Path>,
     mode: OpenMode,
-    progress: &ExamineProgress,
+    progress: &Progress,
 ) -> Result<Report, Error> {
     let dir = dir.as_ref();
     let effort = Effort { proof: Proof::Everything, threads: Disk.threads() };
@@ -101,10 +81,22 @@ pub fn examine_journal_watched(
 ///
 /// As [`examine_journal`].
 pub fn examine_copy(dir: impl AsRef<Path>, mode: OpenMode) -> Result<Report, Error> {
+    examine_copy_watched(dir, mode, &Progress::default())
+}
+
+/// [`examine_copy`], and how far it has come.
+///
+/// # Errors
+///
+/// As [`examine_journal`].
+pub fn examine_copy_watched(
+    dir: impl AsRef<Path>,
+    mode: OpenMode,
+    progress: &Progress,
+) -> Result<Report, Error> {
     let dir = dir.as_ref();
     let effort = Effort { proof: Proof::Everything, threads: Disk.threads() };
-    let progress = ExamineProgress::default();
-    Ok(examine_files(&Disk, dir, WatermarkFile::default(), mode, effort, &progress)?.of_some(dir)?.report)
+    Ok(examine_files(&Disk, dir, WatermarkFile::default(), mode, effort, progress)?.of_some(dir)?.report)
 }
 
 /// Looks at a directory without changing it.
@@ -114,15 +106,16 @@ pub(crate) fn examine_dir(
     mode: OpenMode,
     effort: Effort,
 ) -> Result<Found, Error> {
-    examine_dir_watched(medium, dir, mode, effort, &ExamineProgress::default())
+    examine_dir_watched(medium, dir, mode, effort, &Progress::default())
 }
 
-fn examine_dir_watched(
+/// The same, and how far it has come.
+pub(crate) fn examine_dir_watched(
     medium: &dyn Medium,
     dir: &Path,
     mode: OpenMode,
     effort: Effort,
-    progress: &ExamineProgress,
+    progress: &Progress,
 ) -> Result<Found, Error> {
     let mut retries = LIVE_RETRIES;
     let mut listings = LISTING_RETRIES;
@@ -163,7 +156,7 @@ fn try_examine_dir(
     dir: &Path,
     mode: OpenMode,
     effort: Effort,
-    progress: &ExamineProgress,
+    progress: &Progress,
 ) -> Result<Found, Error> {
     // Before the segments: what it says was durable then is there now.
     let watermark = watermark::read(medium, dir)?;
@@ -176,7 +169,7 @@ fn examine_files(
     watermark: WatermarkFile,
     mode: OpenMode,
     effort: Effort,
-    progress: &ExamineProgress,
+    progress: &Progress,
 ) -> Result<Found, Error> {
     let names = medium.list(dir).map_err(Error::io("list", dir))?;
     let is_unretired = names.iter().any(|name| name == directory::UNRETIRED);
@@ -206,8 +199,10 @@ fn examine_files(
         // Behind the map, so that a live writer's bytes in the map are not taken for zeros.
         ends.push(file.data_end().map_err(Error::io("seek in", &path))?);
     }
-    progress.done.store(0, Ordering::Relaxed);
-    progress.total.store(ends.iter().sum(), Ordering::Relaxed);
+    // What is not proven is not read, but for the end of the newest.
+    let is_read = |i: usize, number: u64| i + 1 == names.len() || !effort.proof.trusts(number);
+    let read = names.iter().zip(&ends).enumerate().filter(|(i, ((number, _), _))| is_read(*i, *number));
+    progress.begin(read.map(|(_, (_, end))| end).sum());
     let watched: Vec<_> =
         maps.iter().zip(&ends).map(|(map, bytes)| Watched { map: &**map, bytes: *bytes, progress }).collect();
     let inputs: Vec<_> = names
@@ -239,7 +234,7 @@ fn examine_files(
 struct Watched<'a> {
     map: &'a dyn Map,
     bytes: u64,
-    progress: &'a ExamineProgress,
+    progress: &'a Progress,
 }
 
 /// Who examines a segment is done with most of it. The pages that it has mapped go now, on several threads, and not one
@@ -247,7 +242,7 @@ struct Watched<'a> {
 impl Backing for Watched<'_> {
     fn seen(&self) {
         self.map.unload();
-        self.progress.done.fetch_add(self.bytes, Ordering::Relaxed);
+        self.progress.advance(self.bytes);
     }
 }
 
@@ -509,6 +504,18 @@ fn given_up_tail(segment: &SegmentReport) -> Option<Extent> {
     segment.tail.filter(|_| segment.opening.is_some() && !is_final(segment))
 }
 
+/// What is lost behind a segment's end: what stands there and goes, and what its header says was there, where that can't be
+/// made to say otherwise.
+fn given_up(segment: &SegmentReport) -> Option<Extent> {
+    let tail = given_up_tail(segment);
+    let claims = |header: &JournalHeader| header.flags & (FLAG_SEALED | FLAG_CUT) != 0;
+    let stays = segment.opening.is_some() && !is_final(segment) && final_header(segment).is_none();
+    let header = segment.header.filter(claims).filter(|_| stays);
+    let said = header.and_then(|header| usize::try_from(header.journal_size).ok());
+    let end = tail.map_or(0, |tail| tail.end).max(said.unwrap_or(0));
+    (end > segment.end).then_some(Extent { start: segment.end, end })
+}
+
 /// Whether the header says where the segment ends, which it does only when all of it was durable.
 pub(crate) fn is_final(segment: &SegmentReport) -> bool {
     let flag = if segment.is_sealed { FLAG_SEALED } else { FLAG_CUT };
@@ -540,7 +547,7 @@ fn notes(
             new_damage.extend(segment.damaged.iter().map(|damage| range_of(segment, *damage)));
         }
         if i + 1 < kept.len() {
-            new_damage.extend(given_up_tail(segment).map(|tail| range_of(segment, tail)));
+            new_damage.extend(given_up(segment).map(|lost| range_of(segment, lost)));
         }
     }
     new_damage.extend(lost_newest(report));
@@ -772,7 +779,8 @@ impl Quarantine<'_> {
     /// Copies what stands behind a segment's end into quarantine.
     fn keep_tail(&self, segment: &SegmentReport, tail: &[u8]) -> Result<(), Error> {
         let target = self.target(segment, segment.end as u64)?;
-        let file = self.medium.create(&target, tail.len() as u64).map_err(Error::io("create", &target))?;
+        let file =
+            compaction::create_like(self.medium, &target, &self.dir.join(&segment.name), tail.len() as u64)?;
         file.write_at(0, tail).map_err(Error::io("write", &target))?;
         file.sync_all().map_err(Error::io("sync", &target))?;
         let quarantine = directory::quarantine(self.dir);
@@ -791,7 +799,7 @@ impl Quarantine<'_> {
             self.medium.open(&path, false).and_then(|file| file.map()).map_err(Error::io("map", &path))?;
         let bytes = map.bytes(0..map.size());
         let target = self.target(segment, 0)?;
-        let file = self.medium.create(&target, bytes.len() as u64).map_err(Error::io("create", &target))?;
+        let file = compaction::create_like(self.medium, &target, &path, bytes.len() as u64)?;
         file.write_at(0, bytes).map_err(Error::io("write", &target))?;
         if !map.is_intact() {
             return Err(Error::changed(&path, &*map));

@@ -17,6 +17,7 @@ use crate::compressed;
 use crate::error::Error;
 use crate::medium::{Disk, Medium};
 use crate::open;
+use crate::progress::Progress;
 use crate::segment::Segment;
 use crate::writer::SEGMENT_SIZE_MIN;
 use crate::{consumer, directory, request};
@@ -352,10 +353,15 @@ pub(crate) fn remove_files<'a>(
     Ok(())
 }
 
-/// Whether a journal's newest segment says that the one of this number was retired. What can't be read says nothing.
+/// Whether a journal's newest segment says that the one of this number was retired. What can't be read says nothing, and in a copy
+/// that has what was retired too no such record counts.
 pub(crate) fn is_retired(medium: &dyn Medium, dir: &Path, segment_number: u64) -> bool {
     let upto = || {
-        let names = directory::segments(medium.list(dir).ok()?);
+        let names = medium.list(dir).ok()?;
+        if names.iter().any(|name| name == directory::UNRETIRED) {
+            return None;
+        }
+        let names = directory::segments(names);
         let (newest, name) = names.last().filter(|(newest, _)| *newest > segment_number)?;
         let map =
             compressed::unpacking(medium.open(&dir.join(name), false).and_then(|file| file.map()).ok()?);
@@ -426,10 +432,19 @@ impl RetentionPlan {
     ///
     /// [`Error::Damaged`]; the journal can't be read.
     pub fn prove(&self, dir: impl AsRef<Path>) -> Result<(), Error> {
+        self.prove_watched(dir, &Progress::default())
+    }
+
+    /// [`RetentionPlan::prove`], and how far it has come.
+    ///
+    /// # Errors
+    ///
+    /// As [`RetentionPlan::prove`].
+    pub fn prove_watched(&self, dir: impl AsRef<Path>, progress: &Progress) -> Result<(), Error> {
         let Some(last) = self.retiring.last() else { return Ok(()) };
         let (medium, dir) = (&Disk, dir.as_ref());
         let effort = Effort { proof: Proof::Through(last.segment_number), threads: medium.threads() };
-        open::examine_dir(medium, dir, OpenMode::Strict, effort)?.accepted(dir).map(drop)
+        open::examine_dir_watched(medium, dir, OpenMode::Strict, effort, progress)?.accepted(dir).map(drop)
     }
 }
 

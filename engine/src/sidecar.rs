@@ -20,6 +20,7 @@ use crate::directory;
 use crate::error::Error;
 use crate::medium::{Disk, Map, Medium};
 use crate::open;
+use crate::progress::Progress;
 use crate::segment::Segment;
 use crate::segment_index;
 
@@ -203,7 +204,19 @@ pub enum SidecarState {
 ///
 /// No journal there, damage, an I/O error: the first one, behind all other segments.
 pub fn rebuild_sidecars(dir: impl AsRef<Path>) -> Result<Vec<SidecarReport>, Error> {
-    each(&Disk, dir.as_ref(), rebuild)
+    rebuild_sidecars_watched(dir, &Progress::default())
+}
+
+/// [`rebuild_sidecars`], and how far it has come.
+///
+/// # Errors
+///
+/// As [`rebuild_sidecars`].
+pub fn rebuild_sidecars_watched(
+    dir: impl AsRef<Path>,
+    progress: &Progress,
+) -> Result<Vec<SidecarReport>, Error> {
+    each(&Disk, dir.as_ref(), progress, rebuild)
 }
 
 fn rebuild(medium: &dyn Medium, segment: &Path, sidecar: &OwnedSidecar) -> Result<SidecarState, Error> {
@@ -224,7 +237,19 @@ fn rebuild(medium: &dyn Medium, segment: &Path, sidecar: &OwnedSidecar) -> Resul
 ///
 /// As [`rebuild_sidecars`].
 pub fn verify_sidecars(dir: impl AsRef<Path>) -> Result<Vec<SidecarReport>, Error> {
-    each(&Disk, dir.as_ref(), |medium, path, sidecar| {
+    verify_sidecars_watched(dir, &Progress::default())
+}
+
+/// [`verify_sidecars`], and how far it has come.
+///
+/// # Errors
+///
+/// As [`rebuild_sidecars`].
+pub fn verify_sidecars_watched(
+    dir: impl AsRef<Path>,
+    progress: &Progress,
+) -> Result<Vec<SidecarReport>, Error> {
+    each(&Disk, dir.as_ref(), progress, |medium, path, sidecar| {
         Ok(match map(medium, path) {
             None => SidecarState::Missing,
             Some(found) if found.bytes(0..found.size()) == sidecar.as_bytes() => SidecarState::Right,
@@ -236,6 +261,7 @@ pub fn verify_sidecars(dir: impl AsRef<Path>) -> Result<Vec<SidecarReport>, Erro
 fn each(
     medium: &dyn Medium,
     dir: &Path,
+    progress: &Progress,
     mut act: impl FnMut(&dyn Medium, &Path, &OwnedSidecar) -> Result<SidecarState, Error>,
 ) -> Result<Vec<SidecarReport>, Error> {
     let effort = Effort { proof: Proof::Newest, threads: medium.threads() };
@@ -245,7 +271,12 @@ fn each(
     let finals = if newest_is_final { segments.len() } else { segments.len().saturating_sub(1) };
     let mut reports = Vec::with_capacity(segments.len());
     let mut failure = None;
-    for (place, segment) in segments.iter().enumerate() {
+    let sizes = segments.iter().map(|segment| segment.end() as u64);
+    progress.begin(sizes.clone().sum());
+    // What was done is known when the next one is begun.
+    let done = std::iter::once(0).chain(sizes);
+    for (place, (segment, done)) in segments.iter().zip(done).enumerate() {
+        progress.advance(done);
         let mut report = SidecarReport {
             segment: segment.path().to_owned(),
             segment_size: segment.end() as u64,

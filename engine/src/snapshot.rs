@@ -15,7 +15,7 @@ use semj_format::journal_header::{FLAG_CUT, FLAG_SEALED, FLAG_THINNED};
 use semj_format::{Commit, Digest, JournalHeader, Records, WatermarkFile, control};
 use semj_recovery::{Effort, OpenMode, Proof, Scanner, SegmentReport, Tip};
 
-use crate::compaction::create_like;
+use crate::compaction::{create_like, take_after};
 use crate::compressed;
 use crate::directory;
 use crate::error::Error;
@@ -484,9 +484,11 @@ impl Taker<'_> {
     fn share(&self, source: &Path, unfinished: &Path) -> Result<Option<Shared>, Error> {
         use SnapshotMethod::{Auto, Copy, Link, Reflink};
         if matches!(self.method, Auto | Reflink) {
-            drop(create_like(self.medium, unfinished, source, 0)?);
             match self.medium.clone_file(source, unfinished) {
-                Ok(()) => return Ok(Some(Shared::Cloned)),
+                Ok(()) => {
+                    take_after(self.medium, unfinished, source)?;
+                    return Ok(Some(Shared::Cloned));
+                }
                 Err(error) if self.method == Reflink => return Err(Error::io("clone", source)(error)),
                 // What it may have left is in a link's way.
                 Err(_) => drop(self.medium.remove(unfinished)),

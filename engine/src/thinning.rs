@@ -8,6 +8,7 @@
 //! is too.
 
 use std::collections::BTreeMap;
+use std::ops::ControlFlow;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -24,6 +25,7 @@ use crate::compressed;
 use crate::directory;
 use crate::error::Error;
 use crate::medium::{Disk, Medium};
+use crate::progress::Progress;
 use crate::reader::Reader;
 use crate::retention::{self, Figures, Needs};
 use crate::segment::Segment;
@@ -182,14 +184,18 @@ pub(crate) fn thin(
     segments: &[Arc<Segment>],
     rules: &[ThinRule],
     lowest_needed: Option<u64>,
+    progress: &Progress,
 ) -> Result<ThinReport, Error> {
     let now_ns = committer.medium.clock_anchor().wall_clock_ns;
     let thinner = Thinner { rules, now_ns, lowest_needed };
     let mut report = ThinReport::default();
     let mut due = Vec::new();
+    progress.begin(candidates(segments).map(|(segment, _)| segment.end() as u64).sum());
     for (segment, next) in candidates(segments) {
         let count = Count::of(segment, thinner)?;
+        progress.advance(segment.end() as u64);
         if count.now > 0 {
+            progress.grow(segment.end() as u64);
             due.push((segment, next, count.statement(next, now_ns), count));
         }
     }
@@ -198,7 +204,9 @@ pub(crate) fn thin(
         let notes: Vec<_> = batch.iter().map(|(.., body, _)| (Compacted::EVENT_TYPE, body.clone())).collect();
         committer.rotate(None, &notes)?;
         for (segment, next, _, count) in batch {
-            let Some(size) = replace(committer, segment, next, thinner)? else { continue };
+            let replaced = replace(committer, segment, next, thinner)?;
+            progress.advance(segment.end() as u64);
+            let Some(size) = replaced else { continue };
             report.segments += 1;
             report.events += count.now;
             sizes.add(segment, size);
@@ -424,15 +432,23 @@ pub fn plan_thinning(
     rules: &[ThinRule],
     needs: Option<&Needs>,
 ) -> Result<ThinReport, Error> {
-    let reader = Reader::open_newest(dir.as_ref(), semj_recovery::OpenMode::Strict)?;
-    let now_ns = Disk.clock_anchor().wall_clock_ns;
-    let lowest_needed = retention::lowest_of_others(&Disk, dir.as_ref(), needs)?;
-    let thinner = Thinner { rules, now_ns, lowest_needed };
+    plan_thinning_watched(dir, rules, needs, &Progress::default())
+}
+
+/// [`plan_thinning`], and how far it has come.
+///
+/// # Errors
+///
+/// As [`plan_thinning`].
+pub fn plan_thinning_watched(
+    dir: impl AsRef<Path>,
+    rules: &[ThinRule],
+    needs: Option<&Needs>,
+    progress: &Progress,
+) -> Result<ThinReport, Error> {
     let mut report = ThinReport::default();
     let mut sizes = Sizes::default();
-    // Of a closed journal the newest one has ended too, and has one behind it as soon as the journal is opened.
-    let newest = reader.segments().last().filter(|newest| reader.report().is_closed() && newest.is_whole());
-    for segment in candidates(reader.segments()).map(|(segment, _)| segment).chain(newest) {
+    each_candidate(dir.as_ref(), rules, needs, progress, |segment, thinner| {
         let count = Count::of(segment, thinner)?;
         report.segments += u64::from(count.now > 0);
         report.events += count.now;
@@ -442,6 +458,52 @@ pub fn plan_thinning(
         for (event_type, events) in count.types {
             *report.types.entry(EventType(event_type)).or_default() += events;
         }
-    }
+        Ok(ControlFlow::Continue(()))
+    })?;
     Ok(ThinReport { bytes: sizes.shorter(), ..report })
+}
+
+/// Whether rules would take anything out of the journal in a directory, in use or not, which is known
+/// with the first segment of which something would go. Changes nothing.
+///
+/// # Errors
+///
+/// As [`plan_thinning`].
+pub fn would_thin(
+    dir: impl AsRef<Path>,
+    rules: &[ThinRule],
+    needs: Option<&Needs>,
+    progress: &Progress,
+) -> Result<bool, Error> {
+    let mut is_any = false;
+    each_candidate(dir.as_ref(), rules, needs, progress, |segment, thinner| {
+        is_any = Count::of(segment, thinner)?.now > 0;
+        Ok(if is_any { ControlFlow::Break(()) } else { ControlFlow::Continue(()) })
+    })?;
+    Ok(is_any)
+}
+
+/// Looks at the segments of which something may go.
+fn each_candidate(
+    dir: &Path,
+    rules: &[ThinRule],
+    needs: Option<&Needs>,
+    progress: &Progress,
+    mut look: impl FnMut(&Segment, Thinner<'_>) -> Result<ControlFlow<()>, Error>,
+) -> Result<(), Error> {
+    let reader = Reader::open_newest(dir, semj_recovery::OpenMode::Strict)?;
+    let now_ns = Disk.clock_anchor().wall_clock_ns;
+    let lowest_needed = retention::lowest_of_others(&Disk, dir, needs)?;
+    let thinner = Thinner { rules, now_ns, lowest_needed };
+    // Of a closed journal the newest one has ended too, and has one behind it as soon as the journal is opened.
+    let newest = reader.segments().last().filter(|newest| reader.report().is_closed() && newest.is_whole());
+    let segments: Vec<_> = candidates(reader.segments()).map(|(segment, _)| segment).chain(newest).collect();
+    progress.begin(segments.iter().map(|segment| segment.end() as u64).sum());
+    for segment in segments {
+        if look(segment, thinner)?.is_break() {
+            break;
+        }
+        progress.advance(segment.end() as u64);
+    }
+    Ok(())
 }

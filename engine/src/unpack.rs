@@ -5,6 +5,7 @@
 
 use std::path::Path;
 
+use crate::compaction::create_like;
 use crate::directory;
 use crate::error::Error;
 use crate::medium::{Map, Medium};
@@ -18,7 +19,7 @@ pub(crate) fn write_native(
 ) -> Result<Box<dyn Map>, Error> {
     let path = dir.join(name);
     let unfinished = dir.join(directory::copying(name));
-    let written = write(medium, &unfinished, map).and_then(|file| match map.failure() {
+    let written = write(medium, &unfinished, &path, map).and_then(|file| match map.failure() {
         // What can't be read now is not damage.
         Some(error) => Err(Error::io("read", &path)(error)),
         None if !map.is_intact() => Err(Error::changed(&path, map)),
@@ -33,9 +34,9 @@ pub(crate) fn write_native(
     Ok(file)
 }
 
-fn write(medium: &dyn Medium, path: &Path, map: &dyn Map) -> Result<Box<dyn Map>, Error> {
+fn write(medium: &dyn Medium, path: &Path, model: &Path, map: &dyn Map) -> Result<Box<dyn Map>, Error> {
     let size = map.size();
-    let file = medium.create(path, size as u64).map_err(Error::io("create", path))?;
+    let file = create_like(medium, path, model, size as u64)?;
     let mut at = 0;
     while at < size {
         let end = map.piece_end(at).clamp(at + 1, size);

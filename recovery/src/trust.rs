@@ -30,7 +30,7 @@ pub enum Proof {
 
 impl Proof {
     /// Whether what a segment says of itself is taken as proven, if it fits together.
-    pub(crate) const fn trusts(self, segment_number: u64) -> bool {
+    pub const fn trusts(self, segment_number: u64) -> bool {
         match self {
             Self::Newest => true,
             Self::Through(number) => segment_number > number,

@@ -44,8 +44,14 @@ struct Which {
 pub(crate) fn run(args: &Args) -> Result<Outcome> {
     let started = Instant::now();
     let (which, reports) = match &args.command {
-        Command::Rebuild(which) => (which, semj::rebuild_sidecars(which.journal.dir())?),
-        Command::Verify(which) => (which, semj::verify_sidecars(which.journal.dir())?),
+        Command::Rebuild(which) => {
+            let rebuild = |progress: &_| semj::rebuild_sidecars_watched(which.journal.dir(), progress);
+            (which, output::watched("indexing", rebuild)?)
+        }
+        Command::Verify(which) => {
+            let verify = |progress: &_| semj::verify_sidecars_watched(which.journal.dir(), progress);
+            (which, output::watched("verifying", verify)?)
+        }
     };
     let is_bad = |report: &SidecarReport| matches!(report.state, SidecarState::Missing | SidecarState::Wrong);
     output::unless_closed(print(which, &reports, started.elapsed()))?;

@@ -59,16 +59,20 @@ pub(crate) fn run(args: &Args) -> Result<Outcome> {
         older_than: args.older_than,
         keep_one_in: args.keep_one_in,
     };
-    let plan = semj::plan_thinning(&dir, std::slice::from_ref(&rule), None)?;
-    let report = if args.dry_run || plan.events == 0 {
-        plan
-    } else {
+    let rules = [rule];
+    let looking = "looking for what goes";
+    let report = if args.dry_run {
+        output::watched(looking, |progress| semj::plan_thinning_watched(&dir, &rules, None, progress))?
+    } else if output::watched(looking, |progress| semj::would_thin(&dir, &rules, None, progress))? {
         let options =
             Options { segment_size: 256 << 10, commit_on: CommitOn::CallersThread, ..Options::default() };
         let journal = Journal::open(&dir, options)?;
-        let report = journal.thin(&[rule])?;
+        let report = output::watched("thinning", |progress| journal.thin_watched(&rules, progress))?;
         journal.close()?;
         report
+    } else {
+        // A journal that would stay as it is has not been opened for it.
+        ThinReport::default()
     };
     print(args, &dir, &report)?;
     Ok(Outcome::Good)

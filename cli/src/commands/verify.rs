@@ -2,14 +2,13 @@
 
 use std::io::Write;
 use std::path::{Path, PathBuf};
-use std::sync::mpsc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use anyhow::Result;
 use clap::error::ErrorKind;
 use semj::format::{JournalHeader, WatermarkFile};
 use semj::recovery::{SegmentInput, examine};
-use semj::{ExamineProgress, OpenMode, Report, Verdict};
+use semj::{OpenMode, Report, Verdict};
 use semj_interchange::kernel::{KernelJournal, ReadError};
 use serde_json::{Value, json};
 
@@ -76,10 +75,11 @@ pub(crate) fn run(args: &Args) -> Result<Outcome> {
         return super::archive::verify(url, args.json);
     }
     if path.is_dir() {
-        let report = match args.copied {
-            true => semj::examine_copy(path, OpenMode::Strict)?,
-            false => examine_journal(path)?,
+        let examine = match args.copied {
+            true => semj::examine_copy_watched,
+            false => semj::examine_journal_watched,
         };
+        let report = output::watched("verifying", |progress| examine(path, OpenMode::Strict, progress))?;
         #[cfg(feature = "archive")]
         if let Some(url) = &args.archive {
             let (is_right, archived) = archived(args, url, path, &report)?;
@@ -106,31 +106,6 @@ pub(crate) fn run(args: &Args) -> Result<Outcome> {
         }
     }
 }
-
-/// Examines a journal, and shows on a terminal how far that has come.
-fn examine_journal(dir: &Path) -> Result<Report> {
-    let bar = output::progress(Some(0), Unit::Bytes).with_message("verifying");
-    let progress = ExamineProgress::default();
-    let report = std::thread::scope(|scope| {
-        // Dropped when it is done.
-        let (_goes_on, ends) = mpsc::channel::<()>();
-        let (bar, progress) = (&bar, &progress);
-        if !bar.is_hidden() {
-            scope.spawn(move || {
-                while ends.recv_timeout(LOOK) == Err(mpsc::RecvTimeoutError::Timeout) {
-                    bar.set_length(progress.total());
-                    bar.set_position(progress.done());
-                }
-            });
-        }
-        semj::examine_journal_watched(dir, OpenMode::Strict, progress)
-    });
-    bar.finish_and_clear();
-    Ok(report?)
-}
-
-/// How often it is looked how far an examination has come.
-const LOOK: Duration = Duration::from_millis(50);
 
 fn outcome(report: &Report) -> Outcome {
     if report.is_whole() { Outcome::Good } else { Outcome::Bad }

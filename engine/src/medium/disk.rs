@@ -26,6 +26,8 @@ static CLOCK: Clock = Clock::new();
 
 /// Who may read, write and execute a file, in its mode.
 const ACCESS: u32 = 0o777;
+/// A mode by which nobody but the owner may read or write.
+const OWNER_ONLY: u32 = 0o600;
 /// How long whoever finds a lock held waits before it looks once more.
 const LOCK_PAUSE: std::time::Duration = std::time::Duration::from_millis(5);
 /// A turn of a thread that takes short ones: the shortest that Linux has (6.12 and later, sched_setattr(2): `sched_runtime` of a
@@ -98,7 +100,11 @@ impl Medium for Disk {
 
     fn clone_file(&self, from: &Path, to: &Path) -> io::Result<()> {
         let source = fs::File::open(from)?;
-        let target = OpenOptions::new().write(true).create(true).truncate(true).open(to)?;
+        match fs::remove_file(to) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            removed => removed?,
+        }
+        let target = OpenOptions::new().write(true).create_new(true).mode(OWNER_ONLY).open(to)?;
         rustix::fs::ioctl_ficlone(&target, &source)?;
         Ok(())
     }

@@ -66,7 +66,7 @@ pub trait Medium: Debug + Send + Sync {
     /// Gives a file a second name, on the same file system. A file that has that name is an error.
     fn link(&self, from: &Path, to: &Path) -> io::Result<()>;
     /// Makes a file of this name, in place of one that has it, that shares the blocks of another until either is written
-    /// to. Many file systems can't.
+    /// to. Nobody but its owner may read it yet. Many file systems can't.
     fn clone_file(&self, from: &Path, to: &Path) -> io::Result<()>;
     /// Gives a file the permissions of another, and its owner and group where that may be done. A medium may have none.
     fn take_after(&self, _path: &Path, _model: &Path) -> io::Result<()> {
