@@ -272,7 +272,11 @@ fn follows<'a>(
         number.is_some_and(|number| number < next.previous_segment)
             && (mode == OpenMode::Salvage || known.covers_segment_before(next))
     };
-    next.filter(|next| !is_behind_a_lost_one(next)).map_or(Follows::Nothing, Follows::Segment)
+    match next {
+        Some(next) if is_behind_a_lost_one(next) => Follows::Lost,
+        Some(next) => Follows::Segment(next),
+        None => Follows::Nothing,
+    }
 }
 
 /// Examines the segments on several threads, each without knowing the ids in those before. Empty where one thread is to do

@@ -3,7 +3,7 @@
 use std::cmp;
 
 use semj_format::control::PreviousEnd;
-use semj_format::journal_header::FLAG_CUT;
+use semj_format::journal_header::{FLAG_CUT, FLAG_SEALED};
 use semj_format::{ControlError, Digest, HeaderError, JournalHeader, SegmentOpen, Watermark};
 
 use crate::decision::{Verdict, decide};
@@ -22,6 +22,8 @@ pub(crate) enum Follows<'a> {
     Segment(&'a SegmentOpen),
     /// No segment, but how far the journal was durable.
     Mark(&'a Watermark),
+    /// A segment that is lost: what stands behind that says nothing of this one.
+    Lost,
     Nothing,
 }
 
@@ -34,7 +36,7 @@ impl<'a> Follows<'a> {
     const fn segment(self) -> Option<&'a SegmentOpen> {
         match self {
             Self::Segment(next) => Some(next),
-            Self::Mark(_) | Self::Nothing => None,
+            Self::Mark(_) | Self::Lost | Self::Nothing => None,
         }
     }
 
@@ -107,7 +109,7 @@ pub(crate) fn trusted_segment(
     let named = match follows {
         Follows::Segment(next) => NamedEnd::of_segment(next),
         Follows::Mark(mark) => NamedEnd::of_mark(mark),
-        Follows::Nothing => return None,
+        Follows::Lost | Follows::Nothing => return None,
     };
     let scanner = input.scanner(last_event_id).ok()?;
     let last_record = input.packed.map(Packed::last_record);
@@ -279,6 +281,14 @@ fn examine_scanned<'a>(
                 found.damaged.push(lost);
                 return found.into_examined(input, &scanner, end, Stop::named(next));
             }
+        } else if matches!(follows, Follows::Lost) && goes_on && scanner.totals().commits > 0 {
+            let end = last_end(input, &scanner);
+            let lost = Extent { start: damage_start, end };
+            if end > damage_start && known.covers(number, &lost) {
+                found.note(stop.fault, None);
+                found.damaged.push(lost);
+                return found.into_examined(input, &scanner, end, Stop::UNNAMED);
+            }
         }
         return found.into_examined(input, &scanner, damage_start, stop);
     }
@@ -298,6 +308,14 @@ fn named_end(next: &SegmentOpen, scanner: &Scanner<'_>) -> Option<usize> {
     (can_follow && names(next, scanner)).then_some(end)
 }
 
+/// Where everything ends that a segment had, as far as that can be known where the one that followed it is lost.
+fn last_end(input: &SegmentInput<'_>, scanner: &Scanner<'_>) -> usize {
+    let zeros = input.bytes.iter().rev().take_while(|byte| **byte == 0).count();
+    let header = scanner.header().filter(|header| header.flags & (FLAG_SEALED | FLAG_CUT) != 0);
+    let said = header.and_then(|header| usize::try_from(header.journal_size).ok());
+    said.unwrap_or(0).max(input.bytes.len() - zeros)
+}
+
 /// What the scan came to where it stopped.
 #[derive(Clone, Copy)]
 struct Stop {
@@ -306,6 +324,17 @@ struct Stop {
 }
 
 impl Stop {
+    /// Where everything ends that there was, of which it is known that it is lost.
+    const UNNAMED: Self = Self {
+        evidence: Evidence {
+            opening_is_good: true,
+            end: End::Cut,
+            durable_behind: false,
+            link: Link::Newest,
+        },
+        fault: None,
+    };
+
     /// At the end that the following segment names.
     fn named(next: &SegmentOpen) -> Self {
         let end = if next.previous_end == PreviousEnd::Sealed.code() { End::Sealed } else { End::Cut };
@@ -317,13 +346,13 @@ impl Stop {
         let kind = End::of(&end);
         let missing = match follows {
             Follows::Mark(mark) => missing(mark, scanner, kind),
-            Follows::Segment(_) | Follows::Nothing => None,
+            Follows::Segment(_) | Follows::Lost | Follows::Nothing => None,
         };
         let link = match follows {
             Follows::Segment(next) if links(next, scanner) => Link::Matches,
             Follows::Segment(_) => Link::Differs,
-            Follows::Mark(_) | Follows::Nothing if missing.is_some() => Link::Missing,
-            Follows::Mark(_) | Follows::Nothing => Link::Newest,
+            _ if missing.is_some() => Link::Missing,
+            Follows::Mark(_) | Follows::Lost | Follows::Nothing => Link::Newest,
         };
         let opening_is_good = scanner.totals().commits > 0 || kind == End::Unsupported;
         let evidence = Evidence { opening_is_good, end: kind, durable_behind, link };

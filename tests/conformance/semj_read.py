@@ -262,11 +262,13 @@ def is_zero(data, start, end):
 class Segment:
     """One scan of one segment's file."""
 
-    def __init__(self, data, size, last_id=0, following=None, ranges=(), groups=None, mark=None, headless=False):
+    def __init__(self, data, size, last_id=0, following=None, ranges=(), groups=None, mark=None, headless=False,
+                 before_a_lost_one=False):
         """`following` is the SegmentOpen of the next segment; `ranges` are known damage to be passed over; `groups`
         is how many groups to read at most; `mark` is the watermark, given with the newest segment alone; `headless`
-        leaves the header out of account."""
+        leaves the header out of account; `before_a_lost_one` says that the segment that followed is known to be lost."""
         self.data, self.size, self.following, self.mark = data, size, following, mark
+        self.before_a_lost_one = before_a_lost_one
         self.ranges = {offset: length for offset, length in ranges if length > 0}
         self.passed, self.opening, self.opening_is_good, self.header = 0, None, False, None
         self.accepted, self.commits, self.leaves = [], 0, []
@@ -316,6 +318,9 @@ class Segment:
             self.end = "Sealed" if self.following.previous_end == 1 else "Cut"
             self.p, self.named_end = self.end_that_is_named(), True
             self.passed += 1
+        elif self.p in self.ranges and self.is_lost_before_a_lost_segment():
+            self.end, self.p = "Cut", self.last_end()
+            self.passed += 1
         elif self.is_at_limit():
             self.end = "Cut"
         elif self.limit is not None and self.flags & SHORTENED and self.original(self.p) > self.limit:
@@ -339,6 +344,15 @@ class Segment:
         return (self.commits > 0 and following is not None and self.names(following)
                 and following.previous_end in (1, 2) and following.next_commit_sequence > self.sequence
                 and self.p < self.end_that_is_named() <= self.p + self.ranges[self.p])
+
+    def last_end(self):
+        """Where everything ends that the segment had, where the one that followed it is lost."""
+        said = self.header.journal_size if self.flags & (SEALED | CUT) else 0
+        return max(said, len(self.data.rstrip(b"\0")))
+
+    def is_lost_before_a_lost_segment(self):
+        return (self.commits > 0 and self.before_a_lost_one
+                and self.p < self.last_end() <= self.p + self.ranges[self.p])
 
     def walk_group(self):
         at, records, behind_range = self.p, [], None
@@ -668,10 +682,10 @@ def judge(files, mark=None, unretired=False):
     for i, (number, name, data, size) in enumerate(files):
         following = openings[i + 1] if i + 1 < len(files) else None
         opening = openings[i]
+        arguments = {"mark": mark if i + 1 == len(files) else None}
         if (following and opening and opening.segment_number < following.previous_segment
                 and known.covers_segment_before(following)):
-            following = None
-        arguments = {"mark": mark if i + 1 == len(files) else None}
+            following, arguments["before_a_lost_one"] = None, True
         scan = Segment(data, size, last_id, following, **arguments)
         verdict, first_fault = scan.verdict(), scan.fault
         is_known = scan.header_is_wrong and known.covers_header(segment_open(data, size))

@@ -358,3 +358,58 @@ fn a_newest_segment_that_is_lost_is_known_to_be() {
         assert!(report.segments.iter().any(|segment| segment.verdict == Verdict::KnownDamage));
     }
 }
+
+#[test]
+fn a_segment_whose_end_and_successor_are_lost_is_whole_but_for_known_damage_behind_a_salvage() {
+    type Damage = fn(&mut Vec<u8>, usize, usize);
+    // With what keeps its header from being made final: a record in the middle, or the header itself. And what is left of its
+    // end: a seal that is wrong, or nothing.
+    let damages: [(&str, Damage); 3] = [
+        ("record and seal", |bytes, record, seal| {
+            bytes[record + 140] ^= 1;
+            bytes[seal + 150] ^= 1;
+        }),
+        ("record, and the seal gone", |bytes, record, seal| {
+            bytes[record + 140] ^= 1;
+            bytes[seal..].fill(0);
+        }),
+        ("header and seal", |bytes, _, seal| {
+            bytes[20] ^= 1;
+            bytes[seal + 150] ^= 1;
+        }),
+    ];
+    for (name, damage) in damages {
+        let dir = segmented(4);
+        let paths = segments(dir.path());
+        let mut bytes = fs::read(&paths[0]).unwrap();
+        let in_the_middle = records(&bytes).into_iter().find(|(_, record)| record.event_id() == 8).unwrap().0;
+        let (seal, _) = records(&bytes).pop().unwrap();
+        damage(&mut bytes, in_the_middle, seal);
+        fs::write(&paths[0], &bytes).unwrap();
+        fs::remove_file(&paths[1]).unwrap();
+        assert!(open(dir.path(), OpenMode::Strict).is_err(), "{name}");
+        open(dir.path(), OpenMode::Salvage).unwrap().close().unwrap();
+        let (left, quarantined) = (events(dir.path()), names(&dir.path().join("quarantine")));
+        assert!(left.contains_key(&20) && left.contains_key(&41) && !left.contains_key(&21), "{name}");
+        for _ in 0..2 {
+            let journal =
+                open(dir.path(), OpenMode::Strict).unwrap_or_else(|error| panic!("{name}: {error}"));
+            assert!(journal.recovery().is_whole(), "{name}");
+            assert_eq!(journal.recovery().segments[0].verdict, Verdict::KnownDamage, "{name}");
+            journal.close().unwrap();
+            assert_eq!(events(dir.path()), left, "{name}");
+            assert_eq!(names(&dir.path().join("quarantine")), quarantined, "{name}: nothing is kept twice");
+        }
+        // What the first one wrote down no other has to.
+        let newest = fs::read(segments(dir.path()).last().unwrap()).unwrap();
+        let is_recovered = |record: &Record<'_>| matches!(control::parse::<Recovered>(record), Ok(Some(_)));
+        assert!(!records(&newest).iter().any(|(_, record)| is_recovered(record)), "{name}");
+    }
+}
+
+fn names(dir: &Path) -> Vec<String> {
+    let Ok(entries) = fs::read_dir(dir) else { return Vec::new() };
+    let mut names: Vec<_> = entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+    names.sort();
+    names
+}
