@@ -348,7 +348,14 @@ class Segment:
     def last_end(self):
         """Where everything ends that the segment had, where the one that followed it is lost."""
         said = self.header.journal_size if self.flags & (SEALED | CUT) else 0
-        return max(said, len(self.data.rstrip(b"\0")))
+        end = self.size
+        while end > self.p:
+            start = max(self.p, end - 4096)
+            used = self.data[start:end].rstrip(b"\0")
+            if used:
+                return max(said, start + len(used))
+            end = start
+        return said
 
     def is_lost_before_a_lost_segment(self):
         return (self.commits > 0 and self.before_a_lost_one

@@ -584,6 +584,21 @@ def known_losses():
     journal("journals/known-lost-end-too-short", "the range does not reach the end that the next segment names", [
         (1, 1, torn, "Corrupt", None, {"unspecified": True}), (2, 7, b.file(), "OpenEnd", b, {})])
 
+    lost = Segment(2, 1, before, 1, 9)
+    lost.seal()
+
+    def behind_lost(size):
+        body = RECOVERED.pack(2, lost.sequence, lost.end(), 0, 0, 2, 4, 2, 0)
+        ranges = DAMAGED_RANGE.pack(1, at, size) + DAMAGED_RANGE.pack(2, 0, lost.end())
+        c = Segment(3, 2, lost, 1, 9, [control(TYPE_RECOVERED, body + ranges)])
+        c.group(events(9, 2))
+        return (3, 9, c.file(), "KnownDamage", c, {})
+
+    journal("journals/known-lost-end-lost-segment", "the end of segment 1 is zeros and segment 2 is not there; segment 3's Recovered says so of both", [
+        (1, 1, torn, "KnownDamage", kept, end), behind_lost(before.end() - at)])
+    journal("journals/known-lost-end-lost-segment-too-short", "the range does not reach the end that the header names", [
+        (1, 1, torn, "Corrupt", None, {"unspecified": True}), behind_lost(before.end() - at - 1)])
+
     a = base().seal()
     b = Segment(2, 1, a, 1, 7)
     b.seal()
