@@ -518,21 +518,22 @@ fn calls(dir: &Path, life: usize) -> io::Result<BTreeMap<&'static str, Calls>> {
 /// That is what a call that fails can't show: one that is never made does not fail.
 fn undurable_name(trace: &str, journal: &str) -> Option<String> {
     let mut names: BTreeSet<PathBuf> = BTreeSet::new();
-    for line in trace.lines().filter(|line| line.contains(journal) && !line.contains("= -1 ")) {
-        let (_, rest) = line.split_once(' ')?;
-        let (call, arguments) = rest.trim_start().split_once('(')?;
+    for line in trace.lines().filter(|line| !line.contains("= -1 ")) {
+        let call = line.split_once(' ').and_then(|(_, call)| call.trim_start().split_once('('));
+        // Others are the second halves of calls that another thread's came between.
+        let Some((call, arguments)) = call else { continue };
         match call {
             "fsync" => {
-                let (_, path) = arguments.split_once('<')?;
-                let (dir, _) = path.split_once('>')?;
-                names.retain(|name| name.parent() != Some(Path::new(dir)));
+                let path = arguments.split_once('<').and_then(|(_, path)| path.split_once('>'));
+                let dir = path.map(|(dir, _)| Path::new(dir));
+                names.retain(|name| name.parent() != dir);
             }
             "mkdir" | "mkdirat" | "rename" | "renameat" | "renameat2" => {
                 // The last in quotes.
-                let name = PathBuf::from(arguments.rsplit('"').nth(1)?);
+                let Some(name) = arguments.rsplit('"').nth(1).map(PathBuf::from) else { continue };
                 // What is derived may be made again.
                 let is_derived = name.extension().is_some_and(|extension| extension == "idx");
-                if !is_derived {
+                if !is_derived && name.to_string_lossy().starts_with(journal) {
                     names.insert(name);
                 }
             }
