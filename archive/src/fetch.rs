@@ -120,13 +120,16 @@ impl Archive {
         Ok(fetched)
     }
 
-    /// Makes the file of a segment's sidecar. It need not be durable.
+    /// Makes the file of a segment's sidecar. Its bytes are on the disk before it has its name: whether there is a sidecar is found
+    /// out by its head alone, and one that is torn behind it would stay.
     fn fetch_sidecar(&self, dir: &Path, name: &str, entry: &Sidecar) -> Result<(), Error> {
         let packed = self.read_whole(&entry.object, entry.size, &entry.sha256)?;
         let bytes = sidecar::unpack(&packed, entry).map_err(|what| self.damaged(&entry.object, what))?;
         let (path, unfinished) = (dir.join(name), dir.join(format!("{name}.tmp")));
         let write = || {
-            Disk.create(&unfinished, bytes.len() as u64)?.write_at(0, &bytes)?;
+            let file = Disk.create(&unfinished, bytes.len() as u64)?;
+            file.write_at(0, &bytes)?;
+            file.sync_all()?;
             Disk.rename(&unfinished, &path)
         };
         write().map_err(|source| Error::File { operation: "write", path: unfinished.clone(), source })
