@@ -416,6 +416,8 @@ pub struct RetentionPlan {
     pub retiring: Vec<RetiringSegment>,
     /// Segments that would go too if nobody needed what is in them.
     pub held_back: Vec<RetiringSegment>,
+    /// Segments behind them that have ended, and pass no limit.
+    pub staying: Vec<RetiringSegment>,
     /// Segments that there would be then; the one that says what was retired is among them, where something was.
     pub kept_segments: u64,
     /// Their bytes.
@@ -445,6 +447,17 @@ impl RetentionPlan {
         let (medium, dir) = (&Disk, dir.as_ref());
         let effort = Effort { proof: Proof::Through(last.segment_number), threads: medium.threads() };
         open::examine_dir_watched(medium, dir, OpenMode::Strict, effort, progress)?.accepted(dir).map(drop)
+    }
+
+    /// The limits that the plan was made by, so that no event goes but those of the plan. Who carries it out makes a plan of its
+    /// own, later: more may pass the limits by then, which was not looked at and not proven. What may go besides is what has
+    /// ended since and holds no events, behind the last one of the plan.
+    #[must_use]
+    pub fn bounded(&self, retention: &Retention) -> Retention {
+        // Of segments without events this is 0, and all events stay.
+        let last = self.retiring.iter().map(|segment| segment.last_event_id).max().unwrap_or(0);
+        let bounds = [retention.keeps_from, last.checked_add(1)];
+        Retention { keeps_from: bounds.into_iter().flatten().min(), ..retention.clone() }
     }
 }
 
@@ -496,9 +509,12 @@ pub fn plan_retention_on(
         plan = Plan::new(&ended, rest, retention, now_ns, lowest);
     }
     let (retiring, kept) = ended.split_at(plan.count);
+    let of = |segments: &[Ended]| segments.iter().map(RetiringSegment::new).collect();
+    let (held_back, staying) = kept.split_at(plan.held_back);
     Ok(RetentionPlan {
-        retiring: retiring.iter().map(RetiringSegment::new).collect(),
-        held_back: kept.iter().take(plan.held_back).map(RetiringSegment::new).collect(),
+        retiring: of(retiring),
+        held_back: of(held_back),
+        staying: of(staying),
         kept_segments: rest.segments + kept.len() as u64,
         kept_bytes: rest.bytes + kept.iter().map(|segment| segment.stored_size).sum::<u64>(),
         retired: report.retired,
@@ -599,6 +615,32 @@ mod tests {
         assert_eq!(plan(5, &limit, Some(20)), (1, Compacted::SEGMENTS, 3));
         assert_eq!(plan(5, &limit, Some(21)), (2, Compacted::SEGMENTS, 2));
         assert_eq!(plan(5, &limit, Some(41)), (4, Compacted::SEGMENTS, 0));
+    }
+
+    #[test]
+    fn no_event_behind_those_of_a_plan_goes_by_its_bounded_limits() {
+        let ended = segments_but(7, &[1, 4]);
+        let limits = |keeps_from| Retention { max_segments: Some(1), keeps_from, ..Retention::default() };
+        let goes = |count: usize, keeps_from| {
+            let plan = RetentionPlan {
+                retiring: ended.iter().take(count).map(RetiringSegment::new).collect(),
+                held_back: Vec::new(),
+                staying: Vec::new(),
+                kept_segments: 0,
+                kept_bytes: 0,
+                retired: None,
+            };
+            let bounded = plan.bounded(&limits(keeps_from));
+            assert_eq!(bounded.max_segments, Some(1));
+            let rest = Rest::new(50, true, 100);
+            Plan::new(&ended, rest, &bounded, 0, bounded.keeps_from).count
+        };
+        assert_eq!(goes(2, None), 2);
+        // One without events goes along.
+        assert_eq!((goes(3, None), goes(4, None)), (4, 4));
+        assert_eq!(goes(1, None), 1, "none that holds events");
+        assert_eq!(goes(6, Some(u64::MAX)), 6);
+        assert_eq!(goes(6, Some(21)), 2, "what was to stay stays");
     }
 
     #[test]

@@ -364,6 +364,26 @@ fn a_retention_whose_limits_are_not_passed_takes_nothing_however_often_it_is_ask
 }
 
 #[test]
+fn no_events_go_but_those_of_the_plan_though_others_pass_the_limits_by_then() {
+    let dir = tempfile::tempdir().unwrap();
+    let patience = Duration::from_secs(30);
+    let journal = journal(dir.path(), heeding(), 4);
+    let limits = segments(3);
+    let plan = plan_retention(dir.path(), &limits, None).unwrap();
+    let numbers: Vec<_> = plan.retiring.iter().map(|segment| segment.segment_number).collect();
+    assert_eq!((numbers, plan.staying.len()), (vec![1, 2], 1));
+    for _ in 0..3 {
+        journal.rotate().unwrap();
+        emit(&journal, 10);
+    }
+    request_retention(dir.path(), &plan.bounded(&limits), None, patience).unwrap();
+    assert_eq!(journal.retired().unwrap().segment_number, 2);
+    request_retention(dir.path(), &limits, None, patience).unwrap();
+    assert_eq!(journal.retired().unwrap().segment_number, 5);
+    journal.close().unwrap();
+}
+
+#[test]
 fn a_writer_that_always_has_something_to_remove_heeds_others_too() {
     let dir = tempfile::tempdir().unwrap();
     let interval = Some(Duration::from_millis(100));

@@ -78,11 +78,16 @@ pub(crate) fn run(args: &Args) -> Result<Outcome> {
     }
     let is_done = !args.dry_run && !plan.retiring.is_empty();
     if is_done {
-        semj::request_retention(&dir, &retention, None, args.wait)?;
-        // What the journal is now, by its own word: its writer may know of needs that are not written down.
+        // What passes the limits by the time that the writer looks was not proven, and is not in the list.
+        semj::request_retention(&dir, &plan.bounded(&retention), None, args.wait)?;
+        // What the journal is now, by its own word: its writer may know of needs that are not written down, and has limits of its
+        // own, which it looks at too.
         let now = semj::plan_retention(&dir, &Retention::default(), None)?;
         let upto = now.retired.map_or(0, |retired| retired.segment_number);
         plan.held_back.splice(..0, plan.retiring.extract_if(.., |segment| segment.segment_number > upto));
+        for kept in [&mut plan.held_back, &mut plan.staying] {
+            plan.retiring.extend(kept.extract_if(.., |segment| segment.segment_number <= upto));
+        }
         (plan.kept_segments, plan.kept_bytes) = (now.kept_segments, now.kept_bytes);
     }
     print(args, &dir, &plan, is_done)?;

@@ -1,10 +1,16 @@
 //! `semj retain`.
 
 use std::fs;
+use std::process::Stdio;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
+use semj::medium::{Disk, LockOutcome, Medium as _};
+use semj::{Event, EventType, Journal, Needs, Options, Retention};
 use serde_json::Value;
 
-use crate::support::{err, lines, out, segment, segmented, semj, status, text};
+use crate::support::{command, err, lines, out, place, segment, segmented, semj, status, text};
 
 #[test]
 fn retained_is_what_the_limits_leave_and_verify_tells_it_from_what_is_missing() {
@@ -71,4 +77,54 @@ fn what_is_damaged_is_not_retired_unless_that_is_said() {
     assert!(status(&gone) == 0 && out(&gone).contains("2 segments, 20 events"), "{}", err(&gone));
     assert!(!first.exists());
     assert_eq!(status(&semj(&["verify", text(&journal)])), 0);
+}
+
+#[test]
+fn a_writer_is_asked_for_no_more_than_what_was_proven() {
+    for more in [&["--wait", "60s"][..], &["--wait", "60s", "--damaged-too"]] {
+        let (_dir, journal) = segmented(4);
+        let LockOutcome::Acquired(_lock) = Disk.lock(&journal.join("LOCK")).unwrap() else { panic!() };
+        let limits = [&["retain", text(&journal), "--max-segments", "3"], more].concat();
+        let mut asker = command(&limits).stdout(Stdio::piped()).spawn().unwrap();
+        let request = journal.join("REQUEST");
+        while !request.exists() {
+            assert!(asker.try_wait().unwrap().is_none(), "it has ended");
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        let asked = fs::read_to_string(&request).unwrap();
+        assert!(asked.contains("max_segments 3\n"), "{asked}");
+        assert!(asked.contains("keeps_from 21\n"), "{asked}");
+        fs::remove_file(request).unwrap();
+        let done = asker.wait_with_output().unwrap();
+        assert!(status(&done) == 0 && out(&done).contains("0 segments, 0 events"), "{}", out(&done));
+    }
+}
+
+#[test]
+fn what_the_writer_takes_by_limits_of_its_own_is_listed_too() {
+    let (_dir, dir) = place();
+    let is_needed = Arc::new(AtomicBool::new(true));
+    let asked = Arc::clone(&is_needed);
+    let options = Options {
+        segment_size: 256 << 10,
+        request_interval: Some(Duration::from_millis(5)),
+        retention: Retention { max_segments: Some(2), ..Retention::default() },
+        needs: Some(Needs::new(move || Ok(asked.load(Ordering::Relaxed).then_some(1)))),
+        ..Options::default()
+    };
+    let journal = Journal::open(&dir, options).unwrap();
+    for _ in 0..5 {
+        for _ in 0..10 {
+            journal.emit(&Event::new(EventType::SYSTEM_SYNC)).unwrap();
+        }
+        journal.rotate().unwrap();
+    }
+    is_needed.store(false, Ordering::Relaxed);
+    let done = semj(&["retain", text(&dir), "--max-segments", "5", "--json"]);
+    let said: Value = serde_json::from_slice(&done.stdout).unwrap();
+    let retired: Vec<_> = said["retired"].as_array().unwrap().iter().map(|s| s["number"].as_u64()).collect();
+    assert_eq!(journal.retired().unwrap().segment_number, 4);
+    assert_eq!(retired, [Some(1), Some(2), Some(3), Some(4)], "{said}");
+    assert_eq!(said["held_back"], Value::Array(Vec::new()));
+    journal.close().unwrap();
 }
