@@ -67,6 +67,18 @@ pub enum Error {
         /// Up to which segment the journal was retired.
         retired_upto: u64,
     },
+    /// The journal retired a segment before it was archived, and what says so is not archived yet. What there is was fetched, and
+    /// is for reading.
+    #[error(
+        "{url}: segment {number} is not archived, and nothing archived says that the journal retired it: push once more when the \
+         segment that is written has ended (semj rotate), and fetch again; what was fetched is for reading till then"
+    )]
+    Unsaid {
+        /// The archive.
+        url: String,
+        /// The segment's number.
+        number: u64,
+    },
     /// An object that a manifest speaks of is not there.
     #[error("{url}: {object} is not there")]
     Missing {

@@ -7,14 +7,15 @@ use crate::error::Error;
 use crate::medium::Medium;
 
 /// The writer's lock.
-pub(crate) const LOCK: &str = "LOCK";
+pub const LOCK: &str = "LOCK";
 /// How far the journal was durable.
 pub const WATERMARK: &str = "WATERMARK";
 /// A watermark file that is being made.
 pub(crate) const WATERMARK_UNFINISHED: &str = "WATERMARK.tmp";
 /// What another process asks of the writer.
 pub(crate) const REQUEST: &str = "REQUEST";
-/// Says that what is in the directory is for reading: retired segments belong to it, or it is a part of a journal.
+/// Says that what is in the directory is for reading: retired segments belong to it, or it is a part of a journal, or was not
+/// brought there to its end.
 pub const UNRETIRED: &str = "UNRETIRED";
 /// Where recovery puts what it takes out.
 pub(crate) const QUARANTINE: &str = "quarantine";

@@ -204,8 +204,12 @@ pub enum Error {
         /// What about it.
         what: &'static str,
     },
-    /// The directory is a copy with segments that the journal has retired, which is for reading.
-    #[error("{}: a copy with retired segments, for reading only", dir.display())]
+    /// The directory is a copy that is for reading: with segments that the journal has retired, or a part of a journal, or one
+    /// that was not brought there to its end.
+    #[error(
+        "{}: a copy for reading only, as its file UNRETIRED says: with retired segments, a part, or not yet whole",
+        dir.display()
+    )]
     Unretired {
         /// The directory.
         dir: PathBuf,

@@ -92,14 +92,16 @@ pub use compaction::{
     Compaction, CompactionProgress, CompactionReport, SkippedSegment, compact, compact_on, plan_compaction,
 };
 pub use consumer::{Consumer, ConsumerState, consumers};
-pub use directory::{UNRETIRED, WATERMARK, sidecar as sidecar_path};
+pub use directory::{LOCK, UNRETIRED, WATERMARK, sidecar as sidecar_path};
 pub use error::Error;
 pub use event::Event;
 pub use follow::{Follower, Position, Start, View};
 pub use histogram::Histogram;
 pub use journal::Journal;
 pub use metrics::{Metrics, PoolClass};
-pub use open::{examine_copy, examine_copy_watched, examine_journal, examine_journal_watched};
+pub use open::{
+    examine_copy, examine_copy_watched, examine_journal, examine_journal_watched, examine_unmarked,
+};
 pub use options::{Backpressure, CommitOn, GroupOrder, Options, Rotation, SyncPolicy, SyncStrategy};
 pub use progress::Progress;
 pub use query::{Chain, Effect, Matches};

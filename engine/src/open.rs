@@ -99,6 +99,22 @@ pub fn examine_copy_watched(
     Ok(examine_files(&Disk, dir, WatermarkFile::default(), mode, effort, progress)?.of_some(dir)?.report)
 }
 
+/// [`examine_journal`] of a directory as it will be when its file [`UNRETIRED`](crate::UNRETIRED) is gone, for who is about to
+/// remove that.
+///
+/// # Errors
+///
+/// As [`examine_journal`].
+pub fn examine_unmarked(dir: impl AsRef<Path>, mode: OpenMode) -> Result<Report, Error> {
+    let (medium, dir) = (&Disk, dir.as_ref());
+    let effort = Effort { proof: Proof::Everything, threads: medium.threads() };
+    let watermark = watermark::read(medium, dir)?;
+    let mut names = medium.list(dir).map_err(Error::io("list", dir))?;
+    names.retain(|name| name != directory::UNRETIRED);
+    let progress = Progress::default();
+    Ok(examine_names(medium, dir, names, watermark, mode, effort, &progress)?.of_some(dir)?.report)
+}
+
 /// Looks at a directory without changing it.
 pub(crate) fn examine_dir(
     medium: &dyn Medium,
@@ -172,6 +188,19 @@ fn examine_files(
     progress: &Progress,
 ) -> Result<Found, Error> {
     let names = medium.list(dir).map_err(Error::io("list", dir))?;
+    examine_names(medium, dir, names, watermark, mode, effort, progress)
+}
+
+/// Examines the segments among these names.
+fn examine_names(
+    medium: &dyn Medium,
+    dir: &Path,
+    names: Vec<String>,
+    watermark: WatermarkFile,
+    mode: OpenMode,
+    effort: Effort,
+    progress: &Progress,
+) -> Result<Found, Error> {
     let is_unretired = names.iter().any(|name| name == directory::UNRETIRED);
     let names = directory::segments(names);
     let mut maps: Vec<Box<dyn Map>> = Vec::with_capacity(names.len());

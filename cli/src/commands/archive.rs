@@ -53,7 +53,8 @@ enum Command {
     /// Read everything that is there and verify it, with the chain. Status 1 if anything is missing or damaged; 3 if something is
     /// gone and no record that is archived says why: see semj verify --archive.
     Verify(Which),
-    /// Make a journal of what is there, in a directory that has none. One that was cut short is gone on with.
+    /// Make a journal of what is there, in a directory that has none. One that was cut short is gone on with, and is for reading
+    /// only until all is there.
     #[command(
         after_help = "Examples:\n  semj archive fetch s3://bucket/journal ./journal\n  semj archive fetch s3://bucket/journal ./old --segments 1-20 --with-retired"
     )]
@@ -64,7 +65,7 @@ enum Command {
         /// The directory to make the journal in.
         #[arg(value_name = "DIR")]
         dir: PathBuf,
-        /// Only segments with these numbers, such as 7, 3-9 or 3-.
+        /// Only segments with these numbers, such as 7, 3-9 or 3-. A part of the journal is for reading only.
         #[arg(long, value_name = "NUMBERS", value_parser = numbers)]
         segments: Option<RangeInclusive<u64>>,
         /// Also segments that the journal has retired. What comes then is for reading only.
