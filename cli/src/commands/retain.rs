@@ -73,7 +73,7 @@ pub(crate) fn run(args: &Args) -> Result<Outcome> {
     }
     let mut plan = semj::plan_retention(&dir, &retention, None)?;
     if !args.damaged_too {
-        plan.prove(&dir)
+        output::watched("proving what goes", |progress| plan.prove_watched(&dir, progress))
             .context("nothing is retired while what would go is damaged, but with --damaged-too")?;
     }
     let is_done = !args.dry_run && !plan.retiring.is_empty();
