@@ -3,6 +3,7 @@
 
 pub mod crash;
 pub mod disk;
+pub mod memory;
 pub mod quirk;
 pub mod random;
 pub mod simulation;

@@ -8,12 +8,13 @@ use semj_format::control::PreviousEnd;
 use semj_format::journal_header::FLAG_CUT;
 use semj_format::{JournalHeader, Record, Records, SegmentOpen, WatermarkFile};
 use semj_recovery::{OpenMode, Report, SegmentInput, Verdict, examine};
-use semj_tests::{SegmentBuilder, event};
+use semj_tests::{SegmentBuilder, event, memory};
 
 const MODES: [OpenMode; 3] = [OpenMode::Strict, OpenMode::PointInTime, OpenMode::Salvage];
 
 /// 200 records: groups of 1 to 7 events; each commit says that the one two before it was durable.
 fn segment() -> SegmentBuilder {
+    memory::have_little();
     let mut segment = SegmentBuilder::new();
     let mut records = 2;
     let mut n = 0usize;

@@ -15,6 +15,7 @@ use semj::{CommitOn, Event, EventType, Journal, Options, Proof, Reader};
 use semj_format::{JournalHeader, Records, WatermarkFile};
 use semj_recovery::{Effort, OpenMode, Report, SegmentInput, Verdict, examine_with};
 use semj_tests::disk::{Faults, SimulatedDisk};
+use semj_tests::memory;
 use semj_tests::random::Random;
 
 /// A journal in memory, as a crash leaves it: nothing is unmarked, nothing is closed.
@@ -26,6 +27,7 @@ struct Files {
 
 /// Four segments, the last of them active, in two epochs.
 fn files() -> (Files, BTreeMap<u64, Vec<u8>>) {
+    memory::have_little();
     let dir = tempfile::tempdir().unwrap();
     let options =
         || Options { segment_size: 256 << 10, watermark_interval: Duration::ZERO, ..Options::default() };
