@@ -9,13 +9,13 @@ use crate::moment::Moment;
 
 /// Conditions, all of which an event has to meet.
 #[derive(Debug, Args)]
-pub(crate) struct Filter {
+pub(crate) struct Conditions {
     /// Only events of this type, by its name, in capitals or not, or its number; more of them are given one by one or with
     /// commas.
     #[arg(long = "type", visible_alias = "types", value_name = "TYPE", value_delimiter = ',', value_parser = parse_type)]
     types: Vec<EventType>,
-    /// Only events at or after this time: 2026-11-23T14:00:00Z, "-5m", "2h ago", "now", or nanoseconds of the
-    /// journal's own clock.
+    /// Only events at or after this time: 2026-11-23T14:00:00Z, "2026-11-23 14:00", which is UTC, a day, "yesterday", "-5m",
+    /// "2h ago", "now", @SECONDS since 1970, or nanoseconds of the journal's own clock. A day begins at 00:00 UTC.
     #[arg(long, value_name = "TIME", allow_hyphen_values = true)]
     since: Option<Moment>,
     /// Only events at or before this time.
@@ -42,6 +42,13 @@ pub(crate) struct Filter {
     /// Only events whose ids lie in this range, both ends included; either may be left out: 100..200, 100..
     #[arg(long, value_name = "A..B", value_parser = parse_ids)]
     id: Option<Ids>,
+}
+
+/// The same, how many events are shown, and which first.
+#[derive(Debug, Args)]
+pub(crate) struct Filter {
+    #[command(flatten)]
+    conditions: Conditions,
     /// No more than so many events.
     #[arg(short = 'n', long, value_name = "N")]
     limit: Option<u64>,
@@ -119,16 +126,44 @@ impl Filter {
 
     /// Whether it is said from when on.
     pub(crate) fn has_since(&self) -> bool {
-        self.since.is_some()
+        self.conditions.since.is_some()
     }
 
     /// Whether the journal's own records are wanted too: who asks for a type of theirs wants to see it.
     pub(crate) fn shows_own(&self) -> bool {
-        self.control || self.types.iter().any(|event_type| event_type.is_journal())
+        self.control || self.conditions.own_type().is_some()
     }
 
     /// The question without how many and which first.
     pub(crate) fn unlimited(&self) -> Query {
+        let query = self.conditions.query();
+        if self.shows_own() { query.control() } else { query }
+    }
+}
+
+impl Conditions {
+    /// Whether there is none.
+    pub(crate) fn is_empty(&self) -> bool {
+        let Self { types, since, until, path, agent, transaction, inode, pid, priority, id } = self;
+        types.is_empty()
+            && since.is_none()
+            && until.is_none()
+            && path.is_none()
+            && agent.is_none()
+            && transaction.is_none()
+            && inode.is_none()
+            && pid.is_none()
+            && priority.is_none()
+            && id.is_none()
+    }
+
+    /// A type that only the journal's own records have, where one is asked for.
+    pub(crate) fn own_type(&self) -> Option<EventType> {
+        self.types.iter().copied().find(|event_type| event_type.is_journal())
+    }
+
+    /// The question for all events that meet them.
+    pub(crate) fn query(&self) -> Query {
         let mut query = Query::new();
         if !self.types.is_empty() {
             query = query.types(self.types.iter().copied());
@@ -165,9 +200,6 @@ impl Filter {
         }
         if let Some(Ids { first, last }) = self.id {
             query = query.ids(first..=last);
-        }
-        if self.shows_own() {
-            query = query.control();
         }
         query
     }

@@ -7,26 +7,34 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result};
 use clap::ValueEnum;
+use clap::error::ErrorKind;
 use semj::{EventType, Query, Reader, Record};
 use semj_interchange::{json, kernel};
 use serde_json::json;
 
 use crate::Outcome;
 use crate::answer;
-use crate::journal_arg::SourceArg;
+use crate::filter::Conditions;
+use crate::journal_arg::{SourceArg, wrong_use};
 use crate::new_file::NewFile;
 use crate::output::{self, Stdout, Unit};
+use crate::remote;
 
-/// Export all events of a journal.
+/// Export the events of a journal, all of them or those that meet conditions.
 ///
-/// Of a damaged journal it gives what proves itself, says what is missing, and ends with status 3.
+/// The conditions are those of semj cat, and give the same events. Of a damaged journal it gives what proves itself, says what
+/// is missing, and ends with status 3.
 #[derive(Debug, clap::Args)]
 #[command(
-    after_help = "Examples:\n  semj export ./journal > events.jsonl\n  semj export ./journal --format kernel -o journal.semj"
+    after_help = "Examples:\n  semj export ./journal > events.jsonl\n  semj export ./journal --format kernel -o journal.semj\n  \
+                  semj export ./journal --since 2026-11-23 --path /project/src -o day.jsonl\n  \
+                  semj export ./journal --format kernel --id ..5000000 -o first.semj"
 )]
 pub(crate) struct Args {
     #[command(flatten)]
     journal: SourceArg,
+    #[command(flatten)]
+    conditions: Conditions,
     /// jsonl: one JSON object a line. kernel: a journal in the kernel's format, contexts in their fixed form.
     #[arg(long, value_enum, default_value_t = Format::Jsonl)]
     format: Format,
@@ -38,34 +46,21 @@ pub(crate) struct Args {
     json: bool,
 }
 
-#[derive(Clone, Copy, Debug, ValueEnum)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 enum Format {
     Jsonl,
     Kernel,
 }
 
 pub(crate) fn run(args: &Args) -> Result<Outcome> {
+    if let Some(own) = args.conditions.own_type() {
+        let what =
+            format!("{own} is a type of the journal's own records, which semj cat shows and nothing imports");
+        wrong_use(ErrorKind::InvalidValue, &what)
+    }
     let dir = args.journal.source();
-    let query = Query::new();
-    let (reader, mut losses) = answer::open_whole(&dir)?;
-    let mut lose = |error| answer::archive_loss(&dir, error).map(|loss| losses.push(loss));
-    let mut count = 0u64;
-    // What cannot be written in the kernel's format is found out before a file is replaced.
-    let measured = match args.format {
-        Format::Jsonl => None,
-        Format::Kernel => {
-            let mut measure = kernel::Measure::default();
-            for part in reader.parts(&query) {
-                let end = each_in_order(&part, |record| {
-                    measure.push(record)?;
-                    count += 1;
-                    Ok(())
-                })?;
-                end.map_or(Ok(()), &mut lose)?;
-            }
-            Some(measure)
-        }
-    };
+    let wanted = Wanted::new(&args.conditions);
+    let (reader, survey, mut losses) = open(args, &dir, &wanted)?;
     let mut out = match &args.output {
         Some(path) if is_in(path, &dir) => {
             anyhow::bail!("{}: it would be among the journal's own files", path.display())
@@ -73,41 +68,38 @@ pub(crate) fn run(args: &Args) -> Result<Outcome> {
         Some(path) => Output::file(path).with_context(|| format!("{}: can't create", path.display()))?,
         None => Output::Standard(output::stdout()),
     };
-    let bar = output::progress(Some(reader.report().events()), Unit::Events).with_message("exporting");
+    let length = match &survey {
+        Some(survey) => Some(survey.events),
+        None => wanted.is_all.then(|| reader.report().events()),
+    };
+    let bar = output::progress(length, Unit::Events).with_message("exporting");
+    let mut writer = match (args.format, &survey) {
+        (Format::Kernel, Some(survey)) => Some(kernel::Writer::begin(&survey.measure, &mut out)?),
+        _ => None,
+    };
     let mut events = 0u64;
     // What kept the second way through the events from going as far as the first.
     let mut cut_short = None;
-    let mut advance = || {
-        events += 1;
-        if events.is_multiple_of(4096) {
-            bar.set_position(events);
-        }
-    };
-    match measured {
-        None => {
-            for part in reader.parts(&query) {
-                let end = each_in_order(&part, |record| {
-                    json::write_event(record, &mut out)?;
-                    advance();
-                    Ok(())
-                })?;
-                end.map_or(Ok(()), &mut lose)?;
+    for part in reader.parts(&wanted.query) {
+        let end = wanted.each_in_order(&part, |record| {
+            match &mut writer {
+                Some(writer) => writer.write(record, &mut out)?,
+                None => json::write_event(record, &mut out)?,
             }
-        }
-        Some(measure) => {
-            let mut writer = kernel::Writer::begin(&measure, &mut out)?;
-            for part in reader.parts(&query) {
-                // What could be read when it was measured: an error was told then.
-                cut_short = each_in_order(&part, |record| {
-                    writer.write(record, &mut out)?;
-                    advance();
-                    Ok(())
-                })?
-                .or(cut_short);
+            events += 1;
+            if events.is_multiple_of(4096) {
+                bar.set_position(events);
             }
+            Ok(())
+        })?;
+        match (end, &survey) {
+            (Some(error), None) => losses.push(answer::archive_loss(&dir, error)?),
+            // What could be read the first time: an error was told then.
+            (Some(error), Some(_)) => cut_short = Some(error),
+            (None, _) => {}
         }
     }
-    if measured.is_some() && events != count {
+    if survey.is_some_and(|survey| survey.events != events) {
         let what = format!("{}: it changed while it was read", dir.display());
         return Err(match cut_short {
             Some(error) => anyhow::Error::from(error).context(what),
@@ -129,32 +121,122 @@ pub(crate) fn run(args: &Args) -> Result<Outcome> {
     Ok(if losses.is_empty() { Outcome::Good } else { Outcome::Incomplete })
 }
 
-/// Gives each event of a segment in the order of the ids, as it can be imported again: where a commit group is ordered by priority,
-/// they stand in another one. What is returned has kept it from being read to its end.
-fn each_in_order(
-    part: &Reader,
-    mut give: impl FnMut(&Record<'_>) -> Result<()>,
-) -> Result<Option<semj::Error>> {
-    let mut group: Vec<Record<'_>> = Vec::new();
-    let mut give_all = |group: &mut Vec<Record<'_>>| -> Result<()> {
-        if !group.is_sorted_by_key(Record::event_id) {
-            group.sort_by_key(Record::event_id);
-        }
-        group.drain(..).try_for_each(|record| give(&record))
+/// Opens a journal, and goes through its events before the first of them is written, where that is needed. With it comes what is
+/// lost of it.
+fn open(args: &Args, dir: &Path, wanted: &Wanted) -> Result<(Reader, Option<Survey>, Vec<String>)> {
+    let is_surveyed = match args.format {
+        // The header comes first, and what can't be written is found out before a file is replaced.
+        Format::Kernel => true,
+        // Only what is asked for is verified, and damage to it has to be known before anything is written. What is archived is
+        // not fetched twice.
+        Format::Jsonl => !wanted.is_all && remote::url(dir).is_none(),
     };
-    for located in part.records() {
-        match located {
-            Ok(located) if !located.record.is_control() => group.push(located.record),
-            Ok(located) if located.record.event_type() == EventType::JOURNAL_COMMIT => give_all(&mut group)?,
-            Ok(_) => {}
-            Err(error) => {
-                give_all(&mut group)?;
-                return Ok(Some(error));
+    let look = |reader: &Reader| -> Result<_> {
+        let survey = if is_surveyed { Some(Survey::of(args.format, dir, reader, wanted)?) } else { None };
+        Ok((reader.clone(), survey))
+    };
+    let ((reader, mut survey), mut losses) = if wanted.is_all {
+        let (reader, losses) = answer::open_whole(dir)?;
+        (look(&reader)?, losses)
+    } else {
+        answer::with_reader(dir, look)?
+    };
+    if let Some(survey) = &mut survey {
+        losses.append(&mut survey.losses);
+    }
+    Ok((reader, survey, losses))
+}
+
+/// What was seen of the events before any was written.
+struct Survey {
+    events: u64,
+    /// Of the kernel's format.
+    measure: kernel::Measure,
+    losses: Vec<String>,
+}
+
+impl Survey {
+    fn of(format: Format, dir: &Path, reader: &Reader, wanted: &Wanted) -> Result<Self> {
+        let mut survey = Self { events: 0, measure: kernel::Measure::default(), losses: Vec::new() };
+        for part in reader.parts(&wanted.query) {
+            let end = wanted.each_in_order(&part, |record| {
+                survey.events += 1;
+                if format == Format::Kernel {
+                    survey.measure.push(record).map_err(explained)?;
+                }
+                Ok(())
+            })?;
+            if let Some(error) = end {
+                survey.losses.push(answer::archive_loss(dir, error)?);
             }
         }
+        Ok(survey)
     }
-    give_all(&mut group)?;
-    Ok(None)
+}
+
+/// Why events can't be written, and what helps.
+fn explained(error: kernel::WriteError) -> anyhow::Error {
+    match error {
+        kernel::WriteError::TooMany => anyhow::anyhow!("{error}, by --id FIRST..LAST for instance"),
+        error => error.into(),
+    }
+}
+
+/// Which events are exported.
+struct Wanted {
+    query: Query,
+    is_all: bool,
+}
+
+impl Wanted {
+    fn new(conditions: &Conditions) -> Self {
+        Self { query: conditions.query(), is_all: conditions.is_empty() }
+    }
+
+    /// Gives each of a segment's events that are wanted in the order of the ids, as it can be imported again: where a commit group
+    /// is ordered by priority, they stand in another one. What is returned has kept it from being read to its end.
+    fn each_in_order(
+        &self,
+        part: &Reader,
+        mut give: impl FnMut(&Record<'_>) -> Result<()>,
+    ) -> Result<Option<semj::Error>> {
+        let mut group: Vec<Record<'_>> = Vec::new();
+        let mut give_all = |group: &mut Vec<Record<'_>>| -> Result<()> {
+            if !group.is_sorted_by_key(Record::event_id) {
+                group.sort_by_key(Record::event_id);
+            }
+            group.drain(..).try_for_each(|record| give(&record))
+        };
+        let mut end = None;
+        if self.is_all {
+            for located in part.records() {
+                match located {
+                    Ok(located) if !located.record.is_control() => group.push(located.record),
+                    Ok(located) if located.record.event_type() == EventType::JOURNAL_COMMIT => {
+                        give_all(&mut group)?;
+                    }
+                    Ok(_) => {}
+                    Err(error) => {
+                        end = Some(error);
+                        break;
+                    }
+                }
+            }
+        } else {
+            // What is between them is not looked at, so that nothing tells where a group ends: those of the whole segment are one.
+            for record in part.query(&self.query) {
+                match record {
+                    Ok(record) => group.push(record),
+                    Err(error) => {
+                        end = Some(error);
+                        break;
+                    }
+                }
+            }
+        }
+        give_all(&mut group)?;
+        Ok(end)
+    }
 }
 
 /// Whether a file is, or would be, in a directory.
