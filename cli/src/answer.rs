@@ -133,6 +133,13 @@ fn place(located: &Located<'_>) -> (u64, u64) {
     (located.opening.segment_number, located.offset)
 }
 
+/// The SegmentOpen of the segment that an event stands in, with its clocks.
+pub(crate) fn opening_of<'r>(reader: &'r Reader, record: &Record<'_>) -> Result<Option<&'r SegmentOpen>> {
+    let id = record.event_id();
+    let found = reader.query(&Query::new().ids(id..=id)).next_located().transpose()?;
+    Ok(found.map(|located| located.opening))
+}
+
 /// Columns of a terminal from which on an event's own clock is shown beside the date.
 const KTIME_WIDTH: usize = 120;
 
@@ -140,6 +147,8 @@ const KTIME_WIDTH: usize = 120;
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Style {
     is_json: bool,
+    /// In JSON: events have a date in place of their time.
+    has_dates: bool,
     has_colours: bool,
     /// Columns of the terminal.
     width: Option<usize>,
@@ -150,7 +159,18 @@ impl Style {
         let terminal = std::io::stdout().is_terminal();
         let no_color = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
         let width = console::Term::stdout().size_checked().map(|(_, columns)| usize::from(columns));
-        Self { is_json, has_colours: terminal && !no_color, width: width.filter(|_| terminal) }
+        let has_colours = terminal && !no_color;
+        Self { is_json, has_dates: false, has_colours, width: width.filter(|_| terminal) }
+    }
+
+    /// The same with dates in JSON too.
+    pub(crate) fn dated(self, has_dates: bool) -> Self {
+        Self { has_dates, ..self }
+    }
+
+    /// Whether the SegmentOpen is needed of a record's segment, whose clocks say when it happened.
+    pub(crate) fn has_dates(&self) -> bool {
+        self.has_dates || !self.is_json
     }
 
     /// Prints a record as one line.
@@ -166,15 +186,17 @@ impl Style {
         before: &str,
         out: &mut impl Write,
     ) -> Result<()> {
+        let ktime = record.ktime_ns();
         if self.is_json {
-            let written = if record.is_control() {
-                json::write_control(record, out)
-            } else {
-                json::write_event(record, out)
+            let date = opening.filter(|_| self.has_dates).map(|opening| wall_clock_of(ktime, opening));
+            let written = match (record.is_control(), date) {
+                (false, None) => json::write_event(record, out),
+                (false, Some(date)) => json::write_dated_event(record, date, out),
+                (true, None) => json::write_control(record, out),
+                (true, Some(date)) => json::write_dated_control(record, date, out),
             };
             return Ok(written?);
         }
-        let ktime = record.ktime_ns();
         let date =
             opening.map_or_else(String::new, |opening| output::wall_clock(wall_clock_of(ktime, opening)));
         let mut head = format!("{date:<27}  {before}{:>8}  ", record.event_id());

@@ -3,7 +3,7 @@
 //! Fields have the format's names. A line carries every header field but those that follow from the rest (the
 //! sizes, the link count, the version, the checksum); in what is read all but `event_type` and `ktime_ns` may
 //! be left out and are the kernel's defaults then, and a date may stand for the time
-//! ([`JsonEvent::parse_dated`]). An `event_id` that is 0 or left out is the journal's to give; sequences and a
+//! ([`JsonEvent::parse_dated`], [`write_dated_event`]). An `event_id` that is 0 or left out is the journal's to give; sequences and a
 //! root cause that are left out are the event's own id.
 //!
 //! A payload is JSON and stands in the record as the text that it had in the line. One that is not JSON, or
@@ -269,10 +269,10 @@ struct Line<'a> {
     event_type: TypeField,
     #[serde(default)]
     event_subtype: u32,
-    #[serde(default, deserialize_with = "number")]
+    #[serde(default, deserialize_with = "number", skip_serializing_if = "Option::is_none")]
     ktime_ns: Option<i64>,
-    /// In its place, in what is read.
-    #[serde(default, deserialize_with = "number", skip_serializing)]
+    /// In its place.
+    #[serde(default, deserialize_with = "number", skip_serializing_if = "Option::is_none")]
     wall_clock_ns: Option<i64>,
     #[serde(default)]
     sequence: Option<u64>,
@@ -508,6 +508,7 @@ impl<'a> Line<'a> {
 
     fn of_record(
         record: &Record<'a>,
+        wall_clock_ns: Option<i64>,
         context: Option<ContextLine<'a>>,
         context_base64: Option<Cow<'a, str>>,
     ) -> Self {
@@ -518,8 +519,8 @@ impl<'a> Line<'a> {
             event_id: header.event_id,
             event_type: TypeField(EventType(header.event_type)),
             event_subtype: header.event_subtype,
-            ktime_ns: Some(header.ktime_ns),
-            wall_clock_ns: None,
+            ktime_ns: wall_clock_ns.is_none().then_some(header.ktime_ns),
+            wall_clock_ns,
             sequence: Some(header.sequence),
             cpu_id: header.cpu_id,
             process_id: header.process_id,
@@ -746,6 +747,19 @@ fn tags_json(tags: &[u8]) -> Option<Box<RawValue>> {
 ///
 /// Those of `out`.
 pub fn write_event(record: &Record<'_>, out: &mut impl Write) -> io::Result<()> {
+    write_line(record, None, out)
+}
+
+/// The same with a date in place of the time: nanoseconds since 1970, as [`JsonEvent::parse_dated`] takes them.
+///
+/// # Errors
+///
+/// Those of `out`.
+pub fn write_dated_event(record: &Record<'_>, wall_clock_ns: i64, out: &mut impl Write) -> io::Result<()> {
+    write_line(record, Some(wall_clock_ns), out)
+}
+
+fn write_line(record: &Record<'_>, wall_clock_ns: Option<i64>, out: &mut impl Write) -> io::Result<()> {
     let (context, context_base64) = match record.context_bytes() {
         [] => (None, None),
         bytes => match fields_of(bytes) {
@@ -755,7 +769,7 @@ pub fn write_event(record: &Record<'_>, out: &mut impl Write) -> io::Result<()> 
     };
     let tags = context.as_ref().and_then(|context| tags_json(context.semantic_tags));
     let context = context.map(|context| ContextLine::of_context(&context, tags.as_deref()));
-    serde_json::to_writer(&mut *out, &Line::of_record(record, context, context_base64))?;
+    serde_json::to_writer(&mut *out, &Line::of_record(record, wall_clock_ns, context, context_base64))?;
     out.write_all(b"\n")
 }
 
@@ -781,6 +795,21 @@ fn fields_of(bytes: &[u8]) -> Option<Context<'_>> {
 /// Those of `out`.
 pub fn write_control(record: &Record<'_>, out: &mut impl Write) -> io::Result<()> {
     serde_json::to_writer(&mut *out, &control_value(record))?;
+    out.write_all(b"\n")
+}
+
+/// The same with a date in place of the time.
+///
+/// # Errors
+///
+/// Those of `out`.
+pub fn write_dated_control(record: &Record<'_>, wall_clock_ns: i64, out: &mut impl Write) -> io::Result<()> {
+    let mut value = control_value(record);
+    if let Some(fields) = value.as_object_mut() {
+        fields.remove("ktime_ns");
+        fields.insert("wall_clock_ns".to_owned(), wall_clock_ns.into());
+    }
+    serde_json::to_writer(&mut *out, &value)?;
     out.write_all(b"\n")
 }
 
@@ -1002,6 +1031,22 @@ mod tests {
         assert_eq!(ktime(i64::MIN, 1), i64::MIN);
         let line = br#"{"event_type":1,"ktime_ns":7}"#;
         assert_eq!(JsonEvent::parse_dated(line, 5).unwrap().draft().header.ktime_ns, 7);
+    }
+
+    #[test]
+    fn a_line_with_a_date_is_the_same_event_by_the_same_clock() {
+        let zero = 1_700_000_000_000_000_000;
+        for ktime_ns in [5, -7, 0, i64::MAX - zero, i64::MIN] {
+            let header = EventHeader { event_id: 1, ktime_ns, ..EventHeader::new(0x0101) };
+            let bytes = Draft::new(header).to_vec().unwrap();
+            let record = Record::parse(&bytes).unwrap();
+            let mut line = Vec::new();
+            write_dated_event(&record, ktime_ns + zero, &mut line).unwrap();
+            let text = String::from_utf8(line.clone()).unwrap();
+            assert!(text.contains("\"wall_clock_ns\":") && !text.contains("ktime_ns"), "{text}");
+            let parsed = JsonEvent::parse_dated(&line, zero).unwrap();
+            assert!(parsed.draft().to_vec().unwrap() == bytes, "{text}");
+        }
     }
 
     #[test]

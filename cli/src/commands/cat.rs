@@ -44,10 +44,13 @@ pub(crate) struct Args {
     /// JSON lines, with every field.
     #[arg(long)]
     json: bool,
+    /// In JSON: wall_clock_ns, nanoseconds since 1970, in place of ktime_ns.
+    #[arg(long, requires = "json")]
+    dates: bool,
 }
 
 pub(crate) fn run(args: &Args) -> Result<Outcome> {
-    let style = Style::new(args.json);
+    let style = Style::new(args.json).dated(args.dates);
     let mut out = output::stdout();
     let dir = args.journal.source();
     if args.follow {

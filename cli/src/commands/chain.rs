@@ -3,8 +3,6 @@
 use std::io::Write;
 
 use anyhow::Result;
-use semj::format::SegmentOpen;
-use semj::{Query, Reader, Record};
 
 use crate::Outcome;
 use crate::answer::{self, Style};
@@ -31,11 +29,14 @@ pub(crate) struct Args {
     /// JSON lines, with every field: causes, the event, effects.
     #[arg(long)]
     json: bool,
+    /// In JSON: wall_clock_ns, nanoseconds since 1970, in place of ktime_ns.
+    #[arg(long, requires = "json")]
+    dates: bool,
 }
 
 pub(crate) fn run(args: &Args) -> Result<Outcome> {
     let dir = args.journal.source();
-    let style = Style::new(args.json);
+    let style = Style::new(args.json).dated(args.dates);
     let (shown, losses) = answer::with_reader(&dir, |reader| {
         let Some(chain) = reader.chain(args.id, args.limit)? else { return Ok(None) };
         let causes = chain.causes.iter().map(|record| ("↓ ".to_owned(), record));
@@ -47,8 +48,7 @@ pub(crate) fn run(args: &Args) -> Result<Outcome> {
         // Whatever can fail with the journal has to come before the first line: then all is done once more.
         let all: Vec<_> = all
             .map(|(before, record)| {
-                // For its date; lines for a program have none.
-                let opening = if args.json { None } else { opening_of(reader, record)? };
+                let opening = if style.has_dates() { answer::opening_of(reader, record)? } else { None };
                 Ok((before, record, opening))
             })
             .collect::<Result<_>>()?;
@@ -72,11 +72,4 @@ pub(crate) fn run(args: &Args) -> Result<Outcome> {
     }
     let is_all = losses.is_empty() && missing_cause.is_none() && is_complete;
     Ok(if is_all { Outcome::Good } else { Outcome::Incomplete })
-}
-
-/// The SegmentOpen of the segment that an event stands in, with its clocks.
-fn opening_of<'r>(reader: &'r Reader, record: &Record<'_>) -> Result<Option<&'r SegmentOpen>> {
-    let id = record.event_id();
-    let found = reader.query(&Query::new().ids(id..=id)).next_located().transpose()?;
-    Ok(found.map(|located| located.opening))
 }

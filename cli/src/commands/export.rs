@@ -8,7 +8,8 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context as _, Result};
 use clap::ValueEnum;
 use clap::error::ErrorKind;
-use semj::{EventType, Query, Reader, Record};
+use semj::index::query::wall_clock_of;
+use semj::{EventType, Located, Query, Reader};
 use semj_interchange::{json, kernel};
 use serde_json::json;
 
@@ -38,6 +39,10 @@ pub(crate) struct Args {
     /// jsonl: one JSON object a line. kernel: a journal in the kernel's format, contexts in their fixed form.
     #[arg(long, value_enum, default_value_t = Format::Jsonl)]
     format: Format,
+    /// In JSON lines: wall_clock_ns, nanoseconds since 1970, in place of ktime_ns. To be imported where the events have another
+    /// clock: on another machine, or after a start.
+    #[arg(long)]
+    dates: bool,
     /// Write to this file in place of standard output.
     #[arg(short, long, value_name = "FILE")]
     output: Option<PathBuf>,
@@ -57,6 +62,9 @@ pub(crate) fn run(args: &Args) -> Result<Outcome> {
         let what =
             format!("{own} is a type of the journal's own records, which semj cat shows and nothing imports");
         wrong_use(ErrorKind::InvalidValue, &what)
+    }
+    if args.dates && args.format == Format::Kernel {
+        wrong_use(ErrorKind::ArgumentConflict, "--dates is for JSON lines: the kernel's format has no dates")
     }
     let dir = args.journal.source();
     let wanted = Wanted::new(&args.conditions);
@@ -81,9 +89,14 @@ pub(crate) fn run(args: &Args) -> Result<Outcome> {
     // What kept the second way through the events from going as far as the first.
     let mut cut_short = None;
     for part in reader.parts(&wanted.query) {
-        let end = wanted.each_in_order(&part, |record| {
+        let end = wanted.each_in_order(&part, |located| {
+            let record = &located.record;
             match &mut writer {
                 Some(writer) => writer.write(record, &mut out)?,
+                None if args.dates => {
+                    let date = wall_clock_of(record.ktime_ns(), located.opening);
+                    json::write_dated_event(record, date, &mut out)?;
+                }
                 None => json::write_event(record, &mut out)?,
             }
             events += 1;
@@ -159,10 +172,10 @@ impl Survey {
     fn of(format: Format, dir: &Path, reader: &Reader, wanted: &Wanted) -> Result<Self> {
         let mut survey = Self { events: 0, measure: kernel::Measure::default(), losses: Vec::new() };
         for part in reader.parts(&wanted.query) {
-            let end = wanted.each_in_order(&part, |record| {
+            let end = wanted.each_in_order(&part, |located| {
                 survey.events += 1;
                 if format == Format::Kernel {
-                    survey.measure.push(record).map_err(explained)?;
+                    survey.measure.push(&located.record).map_err(explained)?;
                 }
                 Ok(())
             })?;
@@ -198,20 +211,21 @@ impl Wanted {
     fn each_in_order(
         &self,
         part: &Reader,
-        mut give: impl FnMut(&Record<'_>) -> Result<()>,
+        mut give: impl FnMut(&Located<'_>) -> Result<()>,
     ) -> Result<Option<semj::Error>> {
-        let mut group: Vec<Record<'_>> = Vec::new();
-        let mut give_all = |group: &mut Vec<Record<'_>>| -> Result<()> {
-            if !group.is_sorted_by_key(Record::event_id) {
-                group.sort_by_key(Record::event_id);
+        let id = |located: &Located<'_>| located.record.event_id();
+        let mut group: Vec<Located<'_>> = Vec::new();
+        let mut give_all = |group: &mut Vec<Located<'_>>| -> Result<()> {
+            if !group.is_sorted_by_key(id) {
+                group.sort_by_key(id);
             }
-            group.drain(..).try_for_each(|record| give(&record))
+            group.drain(..).try_for_each(|located| give(&located))
         };
         let mut end = None;
         if self.is_all {
             for located in part.records() {
                 match located {
-                    Ok(located) if !located.record.is_control() => group.push(located.record),
+                    Ok(located) if !located.record.is_control() => group.push(located),
                     Ok(located) if located.record.event_type() == EventType::JOURNAL_COMMIT => {
                         give_all(&mut group)?;
                     }
@@ -224,9 +238,9 @@ impl Wanted {
             }
         } else {
             // What is between them is not looked at, so that nothing tells where a group ends: those of the whole segment are one.
-            for record in part.query(&self.query) {
-                match record {
-                    Ok(record) => group.push(record),
+            for located in part.query(&self.query).located() {
+                match located {
+                    Ok(located) => group.push(located),
                     Err(error) => {
                         end = Some(error);
                         break;

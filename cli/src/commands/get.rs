@@ -3,10 +3,9 @@
 use std::io::Write;
 
 use anyhow::Result;
-use semj_interchange::json;
 
 use crate::Outcome;
-use crate::answer;
+use crate::answer::{self, Style};
 use crate::journal_arg::SourceArg;
 use crate::output;
 
@@ -24,14 +23,19 @@ pub(crate) struct Args {
     /// As one line.
     #[arg(long)]
     json: bool,
+    /// With wall_clock_ns, nanoseconds since 1970, in place of ktime_ns.
+    #[arg(long)]
+    dates: bool,
 }
 
 pub(crate) fn run(args: &Args) -> Result<Outcome> {
     let dir = args.journal.source();
+    let style = Style::new(true).dated(args.dates);
     let (line, losses) = answer::with_reader(&dir, |reader| {
         let Some(record) = reader.get(args.id)? else { return Ok(None) };
         let mut line = Vec::new();
-        json::write_event(&record, &mut line)?;
+        let opening = if style.has_dates() { answer::opening_of(reader, &record)? } else { None };
+        style.print_record(&record, opening, "", &mut line)?;
         Ok(Some(line))
     })?;
     output::say_losses(&losses);

@@ -120,6 +120,41 @@ fn events_that_have_a_date_are_found_by_it() {
 }
 
 #[test]
+fn events_keep_their_dates_in_another_journal_where_dates_were_exported() {
+    let (dir, journal) = place();
+    let input = br#"{"event_type":"AgentDecision","wall_clock_ns":1700000000123456789}
+{"event_type":"SystemSync","wall_clock_ns":1700000001000000000,"parent_event_id":1}
+{"event_type":"SystemSync","wall_clock_ns":-5,"parent_event_id":2}
+"#;
+    assert_eq!(status(&with_input(&["import", "-", "-j", text(&journal)], input)), 0);
+    let dated = semj(&["export", text(&journal), "--dates"]).stdout;
+    assert_eq!(lines(&dated).len(), 3);
+    for (exported, line) in lines(&dated).iter().zip(&lines(input)) {
+        assert!(contains(exported, line) && exported["ktime_ns"].is_null(), "{exported}");
+    }
+    for args in [&["cat", "--json"][..], &["chain", "1", "--json"], &["export", "--id", "1.."]] {
+        let shown = semj(&[args, &["--dates", "-j", text(&journal)]].concat());
+        assert!(shown.stdout == dated, "{args:?}: {}{}", out(&shown), err(&shown));
+    }
+    for args in [&["get", "2", "--dates"][..], &["get", "2", "--dates", "--json"]] {
+        let shown = semj(&[args, &["-j", text(&journal)]].concat());
+        let shown: Value = serde_json::from_slice(&shown.stdout).unwrap();
+        assert_eq!(shown, lines(&dated)[1], "{args:?}");
+    }
+    let own = lines(&semj(&["cat", text(&journal), "--json", "--dates", "--control"]).stdout);
+    assert!(own.iter().all(|record| record["wall_clock_ns"].is_i64() && record["ktime_ns"].is_null()));
+    let back = dir.path().join("back");
+    assert_eq!(status(&with_input(&["import", "-", "-j", text(&back)], &dated)), 0);
+    assert!(semj(&["export", text(&back), "--dates"]).stdout == dated);
+    // Elsewhere they are dates anyway, or there are none.
+    for wrong in
+        [&["cat", "--dates"][..], &["chain", "1", "--dates"], &["export", "--dates", "--format", "kernel"]]
+    {
+        assert_eq!(status(&semj(&[wrong, &["-j", text(&journal)]].concat())), 2, "{wrong:?}");
+    }
+}
+
+#[test]
 fn the_lines_in_the_documentation_are_imported_and_it_has_every_field() {
     let page = fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/json-lines.md")).unwrap();
     let (_, example) = page.split_once("```json\n").unwrap();
