@@ -2,17 +2,15 @@
 
 use std::borrow::Cow;
 use std::fmt::Display;
-use std::fs;
 use std::io::{self, BufWriter, IsTerminal, StdoutLock, Write};
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc;
 use std::time::Duration;
 
-use anyhow::{Context as _, Result};
+use anyhow::Result;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use rustix::event::{PollFd, PollFlags, Timespec};
-use semj::blocks::{BlockDecoder, Layout};
 use semj::format::control::DamagedRange;
 use semj::recovery::{Extent, Gaps};
 use semj::{Compacted, Progress, Report, SegmentReport};
@@ -291,27 +289,6 @@ pub(crate) fn losses(report: &Report) -> Vec<String> {
 /// That a segment is lost as a whole.
 pub(crate) fn lost_segment(lost: &DamagedRange) -> String {
     format!("segment {}: lost, {}", lost.segment_number, bytes(lost.length))
-}
-
-/// The bytes of a file; or, if it is a compressed segment, those that it gives back, and how many it has itself.
-pub(crate) fn native_bytes(path: &Path) -> Result<(Vec<u8>, Option<u64>)> {
-    let bytes = fs::read(path).with_context(|| format!("{}: can't read", path.display()))?;
-    match native(&bytes).with_context(|| path.display().to_string())? {
-        Cow::Borrowed(_) => Ok((bytes, None)),
-        Cow::Owned(native) => Ok((native, Some(bytes.len() as u64))),
-    }
-}
-
-/// The bytes of a file that was read, or those that it gives back if it is a compressed segment.
-pub(crate) fn native(bytes: &[u8]) -> Result<Cow<'_, [u8]>> {
-    if !Layout::is_compressed(bytes) {
-        return Ok(Cow::Borrowed(bytes));
-    }
-    let native = Layout::parse(bytes).and_then(|layout| {
-        layout.verify_digest(bytes)?;
-        layout.decompress(bytes, &mut BlockDecoder::default())
-    });
-    native.map(Cow::Owned).context("a compressed segment that is damaged")
 }
 
 /// What a journal begins behind.

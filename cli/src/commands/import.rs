@@ -3,25 +3,24 @@
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{self, BufRead, BufReader, Read, Write};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail};
 use indicatif::ProgressBar;
 use semj::format::{JournalHeader, SegmentOpen};
 use semj::index::query::wall_clock_of;
-use semj::medium::{Disk, Map, Medium as _};
 use semj::recovery::Scanner;
 use semj::{Draft, EventType, Journal, OpenMode, Options, Query, Reader, Record};
 use semj_interchange::InputKind;
 use semj_interchange::json::JsonEvent;
 use semj_interchange::kernel::KernelJournal;
 use serde_json::json;
-use tempfile::NamedTempFile;
 
 use crate::Outcome;
 use crate::journal_arg::JournalOption;
 use crate::output::{self, Unit};
+use crate::whole::Whole;
 
 /// Import events into a journal.
 ///
@@ -196,43 +195,6 @@ impl Input {
     }
 }
 
-/// All bytes of an input, however many: a file is mapped, and of what comes in another way all but the first of it goes through a
-/// temporary one.
-enum Whole {
-    InMemory(Vec<u8>),
-    Mapped(Box<dyn Map>),
-}
-
-impl Whole {
-    fn map(path: &Path) -> Result<Self> {
-        Ok(Self::Mapped(Disk.open(path, false)?.map()?))
-    }
-
-    fn read(reader: &mut dyn BufRead) -> Result<Self> {
-        let mut bytes = Vec::new();
-        (&mut *reader).take(SPOOLED_MIN as u64).read_to_end(&mut bytes)?;
-        if bytes.len() < SPOOLED_MIN {
-            return Ok(Self::InMemory(bytes));
-        }
-        // It loses its name at once: nothing is left of it, however the process ends.
-        let (mut file, path) = NamedTempFile::new()?.into_parts();
-        let spooled = Disk.open(&path, false)?;
-        let name = path.display().to_string();
-        path.close()?;
-        file.write_all(&bytes).with_context(|| name.clone())?;
-        drop(bytes);
-        io::copy(reader, &mut file).context(name)?;
-        Ok(Self::Mapped(spooled.map()?))
-    }
-
-    fn bytes(&self) -> &[u8] {
-        match self {
-            Self::InMemory(bytes) => bytes,
-            Self::Mapped(map) => map.bytes(0..map.size()),
-        }
-    }
-}
-
 /// Passes over the rest of a line.
 fn skip_line(reader: &mut dyn BufRead) -> io::Result<()> {
     loop {
@@ -261,9 +223,6 @@ const LINE_SIZE_MAX: u64 = 4 << 20;
 const LINES_AT_ONCE: usize = 1024;
 /// And bytes of them, but for the last one.
 const BYTES_AT_ONCE: usize = 4 << 20;
-/// Bytes of a file in memory that is not mapped: of one that is compressed, or comes through a pipe, the rest goes to a temporary
-/// file.
-const SPOOLED_MIN: usize = 64 << 20;
 
 impl Import<'_> {
     fn json_lines(&mut self, reader: &mut dyn BufRead) -> Result<()> {
@@ -367,15 +326,22 @@ impl Import<'_> {
         let name = self.args.input.display().to_string();
         let whole = if is_plain { Whole::map(&self.args.input) } else { Whole::read(reader) };
         let whole = whole.with_context(|| format!("{name}: can't read"))?;
-        let bytes = output::native(whole.bytes()).with_context(|| name.clone())?;
+        let imported = self.whole(&name, &whole);
+        // What is gone of a file looks like damage, and is another matter.
+        whole.check().with_context(|| name.clone())?;
+        imported
+    }
+
+    fn whole(&mut self, name: &str, whole: &Whole) -> Result<()> {
+        let bytes = whole.native().with_context(|| name.to_owned())?;
         if let Ok(mut segment) = Scanner::new(&bytes, 0) {
-            return self.segment(&name, &mut segment);
+            return self.segment(name, &mut segment);
         }
-        let journal = KernelJournal::parse(&bytes).with_context(|| name.clone())?;
+        let journal = KernelJournal::parse(&bytes).with_context(|| name.to_owned())?;
         for record in journal.records() {
             // Behind a record that is no record nothing says where the next one begins, so there is no
             // skipping here.
-            let (offset, record) = record.with_context(|| name.clone())?;
+            let (offset, record) = record.with_context(|| name.to_owned())?;
             let imported = self.import_record(&record);
             self.bad(imported, || format!("{name}: offset {offset}"))?;
         }

@@ -3,7 +3,7 @@
 use std::io::Write;
 use std::path::PathBuf;
 
-use anyhow::Result;
+use anyhow::{Context as _, Result};
 use semj::Record;
 use semj::format::{ContextForm, JournalHeader};
 use semj_interchange::json;
@@ -11,6 +11,7 @@ use serde_json::json;
 
 use crate::Outcome;
 use crate::output;
+use crate::whole::Whole;
 
 /// Show the layout of a segment or a kernel-format journal, record by record.
 ///
@@ -31,7 +32,8 @@ pub(crate) struct Args {
 
 pub(crate) fn run(args: &Args) -> Result<Outcome> {
     let name = args.file.display();
-    let (bytes, _) = output::native_bytes(&args.file)?;
+    let whole = Whole::open(&args.file).with_context(|| format!("{name}: can't read"))?;
+    let bytes = whole.native().with_context(|| name.to_string())?;
     let mut out = output::stdout();
     let mut is_good = true;
     match JournalHeader::parse(&bytes) {
@@ -101,6 +103,7 @@ pub(crate) fn run(args: &Args) -> Result<Outcome> {
         at += record.len();
     }
     out.flush()?;
+    whole.check().with_context(|| name.to_string())?;
     Ok(if is_good { Outcome::Good } else { Outcome::Bad })
 }
 

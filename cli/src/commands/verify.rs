@@ -1,10 +1,11 @@
 //! `semj verify`: whether a journal or a file is what was written.
 
+use std::borrow::Cow;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
-use anyhow::Result;
+use anyhow::{Context as _, Result};
 use clap::error::ErrorKind;
 use semj::format::{JournalHeader, WatermarkFile};
 use semj::recovery::{SegmentInput, examine};
@@ -17,6 +18,7 @@ use crate::journal_arg::{self, wrong_use};
 use crate::output::{self, Unit};
 #[cfg(feature = "archive")]
 use crate::remote;
+use crate::whole::Whole;
 
 /// Verify a journal, one of its segments, or a journal in the kernel's format.
 ///
@@ -89,22 +91,32 @@ pub(crate) fn run(args: &Args) -> Result<Outcome> {
         output::unless_closed(print(args, path, &report, None, started))?;
         return Ok(outcome(&report));
     }
-    let (bytes, packed_size) = output::native_bytes(path)?;
+    file(args, path, started)
+}
+
+/// A segment by itself, or a journal in the kernel's format.
+fn file(args: &Args, path: &Path, started: Instant) -> Result<Outcome> {
+    let whole = Whole::open(path).with_context(|| format!("{}: can't read", path.display()))?;
+    let bytes = whole.native().with_context(|| path.display().to_string())?;
     let name = path.file_name().unwrap_or(path.as_os_str()).to_string_lossy();
     let input = SegmentInput::new(&name, None, &bytes);
     let mut report = examine(&[input], WatermarkFile::default(), OpenMode::Strict);
-    if let Some(segment) = report.segments.first_mut() {
-        segment.packed_size = packed_size;
+    if let (Some(segment), Cow::Owned(_)) = (report.segments.first_mut(), &bytes) {
+        segment.packed_size = Some(whole.bytes().len() as u64);
     }
     let is_segment = report.segments.iter().any(|segment| segment.opening.is_some());
     // A file whose header is right is a kernel-format journal at least, and what is wrong with it is said so.
-    match JournalHeader::parse(&bytes) {
-        Ok(header) if !is_segment => kernel(args, path, &header, &bytes),
-        _ => {
-            output::unless_closed(print(args, path, &report, None, started))?;
-            Ok(outcome(&report))
-        }
-    }
+    let kernel = JournalHeader::parse(&bytes).ok().filter(|_| !is_segment);
+    let kernel = kernel.map(|header| (header, read_kernel(&bytes)));
+    // What is gone of the file looks like damage, and is another matter.
+    whole.check().with_context(|| path.display().to_string())?;
+    let Some((header, (events, checked))) = kernel else {
+        output::unless_closed(print(args, path, &report, None, started))?;
+        return Ok(outcome(&report));
+    };
+    let is_whole = checked.is_ok();
+    output::unless_closed(print_kernel(args, path, &header, events, checked))?;
+    Ok(if is_whole { Outcome::Good } else { Outcome::Bad })
 }
 
 fn outcome(report: &Report) -> Outcome {
@@ -263,18 +275,17 @@ fn print(args: &Args, path: &Path, report: &Report, archived: Option<Value>, sta
     Ok(out.flush()?)
 }
 
-fn kernel(args: &Args, path: &Path, header: &JournalHeader, bytes: &[u8]) -> Result<Outcome> {
+/// How many records of a kernel-format journal are right, up to the first that is not.
+fn read_kernel(bytes: &[u8]) -> (u64, Result<(), ReadError>) {
     let mut events = 0u64;
-    let checked: Result<(), ReadError> = KernelJournal::parse(bytes).and_then(|journal| {
+    let checked = KernelJournal::parse(bytes).and_then(|journal| {
         journal.records().try_for_each(|record| {
             record?;
             events += 1;
             Ok(())
         })
     });
-    let is_whole = checked.is_ok();
-    output::unless_closed(print_kernel(args, path, header, events, checked))?;
-    Ok(if is_whole { Outcome::Good } else { Outcome::Bad })
+    (events, checked)
 }
 
 fn print_kernel(

@@ -6,7 +6,8 @@ use std::process::Stdio;
 use serde_json::Value;
 
 use crate::support::{
-    command, damage, err, lines, out, place, segment, segmented, semj, small, status, text, with_input,
+    command, damage, err, lines, out, packed, place, segment, segmented, semj, small, status, text,
+    with_input, with_memory,
 };
 
 #[test]
@@ -89,6 +90,27 @@ fn what_is_found_is_the_status_whether_or_not_anybody_reads_what_is_said_of_it()
     let mut child = command(&["cat", text(&journal)]).stdout(Stdio::piped()).spawn().unwrap();
     drop(child.stdout.take());
     assert_eq!(child.wait().unwrap().code(), Some(0));
+}
+
+#[test]
+fn a_file_is_not_read_into_memory_and_may_come_through_a_pipe() {
+    let (dir, journal) = packed();
+    let kernel = dir.path().join("kernel");
+    let exported = semj(&["export", text(&journal), "--format", "kernel", "-o", text(&kernel)]);
+    assert_eq!(status(&exported), 0, "{}", err(&exported));
+    let bytes = fs::read(&kernel).unwrap();
+    assert!(bytes.len() > 40 << 20);
+    for (command, line) in [("verify", "whole: kernel-format journal, 768 events"), ("inspect", "id 768,")] {
+        let said = with_memory(32, &[command, text(&kernel)]).output().unwrap();
+        assert_eq!(status(&said), 0, "{command}: {}", err(&said));
+        assert!(out(&said).contains(line), "{command}: {}", out(&said));
+    }
+    for bytes in [bytes, fs::read(segment(&journal)).unwrap()] {
+        for command in ["verify", "inspect"] {
+            let said = with_input(&[command, "/dev/stdin"], &bytes);
+            assert_eq!(status(&said), 0, "{command}: {}", err(&said));
+        }
+    }
 }
 
 #[test]
