@@ -1,10 +1,11 @@
 //! `semj compact`: segments in less room.
 
 use std::ops::ControlFlow;
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use anyhow::Result;
-use semj::{Codec, Compaction};
+use semj::{Codec, Compaction, CompactionReport};
 use serde_json::json;
 
 use crate::Outcome;
@@ -64,42 +65,8 @@ pub(crate) fn run(args: &Args) -> Result<Outcome> {
     };
     bar.finish_and_clear();
     let done = done?;
-    let elapsed_s = started.elapsed().as_secs_f64();
-    if args.json {
-        let skipped =
-            done.skipped.iter().map(|skipped| json!({ "name": skipped.name, "reason": skipped.reason }));
-        output::print_json(&json!({
-            "journal": output::path(&dir),
-            "dry_run": args.dry_run,
-            "codec": args.codec.to_string(),
-            "compacted": done.compacted,
-            "bytes_before": done.bytes_before,
-            "bytes_after": if args.dry_run { None } else { Some(done.bytes_after) },
-            "kept": done.kept,
-            "waiting": done.waiting,
-            "skipped": skipped.collect::<Vec<_>>(),
-            "unadopted": done.is_unadopted,
-            "elapsed_s": elapsed_s,
-        }))?;
-    } else {
-        let segments = output::count(done.compacted, "segment");
-        let before = output::bytes(done.bytes_before);
-        if args.dry_run {
-            output::print_line(format_args!("would compress {segments} of {before}"))?;
-        } else if done.compacted == 0 {
-            output::print_line("compressed nothing")?;
-        } else {
-            output::print_line(format_args!(
-                "compressed {segments}: {before} to {}, {:.1} %, at {}/s",
-                output::bytes(done.bytes_after),
-                done.bytes_after as f64 * 100.0 / done.bytes_before as f64,
-                output::bytes((done.bytes_before as f64 / elapsed_s) as u64),
-            ))?;
-        }
-        output::print_line(format_args!(
-            "{} were compressed before, {} are open, too young or were cut",
-            done.kept, done.waiting
-        ))?;
+    output::unless_closed(print(args, &dir, &done, started.elapsed()))?;
+    if !args.json {
         if done.is_unadopted {
             output::say(
                 "the journal's writer does not answer: the old files' room is free when it has closed the journal",
@@ -110,4 +77,43 @@ pub(crate) fn run(args: &Args) -> Result<Outcome> {
         }
     }
     Ok(if done.skipped.is_empty() { Outcome::Good } else { Outcome::Incomplete })
+}
+
+fn print(args: &Args, dir: &Path, done: &CompactionReport, elapsed: Duration) -> Result<()> {
+    let elapsed_s = elapsed.as_secs_f64();
+    if args.json {
+        let skipped =
+            done.skipped.iter().map(|skipped| json!({ "name": skipped.name, "reason": skipped.reason }));
+        return output::print_json(&json!({
+            "journal": output::path(dir),
+            "dry_run": args.dry_run,
+            "codec": args.codec.to_string(),
+            "compacted": done.compacted,
+            "bytes_before": done.bytes_before,
+            "bytes_after": if args.dry_run { None } else { Some(done.bytes_after) },
+            "kept": done.kept,
+            "waiting": done.waiting,
+            "skipped": skipped.collect::<Vec<_>>(),
+            "unadopted": done.is_unadopted,
+            "elapsed_s": elapsed_s,
+        }));
+    }
+    let segments = output::count(done.compacted, "segment");
+    let before = output::bytes(done.bytes_before);
+    if args.dry_run {
+        output::print_line(format_args!("would compress {segments} of {before}"))?;
+    } else if done.compacted == 0 {
+        output::print_line("compressed nothing")?;
+    } else {
+        output::print_line(format_args!(
+            "compressed {segments}: {before} to {}, {:.1} %, at {}/s",
+            output::bytes(done.bytes_after),
+            done.bytes_after as f64 * 100.0 / done.bytes_before as f64,
+            output::bytes((done.bytes_before as f64 / elapsed_s) as u64),
+        ))?;
+    }
+    output::print_line(format_args!(
+        "{} were compressed before, {} are open, too young or were cut",
+        done.kept, done.waiting
+    ))
 }

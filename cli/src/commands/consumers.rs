@@ -52,13 +52,20 @@ pub(crate) fn run(args: &Args) -> Result<Outcome> {
     let newest = reader.report().highest_event_id;
     if consumers.is_empty() && !args.json {
         output::say(format!("{}: no consumers", dir.display()));
-    } else if !args.json {
+    } else {
+        output::unless_closed(print(args, &consumers, newest))?;
+    }
+    Ok(outcome)
+}
+
+fn print(args: &Args, consumers: &[ConsumerState], newest: u64) -> Result<()> {
+    if !args.json {
         output::print_line(format_args!(
             "{:<24}  {:>12}  {:>12}  {:>10}  SAVED",
             "NAME", "LAST EVENT", "BEHIND BY", "SEGMENT"
         ))?;
     }
-    for consumer in &consumers {
+    for consumer in consumers {
         let position = &consumer.position;
         let behind = newest.saturating_sub(position.last_event_id.max(position.behind_event_id));
         if args.json {
@@ -82,5 +89,5 @@ pub(crate) fn run(args: &Args) -> Result<Outcome> {
             ))?;
         }
     }
-    Ok(outcome)
+    Ok(())
 }

@@ -1,7 +1,7 @@
 //! `semj explain`: what it takes to answer a question.
 
 use std::io::Write;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use anyhow::Result;
 use semj::index::{Criterion, Explain, Tally};
@@ -32,6 +32,12 @@ pub(crate) fn run(args: &Args) -> Result<Outcome> {
     let started = Instant::now();
     let (explain, losses) = answer::with_reader(&args.journal.source(), |reader| explain(reader, &query))?;
     let elapsed = started.elapsed();
+    output::unless_closed(print(args, &explain, elapsed))?;
+    output::say_losses(&losses);
+    Ok(if losses.is_empty() { Outcome::Good } else { Outcome::Incomplete })
+}
+
+fn print(args: &Args, explain: &Explain, elapsed: Duration) -> Result<()> {
     let tallies = [("segments", &explain.segments), ("blocks", &explain.blocks), ("bytes", &explain.bytes)];
     if args.json {
         let mut value = json!({
@@ -43,32 +49,29 @@ pub(crate) fn run(args: &Args) -> Result<Outcome> {
         if let Some(fields) = value.as_object_mut() {
             fields.extend(tallies.map(|(name, tally)| (name.to_owned(), tally_json(tally))));
         }
-        output::print_json(&value)?;
-    } else {
-        let mut out = output::stdout();
-        for (name, tally) in tallies {
-            let percent = 100.0 * tally.looked_at as f64 / tally.total.max(1) as f64;
-            let (looked_at, total) = (output::grouped(tally.looked_at), output::grouped(tally.total));
-            write!(out, "{name:<9} {looked_at:>15} of {total} looked at ({percent:.2}%)")?;
-            let mut before = "; skipped by ";
-            for (criterion, skipped) in skipped(tally) {
-                write!(out, "{before}{}: {}", criterion.name(), output::grouped(skipped))?;
-                before = ", ";
-            }
-            writeln!(out)?;
-        }
-        writeln!(out, "records   {:>15} looked at", output::grouped(explain.records))?;
-        writeln!(out, "contexts  {:>15} decoded", output::grouped(explain.contexts))?;
-        writeln!(
-            out,
-            "matches   {:>15} in {:.3} ms",
-            output::grouped(explain.matches),
-            elapsed.as_secs_f64() * 1e3
-        )?;
-        out.flush()?;
+        return output::print_json(&value);
     }
-    output::say_losses(&losses);
-    Ok(if losses.is_empty() { Outcome::Good } else { Outcome::Incomplete })
+    let mut out = output::stdout();
+    for (name, tally) in tallies {
+        let percent = 100.0 * tally.looked_at as f64 / tally.total.max(1) as f64;
+        let (looked_at, total) = (output::grouped(tally.looked_at), output::grouped(tally.total));
+        write!(out, "{name:<9} {looked_at:>15} of {total} looked at ({percent:.2}%)")?;
+        let mut before = "; skipped by ";
+        for (criterion, skipped) in skipped(tally) {
+            write!(out, "{before}{}: {}", criterion.name(), output::grouped(skipped))?;
+            before = ", ";
+        }
+        writeln!(out)?;
+    }
+    writeln!(out, "records   {:>15} looked at", output::grouped(explain.records))?;
+    writeln!(out, "contexts  {:>15} decoded", output::grouped(explain.contexts))?;
+    writeln!(
+        out,
+        "matches   {:>15} in {:.3} ms",
+        output::grouped(explain.matches),
+        elapsed.as_secs_f64() * 1e3
+    )?;
+    Ok(out.flush()?)
 }
 
 /// What [`Reader::explain`] gives, a segment after the other: of compressed ones no more than one is in memory.

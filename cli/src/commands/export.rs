@@ -126,7 +126,7 @@ pub(crate) fn run(args: &Args) -> Result<Outcome> {
     if args.json {
         let summary = json!({ "events": events, "losses": losses });
         match args.output {
-            Some(_) => output::print_json(&summary)?,
+            Some(_) => output::unless_closed(output::print_json(&summary))?,
             // The figures are the command's result, but the events have taken standard output.
             None => writeln!(io::stderr().lock(), "{summary}")?,
         }

@@ -43,13 +43,17 @@ pub(crate) fn run(args: &Args) -> Result<Outcome> {
         output::say(format_args!("{}: no event {}", dir.display(), args.id));
         return Ok(Outcome::Bad);
     };
+    output::unless_closed(print(args, &line))?;
+    Ok(if losses.is_empty() { Outcome::Good } else { Outcome::Incomplete })
+}
+
+fn print(args: &Args, line: &[u8]) -> Result<()> {
     let mut out = output::stdout();
     if args.json {
-        out.write_all(&line)?;
+        out.write_all(line)?;
     } else {
-        out.write_all(&output::pretty_json(&line))?;
+        out.write_all(&output::pretty_json(line))?;
         writeln!(out)?;
     }
-    out.flush()?;
-    Ok(if losses.is_empty() { Outcome::Good } else { Outcome::Incomplete })
+    Ok(out.flush()?)
 }

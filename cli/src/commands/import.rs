@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{self, BufRead, BufReader, Read, Write};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail};
@@ -11,7 +11,7 @@ use indicatif::ProgressBar;
 use semj::format::{JournalHeader, SegmentOpen};
 use semj::index::query::wall_clock_of;
 use semj::recovery::Scanner;
-use semj::{Draft, EventType, Journal, OpenMode, Options, Query, Reader, Record};
+use semj::{Draft, EventType, Journal, OpenMode, Options, Query, Reader, Record, Stats};
 use semj_interchange::InputKind;
 use semj_interchange::json::JsonEvent;
 use semj_interchange::kernel::KernelJournal;
@@ -99,8 +99,34 @@ pub(crate) fn run(args: &Args) -> Result<Outcome> {
         bail!("{}: what was read back is not what was written", dir.display());
     }
 
+    let verified =
+        Verified { segments: report.segments.len() as u64, bytes: verified_bytes, time: verify_time };
+    output::unless_closed(print(args, dir, &tally, &stats, elapsed, &verified))?;
+    Ok(if tally.skipped > 0 {
+        output::say(format_args!("{} skipped", output::count(tally.skipped, "bad line")));
+        Outcome::Incomplete
+    } else {
+        Outcome::Good
+    })
+}
+
+/// What was read back, and in what time.
+struct Verified {
+    segments: u64,
+    bytes: u64,
+    time: Duration,
+}
+
+fn print(
+    args: &Args,
+    dir: &Path,
+    tally: &Tally,
+    stats: &Stats,
+    elapsed: Duration,
+    verified: &Verified,
+) -> Result<()> {
     if args.json {
-        output::print_json(&json!({
+        return output::print_json(&json!({
             "events": tally.events,
             "skipped": tally.skipped,
             "by_type": tally.by_type.iter().map(|(t, n)| (t.to_string(), json!(n))).collect::<serde_json::Map<_, _>>(),
@@ -111,48 +137,41 @@ pub(crate) fn run(args: &Args) -> Result<Outcome> {
             "elapsed_s": elapsed.as_secs_f64(),
             "events_per_s": output::rate(tally.events, elapsed),
             "journal_events_per_s": output::rate(tally.events, tally.journal_time),
-            "verified_bytes": verified_bytes,
-            "verified_bytes_per_s": output::rate(verified_bytes, verify_time),
+            "verified_bytes": verified.bytes,
+            "verified_bytes_per_s": output::rate(verified.bytes, verified.time),
             "digest": stats.digest.to_string(),
-        }))?;
-    } else {
-        let mut out = output::stdout();
-        let mut types: Vec<_> = tally.by_type.iter().collect();
-        types.sort_by_key(|(event_type, number)| (std::cmp::Reverse(**number), **event_type));
-        for (event_type, number) in types {
-            writeln!(out, "{:>12}  {event_type}", output::grouped(*number))?;
-        }
-        writeln!(out, "{:>12}  events, ids up to {}", output::grouped(tally.events), stats.last_durable_id)?;
-        writeln!(out)?;
-        writeln!(
-            out,
-            "written   {} in {} to {}",
-            output::bytes(stats.bytes_written),
-            output::count(stats.commits, "commit"),
-            dir.display()
-        )?;
-        writeln!(
-            out,
-            "rate      {} events/s; {} events/s without reading and parsing, syncs included",
-            output::grouped(output::rate(tally.events, elapsed)),
-            output::grouped(output::rate(tally.events, tally.journal_time))
-        )?;
-        writeln!(
-            out,
-            "verified  {} in {} at {}/s: whole, closed",
-            output::bytes(verified_bytes),
-            output::count(report.segments.len() as u64, "segment"),
-            output::bytes(output::rate(verified_bytes, verify_time))
-        )?;
-        writeln!(out, "digest    {}", stats.digest)?;
-        out.flush()?;
+        }));
     }
-    Ok(if tally.skipped > 0 {
-        output::say(format_args!("{} skipped", output::count(tally.skipped, "bad line")));
-        Outcome::Incomplete
-    } else {
-        Outcome::Good
-    })
+    let mut out = output::stdout();
+    let mut types: Vec<_> = tally.by_type.iter().collect();
+    types.sort_by_key(|(event_type, number)| (std::cmp::Reverse(**number), **event_type));
+    for (event_type, number) in types {
+        writeln!(out, "{:>12}  {event_type}", output::grouped(*number))?;
+    }
+    writeln!(out, "{:>12}  events, ids up to {}", output::grouped(tally.events), stats.last_durable_id)?;
+    writeln!(out)?;
+    writeln!(
+        out,
+        "written   {} in {} to {}",
+        output::bytes(stats.bytes_written),
+        output::count(stats.commits, "commit"),
+        dir.display()
+    )?;
+    writeln!(
+        out,
+        "rate      {} events/s; {} events/s without reading and parsing, syncs included",
+        output::grouped(output::rate(tally.events, elapsed)),
+        output::grouped(output::rate(tally.events, tally.journal_time))
+    )?;
+    writeln!(
+        out,
+        "verified  {} in {} at {}/s: whole, closed",
+        output::bytes(verified.bytes),
+        output::count(verified.segments, "segment"),
+        output::bytes(output::rate(verified.bytes, verified.time))
+    )?;
+    writeln!(out, "digest    {}", stats.digest)?;
+    Ok(out.flush()?)
 }
 
 /// The input, decompressed where it was compressed.

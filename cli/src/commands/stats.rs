@@ -2,10 +2,11 @@
 
 use std::collections::BTreeMap;
 use std::io::Write;
+use std::path::Path;
 
 use anyhow::Result;
 use semj::recovery::Gaps;
-use semj::{EventType, Query, SegmentReport};
+use semj::{EventType, Query, Report, SegmentReport};
 use serde_json::{Value, json};
 
 use crate::Outcome;
@@ -35,6 +36,19 @@ impl Share {
         self.records += 1;
         self.bytes += bytes as u64;
     }
+}
+
+/// What was counted.
+struct Figures {
+    by_type: BTreeMap<EventType, Share>,
+    /// Bytes of each part of the events.
+    parts: [(&'static str, u64); 5],
+    /// The journal's own records.
+    own: Share,
+    /// The first time and the last.
+    times: Option<(i64, i64)>,
+    first_id: u64,
+    gaps: Gaps,
 }
 
 pub(crate) fn run(args: &Args) -> Result<Outcome> {
@@ -86,7 +100,14 @@ pub(crate) fn run(args: &Args) -> Result<Outcome> {
         bar.set_position(by_type.values().map(|share| share.records).sum());
     }
     bar.finish_and_clear();
-    let report = reader.report();
+    let figures = Figures { by_type, parts, own, times, first_id, gaps };
+    output::unless_closed(print(args, &dir, reader.report(), &figures))?;
+    output::say_losses(&losses);
+    Ok(if losses.is_empty() { Outcome::Good } else { Outcome::Incomplete })
+}
+
+fn print(args: &Args, dir: &Path, report: &Report, figures: &Figures) -> Result<()> {
+    let &Figures { ref by_type, parts, own, times, first_id, gaps } = figures;
     let events: u64 = by_type.values().map(|share| share.records).sum();
     let bytes: u64 = report.segments.iter().map(|segment| segment.end as u64).sum();
     let stored: u64 = report.segments.iter().map(SegmentReport::stored_size).sum();
@@ -100,9 +121,9 @@ pub(crate) fn run(args: &Args) -> Result<Outcome> {
             .collect();
         let mut value = output::report_json(report);
         if let Some(fields) = value.as_object_mut() {
-            fields.insert("path".into(), output::path(&dir));
+            fields.insert("path".into(), output::path(dir));
             // As the other commands call it.
-            fields.insert("journal".into(), output::path(&dir));
+            fields.insert("journal".into(), output::path(dir));
             fields.insert("events_dropped".into(), json!(gaps.dropped));
             fields.insert("ids_missing".into(), json!(gaps.lost));
             fields.insert("by_type".into(), Value::Object(types));
@@ -113,46 +134,43 @@ pub(crate) fn run(args: &Args) -> Result<Outcome> {
             fields.insert("first_ktime_ns".into(), json!(times.map(|(first, _)| first)));
             fields.insert("last_ktime_ns".into(), json!(times.map(|(_, last)| last)));
         }
-        output::print_json(&value)?;
-    } else {
-        let mut out = output::stdout();
-        let percent = |part: u64| 100.0 * part as f64 / bytes.max(1) as f64;
-        let mut types: Vec<_> = by_type.iter().collect();
-        types.sort_by_key(|(event_type, share)| (std::cmp::Reverse(share.records), **event_type));
-        for (event_type, share) in types {
-            let size = output::bytes(share.bytes);
-            writeln!(out, "{:>12}  {event_type:<28} {size:>10}", output::grouped(share.records))?;
-        }
-        writeln!(out, "{:>12}  events, ids {first_id} to {last_id}", output::grouped(events))?;
-        for line in output::gaps(gaps) {
-            writeln!(out, "{line}")?;
-        }
-        if let Some((first, last)) = times {
-            writeln!(
-                out,
-                "{:>12.3}  seconds from first to last",
-                (i128::from(last) - i128::from(first)) as f64 / 1e9
-            )?;
-        }
-        writeln!(out)?;
-        for (name, size) in parts.into_iter().chain([("own records", own.bytes)]) {
-            writeln!(out, "{:>12}  {name} ({:.1}%)", output::bytes(size), percent(size))?;
-        }
+        return output::print_json(&value);
+    }
+    let mut out = output::stdout();
+    let percent = |part: u64| 100.0 * part as f64 / bytes.max(1) as f64;
+    let mut types: Vec<_> = by_type.iter().collect();
+    types.sort_by_key(|(event_type, share)| (std::cmp::Reverse(share.records), **event_type));
+    for (event_type, share) in types {
+        let size = output::bytes(share.bytes);
+        writeln!(out, "{:>12}  {event_type:<28} {size:>10}", output::grouped(share.records))?;
+    }
+    writeln!(out, "{:>12}  events, ids {first_id} to {last_id}", output::grouped(events))?;
+    for line in output::gaps(gaps) {
+        writeln!(out, "{line}")?;
+    }
+    if let Some((first, last)) = times {
         writeln!(
             out,
-            "{:>12}  in {}, {}",
-            output::bytes(bytes),
-            output::count(report.segments.len() as u64, "segment"),
-            output::count(commits, "commit")
+            "{:>12.3}  seconds from first to last",
+            (i128::from(last) - i128::from(first)) as f64 / 1e9
         )?;
-        if stored != bytes {
-            writeln!(out, "{:>12}  on the disk ({:.1}%)", output::bytes(stored), percent(stored))?;
-        }
-        if let Some(tip) = report.tip {
-            writeln!(out, "\ndigest  {}", tip.digest)?;
-        }
-        out.flush()?;
     }
-    output::say_losses(&losses);
-    Ok(if losses.is_empty() { Outcome::Good } else { Outcome::Incomplete })
+    writeln!(out)?;
+    for (name, size) in parts.into_iter().chain([("own records", own.bytes)]) {
+        writeln!(out, "{:>12}  {name} ({:.1}%)", output::bytes(size), percent(size))?;
+    }
+    writeln!(
+        out,
+        "{:>12}  in {}, {}",
+        output::bytes(bytes),
+        output::count(report.segments.len() as u64, "segment"),
+        output::count(commits, "commit")
+    )?;
+    if stored != bytes {
+        writeln!(out, "{:>12}  on the disk ({:.1}%)", output::bytes(stored), percent(stored))?;
+    }
+    if let Some(tip) = report.tip {
+        writeln!(out, "\ndigest  {}", tip.digest)?;
+    }
+    Ok(out.flush()?)
 }

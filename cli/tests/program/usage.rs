@@ -112,3 +112,40 @@ fn a_path_that_is_no_text_is_no_reason_to_give_up() {
         serde_json::from_slice::<Value>(&done.stdout).unwrap();
     }
 }
+
+#[test]
+fn how_a_command_ended_is_its_status_whether_or_not_anybody_reads_what_is_said_of_it() {
+    let (dir, journal) = segmented(3);
+    let file = dir.path().join("events.jsonl");
+    fs::write(&file, "{\"event_type\":\"SystemSync\",\"ktime_ns\":1}\nno event\n").unwrap();
+    let other = dir.path().join("other");
+    let mut consumer = semj::Consumer::open(&journal, "indexer", semj::View::Durable).unwrap();
+    consumer.next(None).unwrap().unwrap();
+    consumer.save().unwrap();
+    drop(consumer);
+    let first = segment(&journal);
+    let mut bytes = fs::read(&first).unwrap();
+    let at = bytes.windows(7).position(|window| window == br#"{"i":0}"#).unwrap();
+    bytes[at + 5] = b'1';
+    fs::write(&first, bytes).unwrap();
+    fs::write(journal.join("consumers/broken"), b"nothing").unwrap();
+    let lines = dir.path().join("lines");
+    for (args, expected, said) in [
+        (&["import", text(&file), "-j", text(&other), "--skip-bad"][..], 3, "1 bad line skipped"),
+        (&["stats", text(&journal)], 3, "lost at offset"),
+        (&["explain", text(&journal)], 3, "lost at offset"),
+        (&["get", "25", text(&journal)], 0, ""),
+        (&["export", text(&journal), "-o", text(&lines)], 3, "lost at offset"),
+        (&["consumers", text(&journal)], 1, "--remove broken forgets it"),
+        (&["compact", text(&journal)], 3, "left as it is"),
+    ] {
+        for args in [args, &[args, &["--json"]].concat()] {
+            let (reader, writer) = std::io::pipe().unwrap();
+            drop(reader);
+            let output = command(args).stdout(writer).output().unwrap();
+            assert_eq!(status(&output), expected, "{args:?}: {}", err(&output));
+            let is_said = err(&output).contains(said) || args == ["compact", text(&journal), "--json"];
+            assert!(is_said, "{args:?}: {}", err(&output));
+        }
+    }
+}
