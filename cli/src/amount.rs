@@ -13,7 +13,7 @@ pub(crate) fn bytes(text: &str) -> Result<u64, String> {
     let (number, unit) = text.split_at_checked(digits).ok_or_else(wrong)?;
     let factor: u64 = match unit.trim() {
         "" | "B" => 1,
-        "k" | "kB" | "KB" => 1_000,
+        "k" | "K" | "kB" | "KB" => 1_000,
         "M" | "MB" => 1_000_000,
         "G" | "GB" => 1_000_000_000,
         "T" | "TB" => 1_000_000_000_000,
@@ -55,6 +55,8 @@ mod tests {
             ("4096", 4096),
             ("10GB", 10_000_000_000),
             ("1.5 MB", 1_500_000),
+            ("64k", 64_000),
+            ("64K", 64_000),
             ("64MiB", 64 << 20),
             ("2 TiB", 2 << 40),
         ] {

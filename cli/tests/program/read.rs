@@ -89,6 +89,8 @@ fn cat_and_explain_take_the_same_conditions() {
         (&["--priority", "critical"], &[1]),
         (&["--since", "2000", "--until", "4000"], &[2, 3, 4]),
         (&["--since", "2030-01-01T00:00:00Z"], &[]),
+        (&["--since", "2030-01-01"], &[]),
+        (&["--until", "2030-01-01 12:00", "--id", "2"], &[2]),
         (&["--until", "2030-01-01T00:00:00Z", "--reverse", "--limit", "2"], &[5, 4]),
         (&["--id", "2..", "-n", "1", "-r"], &[5]),
         (&["--type", "JournalSegmentSeal"], &[0]),
@@ -104,7 +106,7 @@ fn cat_and_explain_take_the_same_conditions() {
         let human = semj(&[&["explain", text(&journal)], args].concat());
         assert!(out(&human).contains("blocks") && status(&human) == 0);
     }
-    for wrong in [["--type", "Nonsense"], ["--since", "yesterday"], ["--path", "/a[b"], ["--priority", "x"]] {
+    for wrong in [["--type", "Nonsense"], ["--since", "soon"], ["--path", "/a[b"], ["--priority", "x"]] {
         assert_eq!(status(&semj(&[&["cat", text(&journal)][..], &wrong].concat())), 2, "{wrong:?}");
     }
 }
