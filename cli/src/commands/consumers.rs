@@ -19,7 +19,7 @@ pub(crate) struct Args {
     /// Forget this consumer.
     #[arg(long, value_name = "NAME")]
     remove: Option<String>,
-    /// JSON lines, with every field.
+    /// JSON lines, with every field; with --remove, what was done.
     #[arg(long)]
     json: bool,
 }
@@ -29,6 +29,10 @@ pub(crate) fn run(args: &Args) -> Result<Outcome> {
     if let Some(name) = &args.remove {
         if !Consumer::remove(&dir, name)? {
             bail!("{}: no consumer has the name {name}", dir.display());
+        }
+        if args.json {
+            let said = json!({ "journal": output::path(&dir), "name": name, "removed": true });
+            output::unless_closed(output::print_json(&said))?;
         }
         return Ok(Outcome::Good);
     }

@@ -39,11 +39,11 @@ pub(crate) struct Args {
     /// jsonl: one JSON object a line. kernel: a journal in the kernel's format, contexts in their fixed form.
     #[arg(long, value_enum, default_value_t = Format::Jsonl)]
     format: Format,
-    /// In JSON lines: wall_clock_ns, nanoseconds since 1970, in place of ktime_ns. To be imported where the events have another
-    /// clock: on another machine, or after a start.
+    /// In JSON lines: wall_clock_ns, nanoseconds since 1970, in place of ktime_ns. For an import that is to keep the dates on
+    /// another machine, or after a restart.
     #[arg(long)]
     dates: bool,
-    /// Write to this file in place of standard output.
+    /// Write to this file in place of standard output, which is -.
     #[arg(short, long, value_name = "FILE")]
     output: Option<PathBuf>,
     /// Say what was exported as JSON; on standard error if the events go to standard output.
@@ -69,7 +69,8 @@ pub(crate) fn run(args: &Args) -> Result<Outcome> {
     let dir = args.journal.source();
     let wanted = Wanted::new(&args.conditions);
     let (reader, survey, mut losses) = open(args, &dir, &wanted)?;
-    let mut out = match &args.output {
+    let file = args.output.as_deref().filter(|path| path.as_os_str() != "-");
+    let mut out = match file {
         Some(path) if is_in(path, &dir) => {
             anyhow::bail!("{}: it would be among the journal's own files", path.display())
         }
@@ -125,7 +126,7 @@ pub(crate) fn run(args: &Args) -> Result<Outcome> {
     output::say_losses(&losses);
     if args.json {
         let summary = json!({ "events": events, "losses": losses });
-        match args.output {
+        match file {
             Some(_) => output::unless_closed(output::print_json(&summary))?,
             // The figures are the command's result, but the events have taken standard output.
             None => writeln!(io::stderr().lock(), "{summary}")?,

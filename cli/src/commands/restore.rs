@@ -7,7 +7,7 @@ use anyhow::Result;
 
 use super::snapshot::{self, Method};
 use crate::Outcome;
-use crate::journal_arg::directory;
+use crate::journal_arg::{JournalArg, directory};
 
 /// Make a journal of a snapshot, in a directory that has none.
 ///
@@ -18,9 +18,8 @@ pub(crate) struct Args {
     /// The snapshot's directory.
     #[arg(value_name = "SNAPSHOT")]
     snapshot: PathBuf,
-    /// The directory to make the journal in.
-    #[arg(value_name = "DIR")]
-    dir: PathBuf,
+    #[command(flatten)]
+    journal: JournalArg,
     /// How segments come there.
     #[arg(long, value_enum, default_value_t = Method::Copy)]
     method: Method,
@@ -30,7 +29,7 @@ pub(crate) struct Args {
 }
 
 pub(crate) fn run(args: &Args) -> Result<Outcome> {
-    let (from, dir) = (directory(args.snapshot.clone()), directory(args.dir.clone()));
+    let (from, dir) = (directory(args.snapshot.clone()), args.journal.dir());
     let started = Instant::now();
     let restored = snapshot::with_progress("restoring", |progress| {
         semj::restore(&from, &dir, args.method.into(), progress)

@@ -9,7 +9,7 @@ use semj::{Proof, SnapshotMethod, SnapshotOptions, SnapshotProgress, SnapshotRep
 use serde_json::json;
 
 use crate::Outcome;
-use crate::journal_arg::directory;
+use crate::journal_arg::{JournalArg, directory};
 use crate::output::{self, Unit};
 
 /// Copy a journal as it is at one commit, while it is in use or not.
@@ -19,12 +19,12 @@ use crate::output::{self, Unit};
 /// removed. A snapshot that was cut short is completed by the same command.
 #[derive(Debug, clap::Args)]
 #[command(
+    allow_missing_positional = true,
     after_help = "Examples:\n  semj snapshot ./journal /backup/journal\n  semj snapshot ./journal /backup/journal --method copy --verify"
 )]
 pub(crate) struct Args {
-    /// The journal's directory.
-    #[arg(value_name = "DIR")]
-    dir: PathBuf,
+    #[command(flatten)]
+    journal: JournalArg,
     /// The snapshot's directory.
     #[arg(value_name = "TARGET")]
     target: PathBuf,
@@ -66,7 +66,7 @@ impl From<Method> for SnapshotMethod {
 pub(crate) fn run(args: &Args) -> Result<Outcome> {
     let proof = if args.verify { Proof::Everything } else { Proof::Newest };
     let options = SnapshotOptions { method: args.method.into(), proof };
-    let (dir, target) = (directory(args.dir.clone()), directory(args.target.clone()));
+    let (dir, target) = (args.journal.dir(), directory(args.target.clone()));
     let started = Instant::now();
     let taken = with_progress("copying", |progress| semj::snapshot(&dir, &target, options, progress))?;
     print(args.json, [&dir, &target], &taken, started.elapsed())?;

@@ -26,6 +26,11 @@ fn a_file_that_is_exported_to_has_its_name_when_it_is_complete() {
     // A pipe is written to, and is no file to be replaced.
     let done = semj(&["export", text(&journal), "-o", "/dev/stdout"]);
     assert!(status(&done) == 0 && done.stdout == fs::read(&file).unwrap(), "{}", err(&done));
+    // And so is standard output, which has a name of its own.
+    let done =
+        command(&["export", text(&journal), "-o", "-", "--json"]).current_dir(dir.path()).output().unwrap();
+    assert!(status(&done) == 0 && done.stdout == fs::read(&file).unwrap(), "{}", err(&done));
+    assert_eq!(serde_json::from_str::<Value>(&err(&done)).unwrap()["events"], 20);
     let names = fs::read_dir(dir.path()).unwrap().map(|entry| entry.unwrap().file_name());
     assert_eq!(names.count(), 2, "nothing else is left");
 }

@@ -101,7 +101,10 @@ fn consumers_are_listed_and_forgotten() {
     assert_eq!(status(&listed), 1);
     assert!(out(&listed).contains("indexer") && err(&listed).contains("--remove broken"), "{}", err(&listed));
     assert_eq!(status(&semj(&["consumers", text(&path), "--remove", "broken"])), 0);
-    assert_eq!(status(&semj(&["consumers", text(&path), "--remove", "indexer"])), 0);
+    let removed = semj(&["consumers", text(&path), "--remove", "indexer", "--json"]);
+    assert_eq!(status(&removed), 0, "{}", err(&removed));
+    let removed = &lines(&removed.stdout)[0];
+    assert_eq!((&removed["name"], &removed["removed"]), (&"indexer".into(), &true.into()), "{removed}");
     let again = semj(&["consumers", text(&path), "--remove", "indexer"]);
     assert_eq!(status(&again), 1);
     assert!(err(&again).contains("no consumer has the name indexer"), "{}", err(&again));

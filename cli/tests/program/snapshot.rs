@@ -5,7 +5,7 @@ use std::path::Path;
 
 use serde_json::Value;
 
-use crate::support::{err, out, segment, segmented, semj, small, status, text, with_input};
+use crate::support::{command, err, out, segment, segmented, semj, small, status, text, with_input};
 
 #[test]
 fn a_snapshot_into_the_journal_itself_is_refused() {
@@ -46,4 +46,41 @@ fn a_snapshot_gives_what_the_journal_gave_and_a_restore_what_the_snapshot_gives(
     assert!(out(&again).contains("31 events in 4 segments (3 were there"), "{}{}", out(&again), err(&again));
     assert_eq!(exported(&target), exported(&journal));
     assert_eq!(status(&semj(&["verify", text(&target)])), 0);
+}
+
+#[test]
+fn the_journal_of_a_snapshot_can_be_named_like_that_of_any_command() {
+    let (dir, journal) = segmented(2);
+    let before = semj(&["export", text(&journal)]).stdout;
+    let place = |name: &str| dir.path().join(name);
+    let with_journal = |args: &[&str], journal: &Path| {
+        let done = command(args).env("SEMJ_JOURNAL", journal).output().unwrap();
+        (status(&done), err(&done))
+    };
+    let [by_name, by_environment, typed] = ["a", "b", "c"].map(place);
+    let done = semj(&["snapshot", "-j", text(&journal), text(&by_name)]);
+    assert_eq!(status(&done), 0, "{}", err(&done));
+    assert_eq!(with_journal(&["snapshot", text(&by_environment)], &journal), (0, String::new()));
+    // What is typed counts.
+    let nowhere = place("nowhere");
+    assert_eq!(with_journal(&["snapshot", text(&journal), text(&typed)], &nowhere), (0, String::new()));
+    let [back_by_name, back_by_environment, back_typed] = ["d", "e", "f"].map(place);
+    let done = semj(&["restore", text(&by_name), "--journal", text(&back_by_name)]);
+    assert_eq!(status(&done), 0, "{}", err(&done));
+    let restore = ["restore", text(&by_environment)];
+    assert_eq!(with_journal(&restore, &back_by_environment), (0, String::new()));
+    assert_eq!(with_journal(&["restore", text(&typed), text(&back_typed)], &nowhere), (0, String::new()));
+    for journal in [&by_name, &by_environment, &typed, &back_by_name, &back_by_environment, &back_typed] {
+        assert!(semj(&["export", text(journal)]).stdout == before, "{}", journal.display());
+    }
+    assert!(!nowhere.exists());
+    for wrong in [
+        &["snapshot", text(&by_name)][..],
+        &["snapshot", "-j", text(&journal), text(&journal), text(&by_name)],
+        &["snapshot"],
+        &["restore", text(&by_name)],
+        &["restore", "-j", text(&journal)],
+    ] {
+        assert_eq!(status(&semj(wrong)), 2, "{wrong:?}");
+    }
 }
