@@ -1,5 +1,7 @@
 //! `semj consumers`: who reads the journal under a name, and how far they are.
 
+use std::path::Path;
+
 use anyhow::{Result, bail};
 use semj::{Consumer, ConsumerState, OpenMode, Reader};
 use serde_json::json;
@@ -57,12 +59,12 @@ pub(crate) fn run(args: &Args) -> Result<Outcome> {
     if consumers.is_empty() && !args.json {
         output::say(format!("{}: no consumers", dir.display()));
     } else {
-        output::unless_closed(print(args, &consumers, newest))?;
+        output::unless_closed(print(args, &dir, &consumers, newest))?;
     }
     Ok(outcome)
 }
 
-fn print(args: &Args, consumers: &[ConsumerState], newest: u64) -> Result<()> {
+fn print(args: &Args, dir: &Path, consumers: &[ConsumerState], newest: u64) -> Result<()> {
     if !args.json {
         output::print_line(format_args!(
             "{:<24}  {:>12}  {:>12}  {:>10}  SAVED",
@@ -74,6 +76,7 @@ fn print(args: &Args, consumers: &[ConsumerState], newest: u64) -> Result<()> {
         let behind = newest.saturating_sub(position.last_event_id.max(position.behind_event_id));
         if args.json {
             output::print_json(&json!({
+                "journal": output::path(dir),
                 "name": consumer.name,
                 "last_event_id": position.last_event_id,
                 "needs_from_event_id": position.behind_event_id + 1,

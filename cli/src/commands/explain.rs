@@ -1,6 +1,7 @@
 //! `semj explain`: what it takes to answer a question.
 
 use std::io::Write;
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use anyhow::Result;
@@ -30,17 +31,19 @@ pub(crate) struct Args {
 pub(crate) fn run(args: &Args) -> Result<Outcome> {
     let query = args.filter.query();
     let started = Instant::now();
-    let (explain, losses) = answer::with_reader(&args.journal.source(), |reader| explain(reader, &query))?;
+    let dir = args.journal.source();
+    let (explain, losses) = answer::with_reader(&dir, |reader| explain(reader, &query))?;
     let elapsed = started.elapsed();
-    output::unless_closed(print(args, &explain, elapsed))?;
+    output::unless_closed(print(args, &dir, &explain, elapsed))?;
     output::say_losses(&losses);
     Ok(if losses.is_empty() { Outcome::Good } else { Outcome::Incomplete })
 }
 
-fn print(args: &Args, explain: &Explain, elapsed: Duration) -> Result<()> {
+fn print(args: &Args, dir: &Path, explain: &Explain, elapsed: Duration) -> Result<()> {
     let tallies = [("segments", &explain.segments), ("blocks", &explain.blocks), ("bytes", &explain.bytes)];
     if args.json {
         let mut value = json!({
+            "journal": output::path(dir),
             "records": explain.records,
             "contexts": explain.contexts,
             "matches": explain.matches,

@@ -4,6 +4,7 @@ use std::fs::{self, File};
 use std::io::{self, BufWriter, Write};
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
+use std::time::Instant;
 
 use anyhow::{Context as _, Result};
 use clap::ValueEnum;
@@ -67,6 +68,7 @@ pub(crate) fn run(args: &Args) -> Result<Outcome> {
         wrong_use(ErrorKind::ArgumentConflict, "--dates is for JSON lines: the kernel's format has no dates")
     }
     let dir = args.journal.source();
+    let started = Instant::now();
     let wanted = Wanted::new(&args.conditions);
     let (reader, survey, mut losses) = open(args, &dir, &wanted)?;
     let file = args.output.as_deref().filter(|path| path.as_os_str() != "-");
@@ -125,7 +127,10 @@ pub(crate) fn run(args: &Args) -> Result<Outcome> {
 
     output::say_losses(&losses);
     if args.json {
-        let summary = json!({ "events": events, "losses": losses });
+        let summary = json!({
+            "journal": output::path(&dir), "events": events, "losses": losses,
+            "elapsed_s": started.elapsed().as_secs_f64(),
+        });
         match file {
             Some(_) => output::unless_closed(output::print_json(&summary))?,
             // The figures are the command's result, but the events have taken standard output.

@@ -127,6 +127,7 @@ fn print(
 ) -> Result<()> {
     if args.json {
         return output::print_json(&json!({
+            "journal": output::path(dir),
             "events": tally.events,
             "skipped": tally.skipped,
             "by_type": tally.by_type.iter().map(|(t, n)| (t.to_string(), json!(n))).collect::<serde_json::Map<_, _>>(),

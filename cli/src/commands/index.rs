@@ -63,6 +63,7 @@ fn print(which: &Which, reports: &[SidecarReport], elapsed: Duration) -> Result<
     let sidecar_bytes: u64 = reports.iter().map(|report| report.sidecar_size).sum();
     if which.json {
         return output::print_json(&json!({
+            "journal": output::path(&which.journal.dir()),
             "segments": reports.iter().map(|report| json!({
                 "segment": output::path(&report.segment),
                 "state": state(report.state),

@@ -48,7 +48,28 @@ fn a_journal_is_called_the_same_in_all_json() {
         let said = json(&[command, "--json", text(&journal)]);
         assert_eq!((&said["journal"], &said["path"]), (&name, &name), "{command}");
     }
-    assert_eq!(json(&["rotate", "--json", text(&journal)])["journal"], name);
+    let mut consumer = semj::Consumer::open(&journal, "indexer", semj::View::Durable).unwrap();
+    consumer.next(None).unwrap().unwrap();
+    consumer.save().unwrap();
+    drop(consumer);
+    for command in [
+        &["rotate"][..],
+        &["export", "-o", "/dev/null"],
+        &["explain"],
+        &["index", "verify"],
+        &["consumers"],
+        &["consumers", "--remove", "indexer"],
+        &["import", "/dev/null"],
+    ] {
+        assert_eq!(
+            json(&[command, &["--json", "-j", text(&journal)]].concat())["journal"],
+            name,
+            "{command:?}"
+        );
+    }
+    let exported = semj(&["export", "--json", text(&journal)]);
+    let exported: Value = serde_json::from_str(&err(&exported)).unwrap();
+    assert!(exported["journal"] == name && exported["elapsed_s"].is_f64(), "{exported}");
     // A file is none.
     let file = segment(&journal);
     let said = json(&["verify", "--json", text(&file)]);
