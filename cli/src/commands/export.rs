@@ -342,3 +342,17 @@ impl Write for Output {
 fn of(path: &Path) -> impl Fn(io::Error) -> io::Error {
     move |error| io::Error::new(error.kind(), format!("{}: {error}", path.display()))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_has_too_many_events_for_a_journal_of_the_kernel_is_told_how_to_export_fewer() {
+        let said = explained(kernel::WriteError::TooMany).to_string();
+        assert!(
+            said.contains("10000000 events") && said.ends_with("by --id FIRST..LAST for instance"),
+            "{said}"
+        );
+    }
+}

@@ -152,11 +152,22 @@ fn of_an_archive_everything_is_shown_that_can_be_read_and_the_rest_is_said() {
     bytes[middle] ^= 1;
     fs::write(&objects[1], bytes).unwrap();
     for _ in ["damaged", "missing"] {
-        for args in [["cat", "--json"], ["export", "--json"]] {
-            let shown = semj(&[&args[..], &[&*url]].concat());
+        for args in [&["cat", "--json"][..], &["export", "--json"], &["export", "--json", "--id", "1.."]] {
+            let shown = semj(&[args, &[&*url]].concat());
             assert_eq!((status(&shown), lines(&shown.stdout).len()), (3, 30), "{args:?}: {}", err(&shown));
             assert!(err(&shown).contains("0000000002-"), "{}", err(&shown));
         }
+        let kernel = dir.path().join("kernel");
+        let exported = semj(&["export", &url, "--id", "..35", "--format", "kernel", "-o", text(&kernel)]);
+        assert_eq!(status(&exported), 3, "{}", err(&exported));
+        assert!(out(&semj(&["verify", text(&kernel)])).contains("25 events"));
+        let undamaged = semj(&["export", &url, "--id", "21..35"]);
+        assert_eq!(
+            (status(&undamaged), lines(&undamaged.stdout).len()),
+            (status(&semj(&["cat", &url, "--id", "21..35"])), 15),
+            "{}",
+            err(&undamaged)
+        );
         let stats = semj(&["stats", &url]);
         assert!(status(&stats) == 3 && out(&stats).contains("30  events"), "{}", out(&stats));
         drop(fs::remove_file(&objects[1]));
