@@ -44,7 +44,8 @@ pub struct FetchReport {
 impl Archive {
     /// Makes a journal in a directory that has none, or goes on with what an earlier fetch has begun there. Each object is held
     /// against its SHA-256, and the whole is verified in the end. Until then, and for good where it is a part of the journal or has
-    /// what that has retired, a file [`UNRETIRED`] says that it is for reading.
+    /// what that has retired, a file [`UNRETIRED`] says that it is for reading. A later call without these options makes the
+    /// journal of it: what that has retired is removed from the directory then, and stays in the archive.
     ///
     /// # Errors
     ///

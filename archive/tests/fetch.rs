@@ -1,32 +1,16 @@
 //! What is fetched is a journal when all of it is there, and not before.
 #![expect(clippy::unwrap_used, reason = "a test ends where something is not as it should be")]
 
+mod support;
+
 use std::fs;
 use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 
-use semj::{CommitOn, Event, EventType, Journal, OpenMode, Options, Reader, Retention, UNRETIRED};
-use semj_archive::{Archive, Error, FetchOptions, FetchReport, PushOptions};
-use sha2::{Digest as _, Sha256};
+use semj::{Journal, OpenMode, Options, Reader, Retention, UNRETIRED};
+use semj_archive::{Error, FetchOptions, FetchReport};
 
-fn small() -> Options {
-    Options { segment_size: 256 << 10, commit_on: CommitOn::CallersThread, ..Options::default() }
-}
-
-/// Ends so many segments, with ten events each.
-fn grow(journal: &Journal, count: u64) {
-    for _ in 0..count {
-        for _ in 0..10 {
-            let payload = format!("{{\"n\":{}}}", journal.stats().last_emitted_id + 1);
-            journal.emit(&Event::new(EventType::FILESYSTEM_WRITE).payload(payload.as_bytes())).unwrap();
-        }
-        journal.rotate().unwrap();
-    }
-}
-
-fn retain(journal: &Journal, max_segments: u64) {
-    journal.retain(&Retention { max_segments: Some(max_segments), ..Retention::default() }).unwrap();
-}
+use support::{Place, grow, open, retain, sha256_of, small};
 
 /// The segments with these numbers, and all that the journal has retired if that is wanted.
 fn some(first: u64, last: u64, with_retired: bool) -> FetchOptions {
@@ -37,42 +21,18 @@ fn all() -> FetchOptions {
     FetchOptions::default()
 }
 
-struct Place {
-    dir: tempfile::TempDir,
-}
-
 impl Place {
-    fn new() -> Self {
-        Self { dir: tempfile::tempdir().unwrap() }
-    }
-
     /// With a journal of so many segments of ten events each, which is open, and its archive.
     fn with(count: u64) -> (Self, Journal) {
         let place = Self::new();
-        let journal = Journal::open(place.live(), small()).unwrap();
+        let journal = open(&place.live());
         grow(&journal, count);
         place.push();
         (place, journal)
     }
 
-    fn live(&self) -> PathBuf {
-        self.dir.path().join("live")
-    }
-
     fn back(&self) -> PathBuf {
         self.dir.path().join("back")
-    }
-
-    fn folder(&self) -> PathBuf {
-        self.dir.path().join("archive")
-    }
-
-    fn archive(&self) -> Archive {
-        Archive::open(self.folder().to_str().unwrap()).unwrap()
-    }
-
-    fn push(&self) {
-        self.archive().push(&self.live(), PushOptions::default(), &mut |_| ()).unwrap();
     }
 
     fn try_fetch(&self, options: &FetchOptions) -> Result<FetchReport, Error> {
@@ -164,28 +124,21 @@ fn what_is_fetched_is_for_reading_if_it_is_not_proven() {
     let (place, journal) = Place::with(3);
     journal.close().unwrap();
     // The manifest says of other bytes that they are the second segment.
-    let mut manifest = place.archive().existing_manifest().unwrap();
-    let entry = &mut manifest.segments[1];
-    let mut bytes = fs::read(objects(&place.live())[1].clone()).unwrap();
-    bytes.truncate(entry.end as usize);
-    let at = bytes.windows(6).position(|window| window == b"{\"n\":1").unwrap();
-    bytes[at + 5] ^= 1;
-    let object = format!("{}x.semj", entry.object.trim_end_matches(".semj"));
-    fs::write(place.folder().join(&object), &bytes).unwrap();
-    entry.header.clear();
-    (entry.form, entry.size, entry.object) = (semj_archive::Form::Native, bytes.len() as u64, object);
-    entry.sha256 = sha2_of(&bytes);
-    manifest.generation += 1;
-    let bytes = serde_json::to_vec(&manifest).unwrap();
-    let name = format!("manifests/{:020}-{}.json", manifest.generation, sha2_of(&bytes));
-    fs::write(place.folder().join(name), bytes).unwrap();
+    place.replace_manifest(|manifest| {
+        let entry = &mut manifest.segments[1];
+        let mut bytes = fs::read(objects(&place.live())[1].clone()).unwrap();
+        bytes.truncate(entry.end as usize);
+        let at = bytes.windows(6).position(|window| window == b"{\"n\":1").unwrap();
+        bytes[at + 5] ^= 1;
+        let object = format!("{}x.semj", entry.object.trim_end_matches(".semj"));
+        fs::write(place.folder().join(&object), &bytes).unwrap();
+        entry.header.clear();
+        (entry.form, entry.size, entry.object) = (semj_archive::Form::Native, bytes.len() as u64, object);
+        entry.sha256 = sha256_of(&bytes);
+    });
     let refused = place.try_fetch(&all());
     assert!(matches!(refused, Err(Error::Journal(semj::Error::Damaged { .. }))), "{refused:?}");
     assert!(place.is_for_reading());
-}
-
-fn sha2_of(bytes: &[u8]) -> String {
-    Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 fn objects(dir: &Path) -> Vec<PathBuf> {

@@ -1,59 +1,18 @@
 //! A journal is proven from its first segment to its last, wherever they are.
 #![expect(clippy::unwrap_used, reason = "a test ends where something is not as it should be")]
 
+mod support;
+
 use std::fs;
 use std::ops::ControlFlow;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
-use semj::{CommitOn, Compaction, Event, EventType, Journal, OpenMode, Options, Retention, examine_journal};
-use semj_archive::{Archive, JournalReport, PushOptions};
-use sha2::{Digest as _, Sha256};
+use semj::{Compaction, OpenMode, examine_journal};
+use semj_archive::JournalReport;
 
-fn open(dir: &Path) -> Journal {
-    let options =
-        Options { segment_size: 256 << 10, commit_on: CommitOn::CallersThread, ..Options::default() };
-    Journal::open(dir, options).unwrap()
-}
-
-/// Ends so many segments, with ten events each.
-fn grow(journal: &Journal, count: u64) {
-    for _ in 0..count {
-        for _ in 0..10 {
-            journal.emit(&Event::new(EventType::FILESYSTEM_WRITE).payload(b"{\"bytes\":4096}")).unwrap();
-        }
-        journal.rotate().unwrap();
-    }
-}
-
-fn retain(journal: &Journal, max_segments: u64) {
-    journal.retain(&Retention { max_segments: Some(max_segments), ..Retention::default() }).unwrap();
-}
-
-struct Place {
-    dir: tempfile::TempDir,
-}
+use support::{Place, grow, open, retain};
 
 impl Place {
-    fn new() -> Self {
-        Self { dir: tempfile::tempdir().unwrap() }
-    }
-
-    fn live(&self) -> PathBuf {
-        self.dir.path().join("live")
-    }
-
-    fn folder(&self) -> PathBuf {
-        self.dir.path().join("archive")
-    }
-
-    fn archive(&self) -> Archive {
-        Archive::open(self.folder().to_str().unwrap()).unwrap()
-    }
-
-    fn push(&self) {
-        self.archive().push(&self.live(), PushOptions::default(), &mut |_| ()).unwrap();
-    }
-
     fn verify(&self) -> JournalReport {
         let report = examine_journal(self.live(), OpenMode::Strict).unwrap();
         assert!(report.is_whole(), "{report:?}");
@@ -67,13 +26,7 @@ impl Place {
 
     /// Takes segments out of the manifest.
     fn forget(&self, numbers: &[u64]) {
-        let mut manifest = self.archive().existing_manifest().unwrap();
-        manifest.segments.retain(|entry| !numbers.contains(&entry.number));
-        manifest.generation += 1;
-        let bytes = serde_json::to_vec(&manifest).unwrap();
-        let digest: String = Sha256::digest(&bytes).iter().map(|byte| format!("{byte:02x}")).collect();
-        let name = format!("manifests/{:020}-{digest}.json", manifest.generation);
-        fs::write(self.folder().join(name), bytes).unwrap();
+        self.replace_manifest(|manifest| manifest.segments.retain(|entry| !numbers.contains(&entry.number)));
     }
 }
 

@@ -89,7 +89,7 @@ pub(crate) struct Keeping {
 
 /// Limits, and what is known of who needs what.
 #[derive(Clone, Copy, Debug)]
-struct Wanted<'a> {
+pub(crate) struct Wanted<'a> {
     retention: &'a Retention,
     lowest_needed: Option<u64>,
 }
@@ -221,10 +221,9 @@ impl Appender {
     }
 
     /// What is retired now, by the journal's own limits or as somebody wants it.
-    fn retire(&self, wanted: Option<&Retention>) -> Option<Compacted> {
-        let all = [Some(&self.keeping.retention), wanted].into_iter().flatten().filter(|of| of.is_any());
-        // Who needs what is asked now, and not when somebody wanted it: a consumer may have come while the disk was waited for.
-        let mut all = all.filter_map(|of| self.with_needs(of)).peekable();
+    fn retire(&self, wanted: Option<Wanted<'_>>) -> Option<Compacted> {
+        let own = self.own();
+        let mut all = [own, wanted].into_iter().flatten().filter(|of| of.retention.is_any()).peekable();
         all.peek()?;
         let ended = self.ended();
         let rest = Rest::new(self.writer.end(), self.has_events(), self.segment_size);
@@ -234,10 +233,16 @@ impl Appender {
         plan.statement(&ended, self.keeping.retired.as_ref(), now_ns)
     }
 
-    /// Limits, if it can be learned what is needed.
-    fn with_needs<'a>(&self, retention: &'a Retention) -> Option<Wanted<'a>> {
+    /// The journal's own limits, if it has any and it can be learned what is needed.
+    fn own(&self) -> Option<Wanted<'_>> {
+        let retention = Some(&self.keeping.retention).filter(|own| own.is_any())?;
         let warn = |error: &Error| tracing::warn!(%error, "nothing is retired: what is needed is not known");
-        Some(Wanted { retention, lowest_needed: self.lowest_needed(retention).inspect_err(warn).ok()? })
+        self.wanted(retention).inspect_err(warn).ok()
+    }
+
+    /// Limits, and who needs what now.
+    pub(crate) fn wanted<'a>(&self, retention: &'a Retention) -> Result<Wanted<'a>, Error> {
+        Ok(Wanted { retention, lowest_needed: self.lowest_needed(retention)? })
     }
 
     fn lowest_needed(&self, retention: &Retention) -> Result<Option<u64>, Error> {
@@ -271,7 +276,7 @@ impl Appender {
     /// and what these notes say.
     pub(crate) fn rotate(
         &mut self,
-        wanted: Option<&Retention>,
+        wanted: Option<Wanted<'_>>,
         notes: &[(EventType, Vec<u8>)],
         recorder: &Recorder,
     ) -> Result<(), Error> {

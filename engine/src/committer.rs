@@ -438,7 +438,12 @@ impl Committer {
         notes: &[(EventType, Vec<u8>)],
     ) -> Result<(), Error> {
         self.make_room()?;
-        let rotated = self.write(&mut self.appender.lock(), |a| a.rotate(wanted, notes, &self.recorder));
+        let mut appender = self.appender.lock();
+        // It is asked now, and not when somebody wanted it: a consumer may have come while the disk was waited for. Where it can't
+        // be learned nothing is written, and the journal goes on.
+        let wanted = wanted.map(|retention| appender.wanted(retention)).transpose()?;
+        let rotated = self.write(&mut appender, |a| a.rotate(wanted, notes, &self.recorder));
+        drop(appender);
         self.or_fail(rotated)?;
         self.sync()
     }

@@ -228,7 +228,7 @@ fn examine_names(
         // Behind the map, so that a live writer's bytes in the map are not taken for zeros.
         ends.push(file.data_end().map_err(Error::io("seek in", &path))?);
     }
-    // What is not proven is not read, but for the end of the newest.
+    // What is not to be proven is mostly not read, but for the end of the newest.
     let is_read = |i: usize, number: u64| i + 1 == names.len() || !effort.proof.trusts(number);
     let read = names.iter().zip(&ends).enumerate().filter(|(i, ((number, _), _))| is_read(*i, *number));
     progress.begin(read.map(|(_, (_, end))| end).sum());
@@ -533,13 +533,12 @@ fn given_up_tail(segment: &SegmentReport) -> Option<Extent> {
     segment.tail.filter(|_| segment.opening.is_some() && !is_final(segment))
 }
 
-/// What is lost behind a segment's end: what stands there and goes, and what its header says was there, where that can't be
-/// made to say otherwise.
+/// What is lost behind a segment's end that no other names: what stands there and goes, and what its header says was there. That
+/// counts until the header says otherwise, which it does last of all, and not where a damaged record keeps it from being made final.
 fn given_up(segment: &SegmentReport) -> Option<Extent> {
     let tail = given_up_tail(segment);
     let claims = |header: &JournalHeader| header.flags & (FLAG_SEALED | FLAG_CUT) != 0;
-    let stays = segment.opening.is_some() && !is_final(segment) && final_header(segment).is_none();
-    let header = segment.header.filter(claims).filter(|_| stays);
+    let header = segment.header.filter(claims).filter(|_| segment.opening.is_some() && !is_final(segment));
     let said = header.and_then(|header| usize::try_from(header.journal_size).ok());
     let end = tail.map_or(0, |tail| tail.end).max(said.unwrap_or(0));
     (end > segment.end).then_some(Extent { start: segment.end, end })
@@ -575,8 +574,11 @@ fn notes(
             new_damage.extend(segment.lost_before);
             new_damage.extend(segment.damaged.iter().map(|damage| range_of(segment, *damage)));
         }
-        if i + 1 < kept.len() {
-            new_damage.extend(given_up(segment).map(|lost| range_of(segment, lost)));
+        if let Some(next) = kept.get(i + 1) {
+            // Where the next one goes on from this one, it names the end.
+            let is_named = next.opening.is_some_and(|opening| opening.previous_segment == segment.number);
+            let lost = if is_named { given_up_tail(segment) } else { given_up(segment) };
+            new_damage.extend(lost.map(|lost| range_of(segment, lost)));
         }
     }
     new_damage.extend(lost_newest(report));

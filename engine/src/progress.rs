@@ -13,7 +13,8 @@ pub struct Progress {
 impl Progress {
     /// Bytes that were worked on.
     pub fn done(&self) -> u64 {
-        self.done.load(Ordering::Relaxed)
+        // What had to be read that nobody asked for is not in the total.
+        self.done.load(Ordering::Relaxed).min(self.total())
     }
 
     /// Bytes that there are to work on, as far as that is known yet; 0 at first.

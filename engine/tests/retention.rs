@@ -232,13 +232,21 @@ fn what_somebody_needs_stays_unless_that_is_to_be_ignored() {
 #[test]
 fn what_somebody_begins_to_need_after_a_retention_was_asked_for_stays() {
     let dir = tempfile::tempdir().unwrap();
-    let asked = std::sync::atomic::AtomicBool::new(false);
-    // A consumer that comes while the writer waits for the disk.
-    let needs = Needs::new(move || Ok(asked.swap(true, std::sync::atomic::Ordering::Relaxed).then_some(1)));
+    let asked = std::sync::atomic::AtomicU64::new(0);
+    // A consumer that comes while the writer waits for the disk; and then one of which nothing is known by then.
+    let needs = Needs::new(move || match asked.fetch_add(1, std::sync::atomic::Ordering::Relaxed) {
+        0 | 2 => Ok(None),
+        1 => Ok(Some(1)),
+        _ => Err(Error::Stopped),
+    });
     let journal = journal(dir.path(), Options { needs: Some(needs), ..small() }, 5);
     journal.retain(&segments(2)).unwrap();
     assert_eq!(files(dir.path()), [1, 2, 3, 4, 5, 6]);
+    assert!(matches!(journal.retain(&segments(2)), Err(Error::Stopped)));
+    assert_eq!(files(dir.path()), [1, 2, 3, 4, 5, 6]);
     assert!(ids(dir.path()).into_iter().eq(1..=50));
+    emit(&journal, 1);
+    journal.close().unwrap();
 }
 
 #[test]

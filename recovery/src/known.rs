@@ -47,6 +47,14 @@ impl KnownDamage {
         self.covers_range(segment_number, damage.start as u64, damage.end as u64)
     }
 
+    /// Whether it is known that everything between these places is damaged, and nothing right before it.
+    pub(crate) fn is_from(&self, segment_number: u64, damage: &Extent) -> bool {
+        let begins = |range: &DamagedRange| {
+            range.segment_number == segment_number && range.offset == damage.start as u64
+        };
+        self.0.iter().any(begins) && self.covers(segment_number, damage)
+    }
+
     /// Whether the segment's header is known to be damaged.
     pub(crate) fn covers_header(&self, segment_number: u64) -> bool {
         self.covers(segment_number, &HEADER)

@@ -284,7 +284,7 @@ fn examine_scanned<'a>(
         } else if matches!(follows, Follows::Lost) && goes_on && scanner.totals().commits > 0 {
             let end = last_end(input, &scanner);
             let lost = Extent { start: damage_start, end };
-            if end > damage_start && known.covers(number, &lost) {
+            if end > damage_start && known.is_from(number, &lost) {
                 found.note(stop.fault, None);
                 found.damaged.push(lost);
                 return found.into_examined(input, &scanner, end, Stop::UNNAMED);

@@ -400,11 +400,55 @@ fn a_segment_whose_end_and_successor_are_lost_is_whole_but_for_known_damage_behi
             assert_eq!(events(dir.path()), left, "{name}");
             assert_eq!(names(&dir.path().join("quarantine")), quarantined, "{name}: nothing is kept twice");
         }
-        // What the first one wrote down no other has to.
-        let newest = fs::read(segments(dir.path()).last().unwrap()).unwrap();
-        let is_recovered = |record: &Record<'_>| matches!(control::parse::<Recovered>(record), Ok(Some(_)));
-        assert!(!records(&newest).iter().any(|(_, record)| is_recovered(record)), "{name}");
+        assert!(
+            !says_recovered(segments(dir.path()).last().unwrap()),
+            "{name}: what is written down is not again"
+        );
     }
+}
+
+/// Whether a segment says what a recovery has found.
+fn says_recovered(segment: &Path) -> bool {
+    let bytes = fs::read(segment).unwrap();
+    records(&bytes).iter().any(|(_, record)| matches!(control::parse::<Recovered>(record), Ok(Some(_))))
+}
+
+#[test]
+fn what_a_salvage_has_cut_off_behind_damage_is_written_down_once() {
+    let dir = tempfile::tempdir().unwrap();
+    let journal = open(dir.path(), OpenMode::Strict).unwrap();
+    emit(&journal, 20);
+    journal.close().unwrap();
+    change(&segments(dir.path())[0], |bytes| {
+        let of_events = records(bytes).into_iter().find(|(_, record)| record.event_id() == 8).unwrap().0;
+        let seal = records(bytes).pop().unwrap().0;
+        bytes[of_events + 140] ^= 1;
+        bytes[seal + 150] ^= 1;
+    });
+    open(dir.path(), OpenMode::Salvage).unwrap().close().unwrap();
+    assert!(says_recovered(&segments(dir.path())[1]));
+    for place in [2, 3] {
+        open(dir.path(), OpenMode::Strict).unwrap().close().unwrap();
+        assert!(!says_recovered(&segments(dir.path())[place]), "{place}");
+    }
+}
+
+#[test]
+fn a_salvage_that_ends_before_the_headers_are_written_leaves_a_journal_that_opens() {
+    let dir = segmented(4);
+    let paths = segments(dir.path());
+    change(&paths[0], |bytes| {
+        let seal = records(bytes).pop().unwrap().0;
+        bytes[seal..].fill(0);
+    });
+    fs::remove_file(&paths[1]).unwrap();
+    let before = fs::read(&paths[0]).unwrap();
+    open(dir.path(), OpenMode::Salvage).unwrap().close().unwrap();
+    assert!(fs::read(&paths[0]).unwrap() != before);
+    // The newest segment, which says what is lost, was durable before that.
+    fs::write(&paths[0], before).unwrap();
+    open(dir.path(), OpenMode::Strict).unwrap().close().unwrap();
+    assert!(events(dir.path()).into_keys().eq((1..=20).chain(41..=80)));
 }
 
 fn names(dir: &Path) -> Vec<String> {
