@@ -6,7 +6,7 @@
 #
 # Needs cargo-fuzz (cargo install cargo-fuzz). With a nightly toolchain the targets are built with AddressSanitizer,
 # else without one. `operations` and `reopen` drive the whole engine on a simulated disk and have no unsafe code to
-# watch: in the long form they are built without, which is three times as fast; of N inputs they get a twentieth, for which
+# watch: in the long form they are built without, which is three times as fast; of N inputs they get a fortieth, for which
 # a build of their own would take longer than it saves. The short form is mostly building: it is optimised less.
 # What a target finds is kept in fuzz/artifacts/TARGET; run it again with
 #   cargo fuzz run TARGET fuzz/artifacts/TARGET/crash-…
@@ -55,7 +55,7 @@ for target in "${targets[@]}"; do
             with=none
             dir=target/plain
         else
-            of_target[0]=-runs=$((runs / 20))
+            of_target[0]=-runs=$((runs / 40))
         fi
         ;;
     esac
