@@ -5,17 +5,16 @@ use std::io::ErrorKind;
 use std::ops::RangeInclusive;
 use std::path::Path;
 
+use semj::blocks::unpack;
 use semj::format::WatermarkFile;
-use semj::format::control::{self, Compacted, CompactedKind};
 use semj::medium::{Disk, Medium as _};
-use semj::recovery::{FaultKind, Scanner};
+use semj::recovery::{FaultKind, Scanner, retired_before};
 use semj::{LOCK, OpenMode, Report, UNRETIRED, examine_journal, examine_unmarked};
 use sha2::{Digest as _, Sha256};
 
 use crate::archive::{Archive, Progress};
 use crate::error::Error;
 use crate::manifest::{Entry, Form, Manifest, Sidecar, hex};
-use crate::push::unpack;
 use crate::sidecar;
 
 /// What is fetched.
@@ -341,11 +340,9 @@ fn said_upto(dir: &Path, segments: &[&Entry]) -> Result<u64, Error> {
                 Cow::Owned(unpack(bytes).map_err(|source| Error::Block { path: path.clone(), source })?)
             }
         };
-        let Ok(mut scanner) = Scanner::without_header(&native, 0) else { continue };
-        let Some(group) = scanner.next_group() else { continue };
-        let said = group.records().filter_map(|(_, record)| control::parse::<Compacted>(&record).ok()?);
-        let retired = said.filter(|said| said.kind == CompactedKind::Retired.code());
-        return Ok(retired.map(|retired| retired.segment_number).max().unwrap_or(0));
+        if let Some(said) = Scanner::without_header(&native, 0).ok().and_then(retired_before) {
+            return Ok(said.iter().map(|retired| retired.segment_number).max().unwrap_or(0));
+        }
     }
     Ok(0)
 }

@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 use std::path::Path;
 
-use semj::blocks::{BlockDecoder, Compressor, DecodeError, Layout};
+use semj::blocks::{BlockDecoder, Compressor, DecodeError, Layout, unpack};
 use semj::format::journal_header::{FLAG_CUT, FLAG_SEALED};
 use semj::format::{Digest, JournalHeader};
 use semj::medium::{Disk, Medium as _};
@@ -325,14 +325,7 @@ struct Pushed {
     is_new: bool,
 }
 
-/// The segment that a compressed one gives back.
-pub(crate) fn unpack(file: &[u8]) -> Result<Vec<u8>, DecodeError> {
-    let layout = Layout::parse(file)?;
-    layout.verify_digest(file)?;
-    layout.decompress(file, &mut BlockDecoder::default())
-}
-
-/// The same of one that is known to be damaged: what can't be had is zero.
+/// What a compressed segment that is known to be damaged gives back: what can't be had is zero.
 fn unpack_damaged(file: &[u8]) -> Result<Vec<u8>, DecodeError> {
     let layout = Layout::parse(file)?;
     let entries = layout.entries().len();

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::ops::RangeInclusive;
 use std::path::Path;
 
-use semj::blocks::{BlockDecoder, Layout};
+use semj::blocks::{BlockDecoder, Layout, unpack};
 use semj::format::control::{self, Compacted, DamagedRange, PreviousEnd, Recovered};
 use semj::format::{Digest, EventType, JournalHeader, SegmentOpen, WatermarkFile};
 use semj::recovery::{Group, Scanner, SegmentInput, Thinning, examine, examine_alone};
@@ -14,7 +14,6 @@ use sha2::{Digest as _, Sha256};
 use crate::archive::{Archive, Progress};
 use crate::error::Error;
 use crate::manifest::{Entry, Form, Manifest, hex};
-use crate::push::unpack;
 use crate::sidecar;
 
 /// What was found of one segment.

@@ -35,4 +35,4 @@ pub use block::{BlockDecoder, BlockEncoder};
 pub use codec::{Codec, CodecNameError, Method, ZLIB_LEVEL, ZSTD_LEVEL};
 pub use error::{DecodeError, EncodeError};
 pub use header::{BLOCK_SIZE_MAX, BLOCK_TARGET_MAX, BlockHeader, VERSION_PLAIN, VERSION_REGROUPED};
-pub use segment::{BLOCK_TARGET, Compressor, FileSeal, IndexEntry, Layout};
+pub use segment::{BLOCK_TARGET, Compressor, FileSeal, IndexEntry, Layout, unpack};

@@ -553,3 +553,14 @@ impl Layout {
         Ok(native)
     }
 }
+
+/// The native segment that a compressed file gives back, up to its end. The file is held against its own digest first.
+///
+/// # Errors
+///
+/// What is wrong with the file.
+pub fn unpack(file: &[u8]) -> Result<Vec<u8>, DecodeError> {
+    let layout = Layout::parse(file)?;
+    layout.verify_digest(file)?;
+    layout.decompress(file, &mut BlockDecoder::default())
+}

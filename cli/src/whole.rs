@@ -6,7 +6,7 @@ use std::io::{self, BufRead, BufReader, Read as _, Write as _};
 use std::path::Path;
 
 use anyhow::{Context as _, Result, bail};
-use semj::blocks::{BlockDecoder, Layout};
+use semj::blocks::{Layout, unpack};
 use semj::medium::{Disk, Map, Medium as _};
 use tempfile::NamedTempFile;
 
@@ -68,10 +68,7 @@ impl Whole {
         if !Layout::is_compressed(bytes) {
             return Ok(Cow::Borrowed(bytes));
         }
-        let native = Layout::parse(bytes).and_then(|layout| {
-            layout.verify_digest(bytes)?;
-            layout.decompress(bytes, &mut BlockDecoder::default())
-        });
+        let native = unpack(bytes);
         // What is gone of a file looks like damage, and is another matter.
         self.check()?;
         native.map(Cow::Owned).context("a compressed segment that is damaged")

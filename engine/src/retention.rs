@@ -9,9 +9,9 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use semj_format::control::{self, Body as _, Compacted, CompactedKind};
+use semj_format::control::{Body as _, Compacted, CompactedKind};
 use semj_format::{Digest, EventType, SegmentOpen};
-use semj_recovery::{Effort, OpenMode, Proof, Scanner, SegmentReport};
+use semj_recovery::{Effort, OpenMode, Proof, Scanner, SegmentReport, retired_before};
 
 use crate::compressed;
 use crate::error::Error;
@@ -365,11 +365,8 @@ pub(crate) fn is_retired(medium: &dyn Medium, dir: &Path, segment_number: u64) -
         let (newest, name) = names.last().filter(|(newest, _)| *newest > segment_number)?;
         let map =
             compressed::unpacking(medium.open(&dir.join(name), false).and_then(|file| file.map()).ok()?);
-        let mut scanner = Scanner::without_header(map.bytes(0..map.size()), 0).ok()?;
-        let first = scanner.next_group()?;
-        let said = first.records().filter_map(|(_, record)| control::parse::<Compacted>(&record).ok()?);
-        let retired = said.filter(|said| said.kind == CompactedKind::Retired.code());
-        retired.map(|retired| retired.segment_number).filter(|upto| upto < newest).max()
+        let said = retired_before(Scanner::without_header(map.bytes(0..map.size()), 0).ok()?)?;
+        said.iter().map(|retired| retired.segment_number).filter(|upto| upto < newest).max()
     };
     upto().is_some_and(|upto| upto >= segment_number)
 }

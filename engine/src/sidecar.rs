@@ -271,21 +271,20 @@ fn each(
     let finals = if newest_is_final { segments.len() } else { segments.len().saturating_sub(1) };
     let mut reports = Vec::with_capacity(segments.len());
     let mut failure = None;
-    let sizes = segments.iter().map(|segment| segment.end() as u64);
-    progress.begin(sizes.clone().sum());
-    // What was done is known when the next one is begun.
-    let done = std::iter::once(0).chain(sizes);
-    for (place, (segment, done)) in segments.iter().zip(done).enumerate() {
-        progress.advance(done);
+    let is_due = |(place, segment): &(usize, &Arc<Segment>)| *place < finals && segment.is_whole();
+    let due = segments.iter().enumerate().filter(is_due);
+    progress.begin(due.map(|(_, segment)| segment.end() as u64).sum());
+    for (place, segment) in segments.iter().enumerate() {
         let mut report = SidecarReport {
             segment: segment.path().to_owned(),
             segment_size: segment.end() as u64,
             sidecar_size: 0,
             state: SidecarState::None,
         };
-        if place < finals && segment.is_whole() {
+        if is_due(&(place, segment)) {
             let made = segment_index::make(segment);
             let done = made.and_then(|sidecar| Ok((act(medium, segment.path(), &sidecar)?, sidecar)));
+            progress.advance(segment.end() as u64);
             let (state, sidecar) = match done {
                 Ok(done) => done,
                 // The others don't depend on it.

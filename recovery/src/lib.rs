@@ -34,5 +34,6 @@ pub use evidence::{End, Evidence, Link};
 pub use examine::{Effort, examine, examine_alone, examine_unretired, examine_with};
 pub use fault::{Fault, FaultKind};
 pub use report::{Backing, Extent, OpenMode, Packed, Report, SegmentInput, SegmentReport, Tip};
+pub use retired::retired_before;
 pub use scanner::{Gaps, Group, ScanEnd, Scanner, Thinning};
 pub use trust::Proof;

@@ -5,12 +5,12 @@
 //! segment. Both are held against each other here. A record that no segment goes on from says nothing.
 
 use semj_format::control::{self, Compacted, CompactedKind};
-use semj_format::{JournalHeader, Record};
+use semj_format::{JournalHeader, Record, SegmentOpen};
 
 use crate::decision::Verdict;
 use crate::fault::{Fault, FaultKind};
 use crate::report::{SegmentInput, SegmentReport};
-use crate::scanner::Scanner;
+use crate::scanner::{Group, Scanner};
 
 /// What the journal begins behind, and how many of the files are none of its segments any more.
 #[derive(Clone, Copy, Debug)]
@@ -47,15 +47,29 @@ impl Beginning {
     }
 }
 
+/// What the first group of a segment says of segments that were retired, which are earlier ones; `None` if there is no such group,
+/// or it is not right. It proves nothing by itself: see SPEC.md, "Retired segments".
+pub fn retired_before(mut scanner: Scanner<'_>) -> Option<Vec<Compacted>> {
+    let holder = *scanner.opening();
+    let group = scanner.next_group()?;
+    Some(statements_in(&group, holder, CompactedKind::Retired).map(|(retired, ..)| retired).collect())
+}
+
 /// What the first group of a segment says of earlier ones, with the records and the journal's UUID.
 fn statements(
     mut scanner: Scanner<'_>,
     kind: CompactedKind,
 ) -> impl Iterator<Item = (Compacted, Record<'_>, [u8; 16])> {
     let holder = *scanner.opening();
-    let group = scanner.next_group();
-    let records = group.into_iter().flat_map(|group| group.records());
-    records.filter_map(move |(_, record)| {
+    scanner.next_group().into_iter().flat_map(move |group| statements_in(&group, holder, kind))
+}
+
+fn statements_in<'a>(
+    group: &Group<'a>,
+    holder: SegmentOpen,
+    kind: CompactedKind,
+) -> impl Iterator<Item = (Compacted, Record<'a>, [u8; 16])> + use<'a> {
+    group.records().filter_map(move |(_, record)| {
         let compacted = control::parse::<Compacted>(&record).ok()??;
         let is_of_an_earlier_one =
             compacted.kind == kind.code() && compacted.segment_number < holder.segment_number;

@@ -6,11 +6,11 @@
 use std::path::Path;
 
 use semj_blocks::Layout;
-use semj_format::control::{self, Compacted, CompactedKind};
+use semj_format::control::{self, Compacted};
 use semj_format::journal_header::FLAG_THINNED;
 use semj_format::{Commit, Digest, JournalHeader, Record, SegmentOpen, SegmentSeal};
-use semj_recovery::Scanner;
 use semj_recovery::fault::{Fault, FaultKind};
+use semj_recovery::{Scanner, retired_before};
 
 use super::Position;
 use crate::compressed::{CompressedMap, Unreadable};
@@ -152,14 +152,8 @@ impl Current {
             };
             bytes.truncate(read);
             let scanner = Scanner::without_header(&bytes, 0).ok();
-            if let Some(group) = scanner.and_then(|mut scanner| scanner.next_group()) {
-                let said =
-                    group.records().filter_map(|(_, record)| control::parse::<Compacted>(&record).ok()?);
-                let number = self.opening.segment_number;
-                let is_meant = |said: &Compacted| {
-                    said.kind == CompactedKind::Retired.code() && said.segment_number < number
-                };
-                return Ok(Some(said.filter(is_meant).collect()));
+            if let Some(said) = scanner.and_then(retired_before) {
+                return Ok(Some(said));
             }
             if read < size || size >= FIRST_GROUP_MAX {
                 return Ok(None);
