@@ -169,13 +169,13 @@ impl<'a> Event<'a> {
     }
 
     /// The record to be.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn draft(&self) -> &Draft<'a> {
         &self.draft
     }
 
     /// When, where and by whom it is emitted, but for what is set.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn origin(&self, now: Now, process_id: u32) -> Origin {
         let said = Origin::of(&self.draft.header);
         Origin {
@@ -186,7 +186,7 @@ impl<'a> Event<'a> {
     }
 
     /// What the record takes, if the format and the kernel allow it.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn measure(&self) -> Result<Measure, Error> {
         self.check_scores()?;
         let draft = &self.draft;
@@ -195,7 +195,7 @@ impl<'a> Event<'a> {
     }
 
     /// Checks what the format does not, but the kernel demands.
-    #[inline]
+    #[inline(always)]
     fn check_scores(&self) -> Result<(), Error> {
         let mut scores = self.draft.header.agent_relevance_score;
         // None of a plain context's fields is a score.
@@ -207,11 +207,11 @@ impl<'a> Event<'a> {
         for link in self.draft.links {
             scores = scores.max(link.causality_strength);
         }
-        if scores > SCORE_MAX { Err(self.score_error()) } else { Ok(()) }
+        if scores > SCORE_MAX { Err((*self).score_error()) } else { Ok(()) }
     }
 
     #[cold]
-    fn score_error(&self) -> Error {
+    fn score_error(self) -> Error {
         let mut scores = vec![("agent_relevance_score", self.draft.header.agent_relevance_score)];
         if let DraftContext::Fields(context) = &self.draft.context {
             scores.push(("agent_confidence", context.agent_confidence));
@@ -224,7 +224,7 @@ impl<'a> Event<'a> {
 }
 
 /// The journal's own types are not for emitting.
-#[inline]
+#[inline(always)]
 pub(crate) fn check_type(draft: &Draft<'_>) -> Result<(), Error> {
     let event_type = EventType(draft.header.event_type);
     if event_type.is_journal() { Err(Error::ReservedType { event_type }) } else { Ok(()) }

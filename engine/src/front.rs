@@ -33,7 +33,7 @@ use std::time::{Duration, Instant};
 
 use parking_lot::{Condvar, Mutex};
 use semj_format::control::GapType;
-use semj_format::{Draft, EventHeader, Measure};
+use semj_format::{Draft, EventHeader, Measure, Priority};
 
 use crate::batch::Batch;
 use crate::error::Error;
@@ -178,6 +178,20 @@ impl Origin {
     #[inline]
     pub(crate) const fn of(header: &EventHeader) -> Self {
         Self { ktime_ns: header.ktime_ns, process_id: header.process_id, cpu_id: header.cpu_id }
+    }
+}
+
+/// What decides whether an event waits for room. By value: a reference into the event would keep all of it in memory.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Standing {
+    pub(crate) event_type: u32,
+    pub(crate) priority: Priority,
+}
+
+impl Standing {
+    #[inline(always)]
+    const fn of(header: &EventHeader) -> Self {
+        Self { event_type: header.event_type, priority: Priority(header.event_priority) }
     }
 }
 

@@ -23,7 +23,7 @@ use crate::event::{Event, check_type};
 use crate::follow::{Follower, Start, View};
 use crate::front::{Emitted, Front, Origin, Patience, Setup};
 use crate::keeper::{Compactor, Keeper};
-use crate::medium::{Disk, LockOutcome, Medium};
+use crate::medium::{Disk, LockOutcome, Medium, clock};
 use crate::metrics::Metrics;
 use crate::open::{self, Opened, Opening};
 use crate::options::{Backpressure, CommitOn, Options, SyncPolicy, SyncStrategy};
@@ -60,6 +60,8 @@ pub struct Journal {
     backpressure: Backpressure,
     has_threads: bool,
     is_strict: bool,
+    /// See [`Medium::has_process_clock`].
+    has_process_clock: bool,
     /// The process that opened the journal: asking the kernel for each event would cost more than all of the rest.
     process_id: u32,
     needs: Option<Needs>,
@@ -179,6 +181,7 @@ impl Journal {
         let committer =
             Arc::new(Committer::new(Arc::clone(&medium), dir.to_owned(), front, timing, appender, watermark));
         let journal = Self {
+            has_process_clock: medium.has_process_clock(),
             medium,
             committer,
             segments,
@@ -238,7 +241,7 @@ impl Journal {
     ///
     /// The event can't be recorded as it is (a field is too long, its type is the journal's own), or the
     /// journal has stopped writing; [`Error::Full`] or [`Error::Dropped`] as `backpressure` has it.
-    #[inline]
+    #[inline(always)]
     pub fn emit(&self, event: &Event<'_>) -> Result<u64, Error> {
         self.emit_with(event, self.backpressure)
     }
@@ -248,7 +251,7 @@ impl Journal {
     /// # Errors
     ///
     /// As [`Journal::emit`].
-    #[inline]
+    #[inline(always)]
     pub fn emit_with(&self, event: &Event<'_>, backpressure: Backpressure) -> Result<u64, Error> {
         let id = self.take_in(event, backpressure)?;
         if self.is_strict {
@@ -278,18 +281,23 @@ impl Journal {
         Ok(Ticket::new(Arc::clone(&self.committer), id))
     }
 
-    #[inline]
+    #[inline(always)]
     fn take_in(&self, event: &Event<'_>, backpressure: Backpressure) -> Result<u64, Error> {
-        let now = self.medium.now();
+        let now = if self.has_process_clock { clock::now() } else { self.medium.now() };
         let draft = event.draft();
         let measure = event.measure()?;
         let origin = event.origin(now, self.process_id);
         let id = self.push(&Emitted { draft, origin, measure }, backpressure)?;
         if id.is_multiple_of(SAMPLE) {
-            let taken = self.medium.now().monotonic_ns.saturating_sub(now.monotonic_ns);
-            self.committer.recorder.emission_ns.record(u64::try_from(taken).unwrap_or(0));
+            self.record_emission(now.monotonic_ns);
         }
         Ok(id)
+    }
+
+    #[cold]
+    fn record_emission(&self, since_ns: i64) {
+        let taken = self.medium.now().monotonic_ns.saturating_sub(since_ns);
+        self.committer.recorder.emission_ns.record(u64::try_from(taken).unwrap_or(0));
     }
 
     fn wait_durable(&self, id: u64) -> Result<(), Error> {
@@ -346,20 +354,18 @@ impl Journal {
         Ok(id)
     }
 
-    #[inline]
+    #[inline(always)]
     fn push(&self, emitted: &Emitted<'_>, backpressure: Backpressure) -> Result<u64, Error> {
         self.with_patience(backpressure, |patience| self.committer.front.push(emitted, patience))
     }
 
     /// Calls something with what to do while there is no room.
-    #[inline]
+    #[inline(always)]
     fn with_patience<T>(&self, backpressure: Backpressure, push: impl FnOnce(Patience<'_>) -> T) -> T {
-        if self.has_threads {
-            return push(Patience { backpressure, make_room: None });
-        }
         // Where it fails, whoever waits finds the failure.
         let make_room = || drop(self.committer.make_room());
-        push(Patience { backpressure, make_room: Some(&make_room) })
+        let make_room: Option<&dyn Fn()> = if self.has_threads { None } else { Some(&make_room) };
+        push(Patience { backpressure, make_room })
     }
 
     /// Returns when everything that was emitted before the call is durable. Callers that wait at the same time

@@ -389,7 +389,7 @@ impl Context<'_> {
     }
 
     /// Writes the context over `out`, whose length is what [`Self::encoded_size`] gave.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn write(&self, is_plain: bool, presence: u32, out: &mut [u8]) {
         if is_plain {
             return self.write_compact(true, presence, out);
@@ -514,20 +514,27 @@ fn check_text(text: &[u8], field: &'static str, limit: usize) -> Result<(), Cont
     Ok(())
 }
 
-/// Sixteen bytes are looked at at a time; the last sixteen may be looked at twice in part.
+/// Sixteen bytes are looked at at a time; the last sixteen may be looked at twice in part. With a way out in between, because
+/// compilers make thousands of instructions of the loop without it.
 #[inline(always)]
 fn has_nul(text: &[u8]) -> bool {
-    let any_nul = |bytes: &[u8]| bytes.iter().fold(false, |found, byte| found | (*byte == 0));
+    let any_nul = |bytes: &[u8; 16]| bytes.iter().fold(false, |found, byte| found | (*byte == 0));
     match text.last_chunk::<16>() {
         Some(last) => {
             let (chunks, _) = text.as_chunks::<16>();
-            chunks.iter().fold(any_nul(last), |found, chunk| found | any_nul(chunk))
+            any_nul(last) || chunks.iter().any(any_nul)
         }
-        None => any_nul(text),
+        None => short_has_nul(text),
     }
 }
 
+#[inline(never)]
+fn short_has_nul(text: &[u8]) -> bool {
+    text.contains(&0)
+}
+
 #[cold]
+#[inline(never)]
 fn text_error(text: &[u8], field: &'static str, limit: usize) -> ContextError {
     match text.iter().position(|&byte| byte == 0) {
         Some(at) if text.len() <= limit => ContextError::TextHasNul { field, at },

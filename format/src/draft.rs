@@ -147,7 +147,7 @@ impl<'a> Draft<'a> {
     /// # Errors
     ///
     /// As [`Self::encoded_size`].
-    #[inline]
+    #[inline(always)]
     pub fn measure(&self) -> Result<Measure, DraftError> {
         self.measure_as(self.is_plain())
     }
@@ -159,7 +159,7 @@ impl<'a> Draft<'a> {
     /// # Errors
     ///
     /// As [`Self::encoded_size`].
-    #[inline]
+    #[inline(always)]
     pub fn measure_plain(&self) -> Result<Measure, DraftError> {
         let is_plain = matches!(self.context, DraftContext::Fields(_));
         debug_assert_eq!(is_plain, self.is_plain(), "another field is set");
@@ -227,7 +227,7 @@ impl<'a> Draft<'a> {
     /// # Panics
     ///
     /// If `out` does not have the length that `measure` says.
-    #[inline]
+    #[inline(always)]
     pub fn encode_unsealed_with(&self, header_fields: &EventHeader, measure: Measure, out: &mut [u8]) {
         let size = out.len();
         // Bytes that are too many would stay as they are, and be a part of the record.
@@ -236,19 +236,6 @@ impl<'a> Draft<'a> {
         let (context, tail) = body.split_at_mut(measure.context_size);
         let (payload, tail) = tail.split_at_mut(self.payload.len());
         let (metadata, links) = tail.split_at_mut(self.metadata.len());
-        match &self.context {
-            DraftContext::None => {}
-            DraftContext::Fields(fields) => fields.write(measure.is_plain, measure.presence, context),
-            DraftContext::Encoded(bytes) => context.copy_from_slice(bytes),
-        }
-        payload.copy_from_slice(self.payload);
-        if !self.metadata.is_empty() {
-            metadata.copy_from_slice(self.metadata);
-        }
-        let (slots, _) = links.as_chunks_mut::<LINK_SIZE>();
-        for (slot, link) in slots.iter_mut().zip(self.links) {
-            link.encode_into(slot);
-        }
         let Some(header) = header.first_chunk_mut::<{ EventHeader::SIZE }>() else { return };
         header_fields.encode_into(header);
         // What the draft says of itself counts, and not what the header brought. The casts lose nothing: `encoded_size`
@@ -260,6 +247,18 @@ impl<'a> Draft<'a> {
         store(EVENT_VERSION, header, EVENT_SIZE_OFFSET + 16);
         store(0u32, header, CHECKSUM_OFFSET);
         store(self.links.len() as u32, header, LINK_COUNT_OFFSET);
+        match &self.context {
+            DraftContext::None => {}
+            DraftContext::Fields(fields) => fields.write(measure.is_plain, measure.presence, context),
+            DraftContext::Encoded(bytes) => context.copy_from_slice(bytes),
+        }
+        payload.copy_from_slice(self.payload);
+        if !self.metadata.is_empty() {
+            metadata.copy_from_slice(self.metadata);
+        }
+        if !self.links.is_empty() {
+            write_links(self.links, links);
+        }
     }
 
     /// The record in memory of its own.
@@ -281,6 +280,14 @@ fn compactable(fixed: &[u8; FIXED_SIZE]) -> Option<Context<'_>> {
     let fields = Context::from_fixed(fixed);
     let mut again = [0; FIXED_SIZE];
     (fields.to_fixed(&mut again).is_ok() && again == *fixed).then_some(fields)
+}
+
+#[inline(never)]
+fn write_links(links: &[CausalityLink], out: &mut [u8]) {
+    let (slots, _) = out.as_chunks_mut::<LINK_SIZE>();
+    for (slot, link) in slots.iter_mut().zip(links) {
+        link.encode_into(slot);
+    }
 }
 
 #[inline]

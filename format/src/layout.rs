@@ -82,7 +82,7 @@ macro_rules! on_disk {
             }
 
             /// Writes the structure over `bytes`.
-            #[inline]
+            #[inline(always)]
             pub fn encode_into(&self, bytes: &mut [u8; $size]) {
                 $( $crate::layout::Field::store(&self.$field, bytes, $offset); )*
             }

@@ -1,7 +1,7 @@
 //! The committer's half: it waits for something to do, and moves what was published into a batch, in its order.
 
 use std::ops::Range;
-use std::sync::atomic::{Ordering, fence};
+use std::sync::atomic::{AtomicBool, Ordering, fence};
 use std::time::{Duration, Instant};
 
 use super::emit::SLAB_BATCH_MAX;
@@ -56,9 +56,9 @@ impl Front {
                 return Work::Close;
             }
             // One that a group has taken along already has to be told of too.
-            let is_urgent = self.is_urgent.swap(false, Ordering::SeqCst);
+            let is_urgent = take(&self.is_urgent);
             let commit_at = state.waiting_since.and_then(|since| since.checked_add(state.doze));
-            let is_short = self.is_short.swap(false, Ordering::SeqCst);
+            let is_short = take(&self.is_short);
             let is_enough = is_short
                 || pending >= self.ring.capacity() / 4
                 || self.room_waiters.load(Ordering::SeqCst) > 0;
@@ -70,7 +70,10 @@ impl Front {
             // Where it would not sleep for long enough to spare anybody anything, each event wakes it.
             let lingers = state.doze >= LINGER_DOZE_MIN && now.duration_since(state.last_work) < LINGER;
             let sleep = if pending > 0 || lingers { Sleep::Dozing } else { Sleep::Asleep };
-            self.sleep.store(sleep as u8, Ordering::SeqCst);
+            // Producers read it for each event, and have to fetch it anew after each store.
+            if self.sleep.load(Ordering::SeqCst) != sleep as u8 {
+                self.sleep.store(sleep as u8, Ordering::SeqCst);
+            }
             // An event that came before the producers could see this would wake nobody.
             if self.is_urgent.load(Ordering::SeqCst) || self.is_short.load(Ordering::SeqCst) {
                 // Looked at again above.
@@ -82,7 +85,12 @@ impl Front {
                     None => self.work.wait(&mut state),
                 }
             }
-            if self.sleep.swap(Sleep::Awake as u8, Ordering::SeqCst) == Sleep::Awake as u8 {
+            // While it works it stays as it was, unless each event would wake it: whoever has to wake it tells of it once,
+            // and is seen before it sleeps again.
+            let sleep = self.sleep.load(Ordering::SeqCst);
+            if sleep == Sleep::Asleep as u8 {
+                self.sleep.store(Sleep::Awake as u8, Ordering::SeqCst);
+            } else if sleep == Sleep::Awake as u8 {
                 // An event has woken it. Who emitted it may have committed it too, and not be the last to do so.
                 state.last_work = Instant::now();
             }
@@ -388,6 +396,11 @@ impl ClaimWait {
         self.looked = now;
         self.waited >= timeout
     }
+}
+
+/// Whether the flag is set, and not any more. Where it is not, producers keep the line that it is on.
+fn take(flag: &AtomicBool) -> bool {
+    flag.load(Ordering::SeqCst) && flag.swap(false, Ordering::SeqCst)
 }
 
 /// What the committer found at a place.

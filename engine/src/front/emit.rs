@@ -4,12 +4,12 @@ use std::ops::Range;
 use std::sync::atomic::Ordering;
 use std::time::Instant;
 
-use semj_format::{EventHeader, Priority};
+use semj_format::Priority;
 
 use super::ring::{Claim, Refused};
 use super::room::Wait;
 use super::slab::{EXTERNAL, Slab, SlotHeader};
-use super::{Emitted, External, Front, Patience, Sleep};
+use super::{Emitted, External, Front, Patience, Sleep, Standing};
 use crate::batch::Batch;
 use crate::error::Error;
 use crate::options::Backpressure;
@@ -24,24 +24,29 @@ pub(super) const SLAB_BATCH_MAX: usize = 32;
 
 impl Front {
     /// Takes in an event. An id of 0 stands for the next one. Gives the id.
-    #[inline]
+    ///
+    /// Goes into whoever emits, up to the bytes that are copied: where the event is made there, what is known of it is not
+    /// computed, and it is encoded without having been anywhere else. What this calls out of line therefore gets no
+    /// reference into the event.
+    #[inline(always)]
     pub(crate) fn push(&self, event: &Emitted<'_>, patience: Patience<'_>) -> Result<u64, Error> {
         self.check()?;
-        let header = &event.draft.header;
+        let standing = Standing::of(&event.draft.header);
         if patience.backpressure == Backpressure::DropByPriority {
-            self.admit(header, patience)?;
+            self.admit(standing, patience)?;
         }
         let class = Slab::class_of(event.measure.size());
         let (slot, waited_since) = match class {
             0 => (None, None),
-            _ => self.take_slot(class, header, patience).map(|(slot, since)| (Some(slot), since))?,
+            _ => self.take_slot(class, standing, patience).map(|(slot, since)| (Some(slot), since))?,
         };
-        let explicit = Some(header.event_id).filter(|id| *id != 0);
+        let explicit = Some(event.draft.header.event_id).filter(|id| *id != 0);
         let mut homes = [0];
         let (claim, home) = match self.ring.claim(&mut homes, explicit) {
             Ok(claim) => (claim, homes[0]),
             Err(refused) => {
-                let claim = self.claim_later(refused, header, Wait::begun(patience, waited_since));
+                let wait = Wait::begun(patience, waited_since);
+                let claim = self.claim_later(refused, explicit, standing, wait);
                 claim.inspect_err(|_| {
                     slot.inspect(|slot| self.slab.give_back(*slot));
                 })?
@@ -50,15 +55,15 @@ impl Front {
         if let Some(slot) = slot {
             self.slab.count(class, slot, waited_since.is_some());
         }
-        if self.fill(&claim, 0, home, slot, event) {
-            if let Some(next) = self.ring.guess_next(event.origin.cpu_id, claim.first_place) {
-                self.slab.prefetch(self.ring.home(next));
-            }
-            self.wake_if_needed(claim.first_place, 1, header.event_priority);
-            Ok(claim.first_id)
-        } else {
-            Err(Error::Revoked { first: claim.first_id, last: claim.first_id })
+        if !self.fill(&claim, 0, home, slot, event) {
+            return Err(Error::Revoked { first: claim.first_id, last: claim.first_id });
         }
+        if let Some(next) = self.ring.guess_next(event.origin.cpu_id, claim.first_place) {
+            self.slab.prefetch(self.ring.usual_home(next));
+            self.ring.prefetch_homes(next);
+        }
+        self.wake_if_needed(claim.first_place, 1, standing.priority);
+        Ok(claim.first_id)
     }
 
     /// Claims a place for one event when the first attempt was refused. With its home slot.
@@ -66,16 +71,16 @@ impl Front {
     fn claim_later(
         &self,
         mut refused: Refused,
-        header: &EventHeader,
+        explicit: Option<u64>,
+        event: Standing,
         mut wait: Wait<'_>,
     ) -> Result<(Claim, u32), Error> {
-        let explicit = Some(header.event_id).filter(|id| *id != 0);
         loop {
             match refused {
-                Refused::Full => wait.for_room(self, header)?,
-                Refused::Id { .. } => match self.claim_ids(header.event_id, 1, None)? {
+                Refused::Full => wait.for_room(self, event)?,
+                Refused::Id { .. } => match self.claim_ids(explicit.unwrap_or(0), 1, None)? {
                     Some(claimed) => return Ok(claimed),
-                    None => wait.for_room(self, header)?,
+                    None => wait.for_room(self, event)?,
                 },
             }
             self.check()?;
@@ -95,8 +100,8 @@ impl Front {
     ) -> Result<Range<u64>, Error> {
         self.check()?;
         let count = events.len() as u64;
-        let headers = events.iter().map(|event| &event.draft.header);
-        let Some(urgent) = headers.min_by_key(|header| header.event_priority) else {
+        let standings = events.iter().map(|event| Standing::of(&event.draft.header));
+        let Some(urgent) = standings.min_by_key(|event| event.priority) else {
             let next = self.ring.next_id();
             return Ok(next..next);
         };
@@ -129,7 +134,7 @@ impl Front {
             }
             is_whole &= self.fill(&claim, index, *home, slot, event);
         }
-        self.wake_if_needed(claim.first_place, count, urgent.event_priority);
+        self.wake_if_needed(claim.first_place, count, urgent.priority);
         let end = claim.first_id + count;
         if is_whole {
             Ok(claim.first_id..end)
@@ -160,7 +165,7 @@ impl Front {
     fn push_external(
         &self,
         events: &[Emitted<'_>],
-        urgent: &EventHeader,
+        urgent: Standing,
         patience: Patience<'_>,
     ) -> Result<Range<u64>, Error> {
         let count = events.len() as u64;
@@ -192,7 +197,7 @@ impl Front {
         }
         // The committer gives them back.
         std::mem::forget(reserved);
-        self.wake_if_needed(claim.first_place, 1, urgent.event_priority);
+        self.wake_if_needed(claim.first_place, 1, urgent.priority);
         Ok(ids)
     }
 
@@ -202,7 +207,7 @@ impl Front {
         self.externals.lock().push((place, external));
         let marker = SlotHeader { event_id: 0, size: 0, index: 0, count: EXTERNAL };
         // SAFETY: the home slot of a claimed place is the claimant's until it is published.
-        unsafe { self.slab.fill(home, marker, |_| {}) };
+        let _: &mut [u8] = unsafe { self.slab.fill(home, marker) };
         let is_published = self.ring.publish(&self.slab, place, home, home);
         if !is_published {
             self.slab.give_back(home);
@@ -268,11 +273,8 @@ impl Front {
         };
         // SAFETY: the slot is this claimant's: the home slot of the place, or one that it has taken; it was taken by
         // the record's size.
-        unsafe {
-            self.slab.fill(slot.unwrap_or(home), slot_header, |bytes| {
-                event.draft.encode_unsealed_with(&event.header(id), event.measure, bytes);
-            });
-        }
+        let bytes = unsafe { self.slab.fill(slot.unwrap_or(home), slot_header) };
+        event.draft.encode_unsealed_with(&event.header(id), event.measure, bytes);
         std::mem::forget(guard);
         let is_published = self.ring.publish(&self.slab, place, home, slot.unwrap_or(home));
         if !is_published {
@@ -288,7 +290,7 @@ impl Front {
     fn take_slot(
         &self,
         class: usize,
-        header: &EventHeader,
+        event: Standing,
         patience: Patience<'_>,
     ) -> Result<(u32, Option<Instant>), Error> {
         let mut wait = Wait::new(patience);
@@ -300,15 +302,15 @@ impl Front {
                 self.slab.prefetch_start(slot);
                 return Ok((slot, wait.since()));
             }
-            wait.for_room(self, header)?;
+            wait.for_room(self, event)?;
             self.check()?;
         }
     }
 
     /// Wakes the committer if it would not see the events at these places soon enough by itself.
-    #[inline]
-    fn wake_if_needed(&self, place: u64, count: u64, priority: u32) {
-        let is_urgent = priority <= Priority::HIGH.0 && self.setup.heeds_priority;
+    #[inline(always)]
+    fn wake_if_needed(&self, place: u64, count: u64, priority: Priority) {
+        let is_urgent = priority <= Priority::HIGH && self.setup.heeds_priority;
         if is_urgent {
             self.is_urgent.store(true, Ordering::SeqCst);
         }

@@ -42,6 +42,7 @@
 //!   success means that no change came between.
 
 use super::fence::Fence;
+use crate::prefetch;
 use crate::sync::{AtomicU32, AtomicU64, Mutex, Ordering, spin_loop};
 
 /// Set in `tail` while somebody moves the ids.
@@ -54,6 +55,8 @@ pub(crate) const SLOT_COUNT_MAX: usize = 1 << SLOT_BITS;
 const CPU_COUNT: usize = 32;
 /// Places that others may claim between two claims on a processor, so that its next one can be guessed.
 const DISTANCE_MAX: u64 = 8;
+/// Places ahead of the next one whose home slots' numbers are fetched: a cache line of them.
+const HOMES_AHEAD: u64 = 16;
 const TAG_BITS: u32 = 2;
 const PLACE_MASK: u64 = (1 << (64 - SLOT_BITS - TAG_BITS)) - 1;
 
@@ -194,6 +197,20 @@ impl Ring {
         self.home_of(place).load(Ordering::Relaxed)
     }
 
+    /// The home slot that a place has unless another one of its round was revoked at some time.
+    #[inline(always)]
+    pub(crate) fn usual_home(&self, place: u64) -> u32 {
+        (place & (self.capacity() - 1)) as u32
+    }
+
+    /// Has the processor fetch the home slots' numbers of the places that come some time after this one: all of them are more
+    /// than its nearest caches hold.
+    #[inline(always)]
+    pub(crate) fn prefetch_homes(&self, place: u64) {
+        let ahead: *const AtomicU32 = self.home_of(place + HOMES_AHEAD);
+        prefetch::for_read(ahead.cast(), size_of::<AtomicU32>());
+    }
+
     /// The next place to be claimed: everything that was claimed before the call is below it.
     pub(crate) fn tail(&self) -> u64 {
         self.claims.0.tail.load(Ordering::SeqCst) & !LOCKED
@@ -295,7 +312,7 @@ impl Ring {
     ///
     /// Producers that take turns keep the distance between their places; one that is alone has the next one, but the one
     /// after it is still far enough ahead to prepare for.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn guess_next(&self, cpu: u32, place: u64) -> Option<u64> {
         let last = &self.last_places[cpu as usize % CPU_COUNT].0;
         let distance = place.wrapping_sub(last.load(Ordering::Relaxed));
@@ -305,7 +322,7 @@ impl Ring {
 
     /// Publishes the record in `slot` as that of a claimed place with this home slot. False if the place was
     /// revoked: the record is not taken, and both slots are the caller's to give back.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn publish(&self, stamps: &impl Stamps, place: u64, home: u32, slot: u32) -> bool {
         self.set(stamps, place, home, stamp(place, Tag::Published, slot))
     }
@@ -315,7 +332,7 @@ impl Ring {
         self.set(stamps, place, home, stamp(place, Tag::Abandoned, home))
     }
 
-    #[inline]
+    #[inline(always)]
     fn set(&self, stamps: &impl Stamps, place: u64, home: u32, stamp: u64) -> bool {
         stamps.set_stamp(home, stamp);
         self.fence.light();

@@ -4,10 +4,10 @@
 use std::sync::atomic::{Ordering, fence};
 use std::time::{Duration, Instant};
 
+use semj_format::Priority;
 use semj_format::control::GapType;
-use semj_format::{EventHeader, Priority};
 
-use super::{Emitted, External, Front, Patience, Sleep};
+use super::{Emitted, External, Front, Patience, Sleep, Standing};
 use crate::error::Error;
 use crate::options::Backpressure;
 
@@ -39,7 +39,7 @@ impl<'a> Wait<'a> {
 
     /// Returns when it is worth another attempt. `header` is that of the event, or of the most urgent one of a batch.
     #[cold]
-    pub(super) fn for_room(&mut self, front: &Front, header: &EventHeader) -> Result<(), Error> {
+    pub(super) fn for_room(&mut self, front: &Front, event: Standing) -> Result<(), Error> {
         front.check_process()?;
         if self.since.is_none() {
             front.waits.fetch_add(1, Ordering::Relaxed);
@@ -55,10 +55,10 @@ impl<'a> Wait<'a> {
         let limit = match self.patience.backpressure {
             Backpressure::Fail => Some(Duration::ZERO),
             Backpressure::WaitFor(limit) => Some(limit),
-            Backpressure::DropByPriority if header.event_priority > Priority::HIGH.0 => {
+            Backpressure::DropByPriority if event.priority > Priority::HIGH => {
                 // Nobody waits, so that nobody else would wake the committer before its time.
                 front.hurry();
-                return Err(front.drop_event(header));
+                return Err(front.drop_event(event));
             }
             Backpressure::DropByPriority | Backpressure::Wait => None,
         };
@@ -115,9 +115,9 @@ impl Front {
 
     /// Drops an event that is not urgent enough for how full the buffer is.
     #[inline]
-    pub(super) fn admit(&self, header: &EventHeader, patience: Patience<'_>) -> Result<(), Error> {
+    pub(super) fn admit(&self, event: Standing, patience: Patience<'_>) -> Result<(), Error> {
         let capacity = self.ring.capacity();
-        let limit = match Priority(header.event_priority) {
+        let limit = match event.priority {
             Priority::BACKGROUND => capacity / 2,
             Priority::LOW => capacity / 4 * 3,
             _ => return Ok(()),
@@ -128,11 +128,11 @@ impl Front {
         if let Some(make_room) = patience.make_room {
             make_room();
         }
-        if self.pending() < limit { Ok(()) } else { Err(self.drop_event(header)) }
+        if self.pending() < limit { Ok(()) } else { Err(self.drop_event(event)) }
     }
 
     /// Counts the rest of a batch, if that was refused because its most urgent event was dropped.
-    pub(super) fn drop_rest(&self, error: &Error, urgent: &EventHeader, events: &[Emitted<'_>]) {
+    pub(super) fn drop_rest(&self, error: &Error, urgent: Standing, events: &[Emitted<'_>]) {
         if !matches!(error, Error::Dropped { .. }) {
             return;
         }
@@ -148,9 +148,9 @@ impl Front {
 
     /// Counts an event that is not taken in. It gets its id with the next place that is claimed.
     #[cold]
-    fn drop_event(&self, header: &EventHeader) -> Error {
-        self.count_drop(header.event_type);
-        Error::Dropped { priority: Priority(header.event_priority) }
+    fn drop_event(&self, event: Standing) -> Error {
+        self.count_drop(event.event_type);
+        Error::Dropped { priority: event.priority }
     }
 
     fn count_drop(&self, event_type: u32) {

@@ -58,6 +58,8 @@ pub(crate) const EXTERNAL: u32 = u32::MAX;
 #[derive(Debug)]
 pub(crate) struct Slab {
     memory: Memory,
+    /// Slots of class 0, the first ones: those that are looked at for each event stand with the memory.
+    small_count: u32,
     classes: [Class; CLASS_SIZES.len() + 1],
 }
 
@@ -117,7 +119,7 @@ impl Slab {
             this
         });
         let memory = Memory::new(offset, hot)?;
-        Ok(Self { memory, classes })
+        Ok(Self { memory, small_count: classes[1].first, classes })
     }
 
     /// The smallest class whose slots hold a record of so many bytes; every record has one.
@@ -141,6 +143,7 @@ impl Slab {
     }
 
     /// Counts a record of this class, which is not 0, that has a slot and a place, and has waited for the slot or not.
+    #[inline(never)]
     pub(crate) fn count(&self, class: usize, slot: u32, has_waited: bool) {
         let Class { hits, misses, .. } = &self.classes[class];
         let is_hit = !has_waited && self.class(slot) == class;
@@ -171,6 +174,7 @@ impl Slab {
     }
 
     /// Gives a slot back that was taken, or a home slot that another one has replaced.
+    #[inline(never)]
     pub(crate) fn give_back(&self, slot: u32) {
         // Each slot is in one place at a time, and its class's queue has room for all.
         let _: Result<(), u32> = self.classes[self.class(slot)].free.push(slot);
@@ -178,49 +182,57 @@ impl Slab {
 
     #[inline]
     fn class(&self, slot: u32) -> usize {
-        if slot < self.classes[1].first {
+        if slot < self.small_count {
             return 0;
         }
         self.classes.iter().rposition(|class| class.first <= slot).unwrap_or(0)
     }
 
     /// Where a slot begins, and its size.
-    #[inline]
+    #[inline(always)]
     fn locate(&self, slot: u32) -> (NonNull<u8>, usize) {
-        let (at, size) = if slot < self.classes[1].first {
+        let (at, size) = if slot < self.small_count {
             // Most are small ones, and these are the first.
             (slot as usize * CLASS_SIZES[0], CLASS_SIZES[0])
         } else {
-            let Class { first, offset, size, .. } = &self.classes[self.class(slot)];
-            (offset + (slot - first) as usize * size, *size)
+            self.offset_of_larger(slot)
         };
         debug_assert!(at + size <= self.memory.size());
         // SAFETY: slots are numbered within their classes, so the slot lies in the allocation.
         (unsafe { self.memory.start().add(at) }, size)
     }
 
-    /// Fills a slot: the header, and a record of `header.size` bytes.
+    /// Where in the memory a slot begins that is not at home in the ring, and its size.
+    #[inline(never)]
+    fn offset_of_larger(&self, slot: u32) -> (usize, usize) {
+        let Class { first, offset, size, .. } = &self.classes[self.class(slot)];
+        (offset + (slot - first) as usize * size, *size)
+    }
+
+    /// Begins to fill a slot: writes the header, and gives the bytes of a record of `header.size` bytes.
     ///
     /// # Safety
     ///
-    /// The caller owns the slot (see the module), and the record fits it: [`Slab::class_of`].
-    #[inline]
-    pub(crate) unsafe fn fill(&self, slot: u32, header: SlotHeader, write: impl FnOnce(&mut [u8])) {
+    /// The caller owns the slot (see the module) for as long as it has the bytes, and the record fits it:
+    /// [`Slab::class_of`].
+    #[inline(always)]
+    #[expect(clippy::mut_from_ref, reason = "each slot has one owner at a time, the caller")]
+    pub(crate) unsafe fn fill(&self, slot: u32, header: SlotHeader) -> &mut [u8] {
         let (at, size) = self.locate(slot);
         let record = (header.size as usize).min(size - RECORD_AT);
         // SAFETY: but for the stamp the slot is the caller's alone, so nothing else refers to it; it is aligned for the
         // header, and header and record lie in it. The memory was zeroed, so all of it is initialised.
         unsafe {
             at.add(HEADER_AT).cast::<SlotHeader>().write(header);
-            write(std::slice::from_raw_parts_mut(at.add(RECORD_AT).as_ptr(), record));
+            std::slice::from_raw_parts_mut(at.add(RECORD_AT).as_ptr(), record)
         }
     }
 
     /// Has the processor fetch a small slot's memory for writing. Records are written to slots that the committer has
     /// read on another processor, and publishing waits until all of it was fetched from there.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn prefetch(&self, slot: u32) {
-        if slot < self.classes[1].first {
+        if slot < self.small_count {
             let (at, size) = self.locate(slot);
             prefetch::for_write(at.as_ptr(), size);
         }
@@ -249,7 +261,7 @@ impl Slab {
         }
     }
 
-    #[inline]
+    #[inline(always)]
     fn stamp_of(&self, slot: u32) -> &AtomicU64 {
         let (at, _) = self.locate(slot);
         // SAFETY: the slot lies in the slab's memory, which lives as long as the slab and is aligned for this; its first
@@ -279,7 +291,7 @@ impl Stamps for Slab {
         self.stamp_of(slot).load(Ordering::Acquire)
     }
 
-    #[inline]
+    #[inline(always)]
     fn set_stamp(&self, slot: u32, stamp: u64) {
         self.stamp_of(slot).store(stamp, Ordering::Release);
     }
@@ -299,7 +311,7 @@ mod tests {
             let header = SlotHeader { event_id: u64::from(*slot), size: size as u32, index: 0, count: 1 };
             slab.set_stamp(*slot, u64::from(*slot) << 32);
             // SAFETY: this test owns all slots.
-            unsafe { slab.fill(*slot, header, |bytes| bytes.fill(*slot as u8)) };
+            unsafe { slab.fill(*slot, header).fill(*slot as u8) };
         }
         for slot in slots {
             // SAFETY: as above.

@@ -10,7 +10,12 @@
 use std::sync::atomic::{AtomicU64, Ordering, fence};
 
 use parking_lot::Mutex;
-use rustix::time::{ClockId, clock_gettime};
+use rustix::time::{ClockId, Timespec, clock_gettime};
+
+use super::Now;
+
+/// The process's clock, for all its journals.
+static CLOCK: Clock = Clock::new();
 
 /// Ticks for which a line is used, about 1 to 2 seconds.
 const TICKS_MAX: u64 = 1 << 32;
@@ -27,9 +32,34 @@ const ATTEMPTS: u32 = 100;
 /// A difference that is no drift any more: the line begins anew.
 const JUMP_NS: i64 = 1_000_000;
 
+/// When and where the caller runs.
+#[inline(always)]
+pub(crate) fn now() -> Now {
+    let monotonic_ns = CLOCK.now_ns().unwrap_or_else(kernel_ns);
+    // The C library's own, because newer ones read it from memory that the kernel keeps up to date (rseq).
+    // SAFETY: it takes nothing and has no effect.
+    let cpu_id = unsafe { libc::sched_getcpu() };
+    Now { monotonic_ns, cpu_id: u32::try_from(cpu_id).unwrap_or(0) }
+}
+
+/// Holds the process's clock against the kernel's: see the module.
+pub(super) fn adjust() {
+    CLOCK.adjust();
+}
+
+/// CLOCK_MONOTONIC as the kernel tells it, nanoseconds.
+#[inline(never)]
+pub(super) fn kernel_ns() -> i64 {
+    nanoseconds(clock_gettime(ClockId::Monotonic))
+}
+
+pub(super) fn nanoseconds(time: Timespec) -> i64 {
+    time.tv_sec * 1_000_000_000 + time.tv_nsec
+}
+
 /// See the module.
 #[derive(Debug)]
-pub(super) struct Clock {
+struct Clock {
     /// Odd while the line is being changed.
     version: AtomicU64,
     /// Where the line begins.
@@ -42,7 +72,7 @@ pub(super) struct Clock {
 }
 
 impl Clock {
-    pub(super) const fn new() -> Self {
+    const fn new() -> Self {
         Self {
             version: AtomicU64::new(0),
             ticks: AtomicU64::new(0),
@@ -53,14 +83,14 @@ impl Clock {
     }
 
     /// The time in nanoseconds; `None` where there is no line to tell it by.
-    #[inline]
-    pub(super) fn now_ns(&self) -> Option<i64> {
+    #[inline(always)]
+    fn now_ns(&self) -> Option<i64> {
         self.line()?.at(counter::read())
     }
 
     /// The line, if there is one. While somebody changes it, the kernel's clock is no substitute at once: it may be behind
     /// what was told before.
-    #[inline]
+    #[inline(always)]
     fn line(&self) -> Option<Line> {
         for _ in 0..ATTEMPTS {
             let version = self.version.load(Ordering::Acquire);
@@ -77,7 +107,7 @@ impl Clock {
     }
 
     /// Holds the line against the kernel's clock, if the last time is long enough ago.
-    pub(super) fn adjust(&self) {
+    fn adjust(&self) {
         if !counter::is_usable() {
             return;
         }
@@ -158,9 +188,8 @@ fn slope(rise_ns: i64, ticks: u64) -> Option<u64> {
 fn look() -> (u64, i64) {
     let attempt = || {
         let before = counter::read();
-        let time = clock_gettime(ClockId::Monotonic);
+        let ns = kernel_ns();
         let after = counter::read();
-        let ns = time.tv_sec * 1_000_000_000 + time.tv_nsec;
         let span = after.saturating_sub(before);
         (span, before + span / 2, ns)
     };
@@ -220,9 +249,9 @@ mod tests {
         let mut told = 0;
         while started.elapsed() < Duration::from_millis(500) {
             clock.adjust();
-            let before = look_at_kernel();
+            let before = kernel_ns();
             let Some(now) = clock.now_ns() else { continue };
-            let after = look_at_kernel();
+            let after = kernel_ns();
             assert!(now >= last, "{now} after {last}");
             let slack = 20_000;
             assert!(now > before - slack && now < after + slack);
@@ -245,10 +274,5 @@ mod tests {
         clock.adjust();
         assert!(!counter::is_usable() || clock.now_ns().is_none());
         assert!(!counter::is_usable() || clock.slope.load(Ordering::Relaxed) == 0);
-    }
-
-    fn look_at_kernel() -> i64 {
-        let time = clock_gettime(ClockId::Monotonic);
-        time.tv_sec * 1_000_000_000 + time.tv_nsec
     }
 }

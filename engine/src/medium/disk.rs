@@ -14,15 +14,11 @@ use std::path::{Path, PathBuf};
 use memmap2::{Mmap, MmapOptions};
 use rustix::fs::{FallocateFlags, OFlags, SeekFrom, fallocate, seek};
 use rustix::io::{Errno, retry_on_intr};
-use rustix::time::{ClockId, Timespec, clock_gettime};
+use rustix::time::{ClockId, clock_gettime};
 
 use super::changes::{Looks, Notices};
-use super::clock::Clock;
 use super::sigbus::Watch;
-use super::{Changes, ClockAnchor, File, LockOutcome, Map, Medium, Now};
-
-/// The process's clock, for all its journals.
-static CLOCK: Clock = Clock::new();
+use super::{Changes, ClockAnchor, File, LockOutcome, Map, Medium, Now, clock};
 
 /// Who may read, write and execute a file, in its mode.
 const ACCESS: u32 = 0o777;
@@ -188,22 +184,24 @@ impl Medium for Disk {
     }
 
     fn monotonic_ns(&self) -> i64 {
-        nanoseconds(clock_gettime(ClockId::Monotonic))
+        clock::kernel_ns()
     }
 
-    #[inline]
     fn now(&self) -> Now {
-        let monotonic_ns = CLOCK.now_ns().unwrap_or_else(|| self.monotonic_ns());
-        Now { monotonic_ns, cpu_id: self.cpu_id() }
+        clock::now()
+    }
+
+    fn has_process_clock(&self) -> bool {
+        true
     }
 
     fn keep_time(&self) {
-        CLOCK.adjust();
+        clock::adjust();
     }
 
     fn clock_anchor(&self) -> ClockAnchor {
         ClockAnchor {
-            wall_clock_ns: nanoseconds(clock_gettime(ClockId::Realtime)),
+            wall_clock_ns: clock::nanoseconds(clock_gettime(ClockId::Realtime)),
             monotonic_ns: self.monotonic_ns(),
         }
     }
@@ -215,9 +213,7 @@ impl Medium for Disk {
     }
 
     fn cpu_id(&self) -> u32 {
-        // The C library's own, because newer ones read it from memory that the kernel keeps up to date (rseq).
-        // SAFETY: it takes nothing and has no effect.
-        u32::try_from(unsafe { libc::sched_getcpu() }).unwrap_or(0)
+        clock::now().cpu_id
     }
 
     fn threads(&self) -> NonZeroUsize {
@@ -272,10 +268,6 @@ fn is_contended(error: &io::Error) -> bool {
 
 fn is_refused(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::PermissionDenied | io::ErrorKind::Unsupported)
-}
-
-fn nanoseconds(time: Timespec) -> i64 {
-    time.tv_sec * 1_000_000_000 + time.tv_nsec
 }
 
 /// Holds the lock until it is dropped.

@@ -10,7 +10,7 @@
 //! * After a failed sync nothing is known of the bytes it was to make durable.
 
 mod changes;
-mod clock;
+pub(crate) mod clock;
 mod disk;
 mod sigbus;
 
@@ -92,6 +92,10 @@ pub trait Medium: Debug + Send + Sync {
     /// When and where the caller runs, as cheaply as that can be had: for each event.
     fn now(&self) -> Now {
         Now { monotonic_ns: self.monotonic_ns(), cpu_id: self.cpu_id() }
+    }
+    /// Whether [`Medium::now`] says what any other part of this process would, so that nobody has to be called for it.
+    fn has_process_clock(&self) -> bool {
+        false
     }
     /// Called now and then while events come in, for a medium that has to keep [`Medium::now`] right.
     fn keep_time(&self) {}
