@@ -284,6 +284,12 @@ impl Front {
         }
     }
 
+    /// Called when an event is about to be pushed.
+    #[inline(always)]
+    pub(crate) fn prepare(&self) {
+        self.ring.prepare_claim();
+    }
+
     /// Whether the journal still takes events in.
     #[inline]
     pub(crate) fn check(&self) -> Result<(), Error> {

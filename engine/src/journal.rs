@@ -37,8 +37,8 @@ use crate::thinning::{self, ThinReport, ThinRule};
 use crate::ticket::Ticket;
 use crate::writer;
 
-/// One emission in so many is timed.
-const SAMPLE: u64 = 1024;
+/// One emission in so many is timed. It takes some 100 ns longer for that: seldom enough that p99.9 is not of those.
+const SAMPLE: u64 = 4096;
 
 /// A journal that is open for writing. There is one such at a time for a directory; it may be shared by any
 /// number of threads.
@@ -237,6 +237,10 @@ impl Journal {
     /// Returns as soon as the event is in memory; see [`Journal::sync`]. While the buffer is full it does what
     /// [`Options::backpressure`] says. With [`SyncPolicy::Strict`] it is [`Journal::emit_durable`].
     ///
+    /// This is compiled into its caller, 2 to 8 KB of code: of an [`Event`] that is made right there nothing is computed that
+    /// is known already, and its fields go to their places without having been in memory. Where that is too much code, call it
+    /// from a function of your own that is not inlined: about 40 ns more for each event.
+    ///
     /// # Errors
     ///
     /// The event can't be recorded as it is (a field is too long, its type is the journal's own), or the
@@ -283,6 +287,7 @@ impl Journal {
 
     #[inline(always)]
     fn take_in(&self, event: &Event<'_>, backpressure: Backpressure) -> Result<u64, Error> {
+        self.committer.front.prepare();
         let now = if self.has_process_clock { clock::now() } else { self.medium.now() };
         let draft = event.draft();
         let measure = event.measure()?;

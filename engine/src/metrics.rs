@@ -13,7 +13,7 @@ use crate::watermark::Mark;
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Metrics {
-    /// Nanoseconds that emissions took: of one in 1,024.
+    /// Nanoseconds that emissions took: of one in 4,096.
     pub emission_ns: Histogram,
     /// Events in a commit group.
     pub group_events: Histogram,

@@ -22,6 +22,9 @@ const CLAIM_WAIT: Duration = Duration::from_micros(50);
 const LOOKS_PER_TIMEOUT: u32 = 4;
 /// The committer has records come to its processor's cache so many places ahead: producers have written them on others.
 const GATHER_AHEAD: u64 = 6;
+/// Fewer places than this that were claimed meanwhile are left to the next group: who runs after a producer that is as fast
+/// takes its line of the ring each time.
+const ALONG_MIN: u64 = 64;
 /// Places after which the committer tells producers that there is room.
 const DRAIN_STEP: u64 = 64;
 /// Places of a group after which it wakes producers that wait for them.
@@ -115,7 +118,7 @@ impl Front {
             if at >= claimed {
                 // Not looked at each time: producers would have to get the line back.
                 claimed = self.ring.tail();
-                if at >= claimed {
+                if at >= claimed || !is_asked_for && claimed - at < ALONG_MIN {
                     break true;
                 }
             }

@@ -307,6 +307,14 @@ impl Ring {
         Locked { ring: self, tail: tail & !LOCKED }
     }
 
+    /// Has the processor fetch what a claim changes, for writing: other producers have had it, and a claim that reads it first
+    /// would have it come twice.
+    #[inline(always)]
+    pub(crate) fn prepare_claim(&self) {
+        let claims: *const Claims = &raw const self.claims.0;
+        prefetch::for_write(claims.cast(), size_of::<Claims>());
+    }
+
     /// The place that the next claim on this processor is likely to get, if a claim on it got `place` now; `None` where
     /// others claim too much in between.
     ///
