@@ -42,6 +42,10 @@ pub(crate) struct Conditions {
     /// Only events whose ids lie in this range, both ends included; either may be left out: 100..200, 100..
     #[arg(long, value_name = "A..B", value_parser = parse_ids)]
     id: Option<Ids>,
+    /// Only events whose payload or metadata contains this text, byte for byte. No index helps with that: what the other
+    /// conditions leave is read.
+    #[arg(long, value_name = "TEXT", allow_hyphen_values = true)]
+    contains: Option<String>,
 }
 
 /// The same, how many events are shown, and which first.
@@ -144,7 +148,7 @@ impl Filter {
 impl Conditions {
     /// Whether there is none.
     pub(crate) fn is_empty(&self) -> bool {
-        let Self { types, since, until, path, agent, transaction, inode, pid, priority, id } = self;
+        let Self { types, since, until, path, agent, transaction, inode, pid, priority, id, contains } = self;
         types.is_empty()
             && since.is_none()
             && until.is_none()
@@ -155,6 +159,7 @@ impl Conditions {
             && pid.is_none()
             && priority.is_none()
             && id.is_none()
+            && contains.is_none()
     }
 
     /// A type that only the journal's own records have, where one is asked for.
@@ -200,6 +205,9 @@ impl Conditions {
         }
         if let Some(Ids { first, last }) = self.id {
             query = query.ids(first..=last);
+        }
+        if let Some(text) = &self.contains {
+            query = query.containing(text);
         }
         query
     }

@@ -207,6 +207,7 @@ impl<'a> Event<'a> {
         for link in self.draft.links {
             scores = scores.max(link.causality_strength);
         }
+        // A copy: a reference would keep the event in memory (see `Front::push`).
         if scores > SCORE_MAX { Err((*self).score_error()) } else { Ok(()) }
     }
 

@@ -110,14 +110,15 @@ enum External {
     Dropped(Range<u64>, Vec<GapType>),
 }
 
-/// What the committer does while there is nothing to do. The values of [`Front::sleep`].
+/// What has to wake the committer. The values of [`Front::sleep`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
 enum Sleep {
+    /// Nothing: somebody has done so, or it has not slept yet.
     Awake = 0,
-    /// It wakes by the clock soon enough; only a ring that fills up or an urgent event has to wake it.
+    /// Only a ring that fills up or an urgent event: it wakes by the clock soon enough, or works and looks again before it sleeps.
     Dozing = 1,
-    /// The next event has to wake it.
+    /// The next event.
     Asleep = 2,
 }
 

@@ -2,6 +2,7 @@
 
 use std::ops::{Bound, RangeBounds};
 
+use memchr::memmem::Finder;
 use semj_format::context::Lead;
 use semj_format::{EventType, Record, SegmentOpen};
 
@@ -38,6 +39,7 @@ pub struct Query {
     priority: Option<u32>,
     visible_to: Option<u64>,
     causes: Option<Vec<u64>>,
+    contained: Option<Finder<'static>>,
     has_own: bool,
     limit: Option<u64>,
     is_reverse: bool,
@@ -304,6 +306,14 @@ impl Query {
         self
     }
 
+    /// Events whose payload or metadata contains these bytes, as the emitter wrote them. No index knows that: what nothing else
+    /// rules out is read.
+    #[must_use]
+    pub fn containing(mut self, bytes: impl AsRef<[u8]>) -> Self {
+        self.contained = Some(Finder::new(bytes.as_ref()).into_owned());
+        self
+    }
+
     /// The journal's own records too: those that match what is asked of types, times, priorities and processes, if
     /// nothing is asked that only an event can have.
     #[must_use]
@@ -364,7 +374,8 @@ impl Query {
             || self.transaction.is_some()
             || self.inode.is_some()
             || self.visible_to.is_some()
-            || self.causes.is_some();
+            || self.causes.is_some()
+            || self.contained.is_some();
         self.has_own && !only_events
     }
 
@@ -497,29 +508,40 @@ impl Plan<'_> {
                 return false;
             }
         }
-        let asks_context = query.path.is_some()
-            || query.inode.is_some()
-            || query.transaction.is_some()
-            || query.agent.is_some();
-        if !asks_context {
+        // What takes longest comes last.
+        query.matches_context(record, contexts) && query.matches_bytes(record)
+    }
+}
+
+impl Query {
+    #[inline]
+    fn matches_context(&self, record: &Record<'_>, contexts: &mut u64) -> bool {
+        let is_asked =
+            self.path.is_some() || self.inode.is_some() || self.transaction.is_some() || self.agent.is_some();
+        if !is_asked {
             return true;
         }
         // Most are told apart by what a context begins with.
         let Ok(lead) = Lead::parse(record.context_bytes()) else { return false };
-        if !query.matches_lead(&lead) {
+        if !self.matches_lead(&lead) {
             return false;
         }
-        if lead.is_readable && query.agent.is_none() {
+        if lead.is_readable && self.agent.is_none() {
             return true;
         }
         *contexts += 1;
         // One that can't be read has nothing that could be asked for.
         matches!(record.context(), Ok(Some(context))
-            if query.agent.as_ref().is_none_or(|agent| context.agent_id == agent.as_slice()))
+            if self.agent.as_ref().is_none_or(|agent| context.agent_id == agent.as_slice()))
     }
-}
 
-impl Query {
+    #[inline]
+    fn matches_bytes(&self, record: &Record<'_>) -> bool {
+        self.contained.as_ref().is_none_or(|bytes| {
+            [record.payload(), record.metadata()].into_iter().any(|part| bytes.find(part).is_some())
+        })
+    }
+
     #[inline]
     fn matches_lead(&self, lead: &Lead<'_>) -> bool {
         self.inode.is_none_or(|inode| lead.inode_number == inode)

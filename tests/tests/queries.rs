@@ -46,6 +46,7 @@ const GLOBS: [&str; 14] = [
     "core/*.o",
 ];
 const AGENTS: [&str; 3] = ["planner", "coder", "reviewer"];
+const WORDS: [&str; 3] = ["refused", "p refused", "pp"];
 const TYPES: [EventType; 6] = [
     EventType::FILESYSTEM_WRITE,
     EventType::FILESYSTEM_READ,
@@ -103,7 +104,12 @@ fn import_some(journal: &Journal, random: &mut Random, count: u64, id: &mut u64,
         };
         let links = if random.one_in(60) { vec![link; 1 + random.below(2) as usize] } else { Vec::new() };
         let size_max = if random.one_in(100) { 20_000 } else { 200 };
-        let payload = vec![b'p'; random.below(size_max) as usize];
+        let mut payload = vec![b'p'; random.below(size_max) as usize];
+        let word = WORDS[random.below(3) as usize].as_bytes();
+        if random.one_in(60) {
+            payload.extend_from_slice(word);
+        }
+        let metadata = if random.one_in(60) { word } else { b"" };
         // A presence bit without its field: nobody can read that.
         let unreadable = [1, 0, 0, 0, 9];
         let context = match random.below(40) {
@@ -111,7 +117,8 @@ fn import_some(journal: &Journal, random: &mut Random, count: u64, id: &mut u64,
             1 => DraftContext::Encoded(&unreadable),
             _ => DraftContext::Fields(context),
         };
-        journal.import(&Draft { context, payload: &payload, links: &links, ..Draft::new(header) }).unwrap();
+        let draft = Draft { context, payload: &payload, metadata, links: &links, ..Draft::new(header) };
+        journal.import(&draft).unwrap();
     }
 }
 
@@ -185,7 +192,7 @@ fn question(
     let mut all: Vec<Predicate> = Vec::new();
     let mut only_events = false;
     // Of a condition that is set twice the last one would count.
-    let mut kinds: Vec<u64> = (0..=random.below(3)).map(|_| random.below(12)).collect();
+    let mut kinds: Vec<u64> = (0..=random.below(3)).map(|_| random.below(13)).collect();
     kinds.sort_unstable();
     kinds.dedup();
     for kind in kinds {
@@ -265,6 +272,15 @@ fn question(
                 query = query.visible_to(agents);
                 only_events = true;
                 all.push(Box::new(move |record, _| record.header().agent_visibility_mask & agents != 0));
+            }
+            11 => {
+                let word = WORDS[random.below(3) as usize];
+                query = query.containing(word);
+                only_events = true;
+                all.push(Box::new(move |record, _| {
+                    let has_word = |part: &[u8]| part.windows(word.len()).any(|at| at == word.as_bytes());
+                    has_word(record.payload()) || has_word(record.metadata())
+                }));
             }
             _ => {
                 let causes: Vec<_> = (0..=random.below(3)).map(|_| random.below(last_id)).collect();

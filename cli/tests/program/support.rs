@@ -116,7 +116,7 @@ pub(crate) fn damage(journal: &Path) {
 /// A journal of five events that hang together.
 pub(crate) fn related() -> (tempfile::TempDir, PathBuf) {
     let (dir, journal) = place();
-    let input = br#"{"event_type":"AgentDecision","ktime_ns":1000,"event_priority":1,"context":{"agent_id":"planner","transaction_id":9}}
+    let input = br#"{"event_type":"AgentDecision","ktime_ns":1000,"event_priority":1,"context":{"agent_id":"planner","transaction_id":9},"payload":{"why":"build --release"}}
 {"event_type":"FilesystemCreate","ktime_ns":2000,"process_id":5,"parent_event_id":1,"context":{"path":"/project/src/a.rs","inode_number":7,"transaction_id":9}}
 {"event_type":"FilesystemWrite","ktime_ns":3000,"process_id":5,"parent_event_id":2,"context":{"path":"/project/src/a.rs","inode_number":7}}
 {"event_type":"FilesystemDelete","ktime_ns":4000,"process_id":6,"context":{"path":"/project/doc/b.md","inode_number":8}}

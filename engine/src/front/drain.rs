@@ -22,8 +22,8 @@ const CLAIM_WAIT: Duration = Duration::from_micros(50);
 const LOOKS_PER_TIMEOUT: u32 = 4;
 /// The committer has records come to its processor's cache so many places ahead: producers have written them on others.
 const GATHER_AHEAD: u64 = 6;
-/// Fewer places than this that were claimed meanwhile are left to the next group: who runs after a producer that is as fast
-/// takes its line of the ring each time.
+/// Fewer places than this that were claimed while a group took others along are left to the next one: who runs after a
+/// producer takes its line of the ring for each of them.
 const ALONG_MIN: u64 = 64;
 /// Places after which the committer tells producers that there is room.
 const DRAIN_STEP: u64 = 64;
@@ -88,12 +88,13 @@ impl Front {
                     None => self.work.wait(&mut state),
                 }
             }
-            // While it works it stays as it was, unless each event would wake it: whoever has to wake it tells of it once,
-            // and is seen before it sleeps again.
-            let sleep = self.sleep.load(Ordering::SeqCst);
-            if sleep == Sleep::Asleep as u8 {
-                self.sleep.store(Sleep::Awake as u8, Ordering::SeqCst);
-            } else if sleep == Sleep::Awake as u8 {
+            // While the committer works this stays Dozing: a producer that has to wake it stores Awake, once, and its flag or
+            // its place is seen before the committer sleeps again. Not Asleep: each event would take the lock.
+            let asleep = Sleep::Asleep as u8;
+            let awake = Sleep::Awake as u8;
+            let was_asleep = self.sleep.load(Ordering::SeqCst) == asleep
+                && self.sleep.compare_exchange(asleep, awake, Ordering::SeqCst, Ordering::SeqCst).is_ok();
+            if !was_asleep && self.sleep.load(Ordering::SeqCst) == awake {
                 // An event has woken it. Who emitted it may have committed it too, and not be the last to do so.
                 state.last_work = Instant::now();
             }
@@ -113,12 +114,14 @@ impl Front {
         let mut told = start;
         let mut claimed = upto;
         let is_complete = loop {
-            // What was published since then comes along, but nothing beyond is waited for.
+            // What was claimed since then comes along, but nothing beyond `upto` is waited for.
             let is_asked_for = at < upto;
             if at >= claimed {
-                // Not looked at each time: producers would have to get the line back.
+                // Not looked at each time: producers would have to get the line back. What came while that was taken comes
+                // along too if it is much.
+                let seen = claimed;
                 claimed = self.ring.tail();
-                if at >= claimed || !is_asked_for && claimed - at < ALONG_MIN {
+                if at >= claimed || seen > upto && claimed - at < ALONG_MIN {
                     break true;
                 }
             }

@@ -27,7 +27,7 @@ impl Front {
     ///
     /// Goes into whoever emits, up to the bytes that are copied: where the event is made there, what is known of it is not
     /// computed, and it is encoded without having been anywhere else. What this calls out of line therefore gets no
-    /// reference into the event.
+    /// reference into the event, unless its context has other fields than those that most have.
     #[inline(always)]
     pub(crate) fn push(&self, event: &Emitted<'_>, patience: Patience<'_>) -> Result<u64, Error> {
         self.check()?;

@@ -197,7 +197,7 @@ impl Ring {
         self.home_of(place).load(Ordering::Relaxed)
     }
 
-    /// The home slot that a place has unless another one of its round was revoked at some time.
+    /// The home slot that a place has unless one with its remainder was revoked at some time.
     #[inline(always)]
     pub(crate) fn usual_home(&self, place: u64) -> u32 {
         (place & (self.capacity() - 1)) as u32

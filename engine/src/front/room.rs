@@ -37,7 +37,7 @@ impl<'a> Wait<'a> {
         self.since
     }
 
-    /// Returns when it is worth another attempt. `header` is that of the event, or of the most urgent one of a batch.
+    /// Returns when it is worth another attempt. `event` is what it is for, or the most urgent one of a batch.
     #[cold]
     pub(super) fn for_room(&mut self, front: &Front, event: Standing) -> Result<(), Error> {
         front.check_process()?;

@@ -58,7 +58,7 @@ pub(crate) const EXTERNAL: u32 = u32::MAX;
 #[derive(Debug)]
 pub(crate) struct Slab {
     memory: Memory,
-    /// Slots of class 0, the first ones: those that are looked at for each event stand with the memory.
+    /// Slots of class 0, which are the first ones. Here too, because it is looked at for each event.
     small_count: u32,
     classes: [Class; CLASS_SIZES.len() + 1],
 }
@@ -195,16 +195,16 @@ impl Slab {
             // Most are small ones, and these are the first.
             (slot as usize * CLASS_SIZES[0], CLASS_SIZES[0])
         } else {
-            self.offset_of_larger(slot)
+            self.locate_other(slot)
         };
         debug_assert!(at + size <= self.memory.size());
         // SAFETY: slots are numbered within their classes, so the slot lies in the allocation.
         (unsafe { self.memory.start().add(at) }, size)
     }
 
-    /// Where in the memory a slot begins that is not at home in the ring, and its size.
+    /// Where in the memory a slot begins that is not of class 0, and its size.
     #[inline(never)]
-    fn offset_of_larger(&self, slot: u32) -> (usize, usize) {
+    fn locate_other(&self, slot: u32) -> (usize, usize) {
         let Class { first, offset, size, .. } = &self.classes[self.class(slot)];
         (offset + (slot - first) as usize * size, *size)
     }

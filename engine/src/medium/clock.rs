@@ -35,11 +35,15 @@ const JUMP_NS: i64 = 1_000_000;
 /// When and where the caller runs.
 #[inline(always)]
 pub(crate) fn now() -> Now {
-    let monotonic_ns = CLOCK.now_ns().unwrap_or_else(kernel_ns);
+    Now { monotonic_ns: CLOCK.now_ns().unwrap_or_else(kernel_ns), cpu_id: cpu_id() }
+}
+
+/// The processor that the caller runs on.
+#[inline(always)]
+pub(super) fn cpu_id() -> u32 {
     // The C library's own, because newer ones read it from memory that the kernel keeps up to date (rseq).
     // SAFETY: it takes nothing and has no effect.
-    let cpu_id = unsafe { libc::sched_getcpu() };
-    Now { monotonic_ns, cpu_id: u32::try_from(cpu_id).unwrap_or(0) }
+    u32::try_from(unsafe { libc::sched_getcpu() }).unwrap_or(0)
 }
 
 /// Holds the process's clock against the kernel's: see the module.

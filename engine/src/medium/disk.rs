@@ -213,7 +213,7 @@ impl Medium for Disk {
     }
 
     fn cpu_id(&self) -> u32 {
-        clock::now().cpu_id
+        clock::cpu_id()
     }
 
     fn threads(&self) -> NonZeroUsize {

@@ -1,7 +1,8 @@
 //! The seam: everything the engine asks of the world goes through these traits.
 //!
 //! The engine calls no file system, clock or random source but through [`Medium`], so that a test can put a
-//! simulated disk under it which loses power at any step. [`Disk`] is the real one.
+//! simulated disk under it which loses power at any step. [`Disk`] is the real one. (An emission reads the clock of a
+//! medium that has none of its own without calling it: [`Medium::has_process_clock`].)
 //!
 //! What the engine relies on, and a simulated medium must model:
 //!
@@ -93,7 +94,8 @@ pub trait Medium: Debug + Send + Sync {
     fn now(&self) -> Now {
         Now { monotonic_ns: self.monotonic_ns(), cpu_id: self.cpu_id() }
     }
-    /// Whether [`Medium::now`] says what any other part of this process would, so that nobody has to be called for it.
+    /// Whether [`Medium::now`] is this process's clock, as [`Disk`]'s is: an emission then reads that and does not call
+    /// the medium. One with a clock of its own leaves this false.
     fn has_process_clock(&self) -> bool {
         false
     }

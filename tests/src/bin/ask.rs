@@ -120,6 +120,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         ("a larger directory", path("/project/site/lib2to3")?),
         ("deletes below that", path("/project/site/lib2to3")?.types([EventType::FILESYSTEM_DELETE])),
         ("a file by its name", path("**/.libf.a.tmp")?),
+        ("a word that never occurs in a payload", Query::new().containing("no such word")),
         ("a thousand ids", Query::new().ids(last_id / 2..last_id / 2 + 1000)),
         ("the last 20", Query::new().limit(20).reverse()),
         ("the last 20 renames", Query::new().types([EventType::FILESYSTEM_RENAME]).limit(20).reverse()),
