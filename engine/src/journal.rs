@@ -239,7 +239,7 @@ impl Journal {
     ///
     /// This is compiled into its caller, 2 to 8 KB of code: of an [`Event`] that is made right there nothing is computed that
     /// is known already, and its fields go to their places without having been in memory. Where that is too much code, call it
-    /// from a function of your own that is not inlined: about 40 ns more for each event.
+    /// from a function of your own that is not inlined: 20 to 50 ns more for each event.
     ///
     /// # Errors
     ///
