@@ -90,11 +90,14 @@ impl Front {
             }
             // While the committer works this stays Dozing: a producer that has to wake it stores Awake, once, and its flag or
             // its place is seen before the committer sleeps again. Not Asleep: each event would take the lock.
-            let asleep = Sleep::Asleep as u8;
-            let awake = Sleep::Awake as u8;
-            let was_asleep = self.sleep.load(Ordering::SeqCst) == asleep
-                && self.sleep.compare_exchange(asleep, awake, Ordering::SeqCst, Ordering::SeqCst).is_ok();
-            if !was_asleep && self.sleep.load(Ordering::SeqCst) == awake {
+            let (asleep, awake) = (Sleep::Asleep as u8, Sleep::Awake as u8);
+            let mut found = self.sleep.load(Ordering::SeqCst);
+            if found == asleep {
+                let exchanged =
+                    self.sleep.compare_exchange(asleep, awake, Ordering::SeqCst, Ordering::SeqCst);
+                found = exchanged.unwrap_or_else(|found| found);
+            }
+            if found == awake {
                 // An event has woken it. Who emitted it may have committed it too, and not be the last to do so.
                 state.last_work = Instant::now();
             }
