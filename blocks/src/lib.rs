@@ -21,6 +21,7 @@
 //! | `regroup` | the transform |
 //! | `block` | one block, in and out |
 //! | `segment` | the file: index, seal, native offsets |
+//! | `remains` | what a damaged file still gives back |
 #![forbid(unsafe_code)]
 
 mod block;
@@ -28,6 +29,7 @@ mod codec;
 mod error;
 mod header;
 mod regroup;
+mod remains;
 mod segment;
 mod varint;
 
@@ -35,4 +37,5 @@ pub use block::{BlockDecoder, BlockEncoder};
 pub use codec::{Codec, CodecNameError, Method, ZLIB_LEVEL, ZSTD_LEVEL};
 pub use error::{DecodeError, EncodeError};
 pub use header::{BLOCK_SIZE_MAX, BLOCK_TARGET_MAX, BlockHeader, VERSION_PLAIN, VERSION_REGROUPED};
+pub use remains::Remains;
 pub use segment::{BLOCK_TARGET, Compressor, FileSeal, IndexEntry, Layout, unpack};

@@ -78,6 +78,24 @@ on_disk! {
         292 checksum: u32,
     }
 }
+
+impl IndexEntry {
+    /// Decodes the block with this entry, which is the index's `place`-th.
+    pub(crate) fn decode_block(
+        &self,
+        place: usize,
+        bytes: &[u8],
+        decoder: &mut BlockDecoder,
+        out: &mut [u8],
+    ) -> Result<(), DecodeError> {
+        let header = decoder.decode(bytes, out)?;
+        let is_its = header.block_id == place as u64
+            && header.block_size == self.block_size
+            && (header.first_event_id, header.last_event_id) == (self.first_event_id, self.last_event_id);
+        if is_its { Ok(()) } else { Err(DecodeError::Contradiction { what: "a block index" }) }
+    }
+}
+
 /// Where the file's digest stands in the seal.
 const FILE_DIGEST_AT: usize = 260;
 
@@ -85,6 +103,68 @@ impl FileSeal {
     fn computed_checksum(&self) -> u32 {
         kernel_crc32(&self.encode()[..Self::SIZE - 4])
     }
+
+    /// A seal that is right by itself.
+    pub(crate) fn parse(bytes: &[u8; Self::SIZE]) -> Result<Self, DecodeError> {
+        let seal = Self::decode(bytes);
+        if seal.checksum != seal.computed_checksum() {
+            return Err(DecodeError::Checksum { what: "a compressed segment's seal" });
+        }
+        if seal.magic != SEAL_MAGIC {
+            return Err(DecodeError::Unknown { field: "the seal's magic", found: seal.magic.into() });
+        }
+        if seal.version != SEAL_VERSION {
+            return Err(DecodeError::Unknown { field: "the seal's version", found: seal.version.into() });
+        }
+        Ok(seal)
+    }
+
+    /// The entries of the block index that these bytes are, if it is this seal's.
+    pub(crate) fn entries(&self, index: &[u8]) -> Result<Vec<IndexEntry>, DecodeError> {
+        let entries = entries(index)?;
+        if entries.len() as u64 != self.block_count {
+            return Err(DecodeError::Contradiction { what: "block_count" });
+        }
+        if kernel_crc32(index) != self.index_checksum {
+            return Err(DecodeError::Checksum { what: "a block index" });
+        }
+        Ok(entries)
+    }
+}
+
+/// The entries of a block index, of which there is one at least.
+pub(crate) fn entries(index: &[u8]) -> Result<Vec<IndexEntry>, DecodeError> {
+    let (entries, excess) = index.as_chunks::<{ IndexEntry::SIZE }>();
+    if !excess.is_empty() || entries.is_empty() {
+        return Err(DecodeError::Contradiction { what: "block_count" });
+    }
+    Ok(entries.iter().map(IndexEntry::decode).collect())
+}
+
+/// Where the blocks of an index end, in the file and in the native segment; `None` if they do not follow each other.
+pub(crate) fn entries_end(entries: &[IndexEntry]) -> Option<(u64, u64)> {
+    let mut at = JournalHeader::SIZE as u64;
+    let mut native_at = JournalHeader::SIZE as u64;
+    for entry in entries {
+        let is_next = (entry.offset, entry.native_offset) == (at, native_at);
+        let has_size = entry.uncompressed_size > 0
+            && entry.uncompressed_size as usize <= BLOCK_SIZE_MAX
+            && entry.block_size as usize >= BlockHeader::SIZE;
+        if !is_next || !has_size {
+            return None;
+        }
+        at += u64::from(entry.block_size);
+        native_at += u64::from(entry.uncompressed_size);
+    }
+    Some((at, native_at))
+}
+
+/// Whether a seal and the native header in it fit together.
+pub(crate) fn is_seal_of(seal: &FileSeal, native: &JournalHeader) -> bool {
+    native.journal_size == seal.native_end
+        && native.flags & (FLAG_SEALED | FLAG_COMPRESSED) == FLAG_SEALED
+        && seal.native_size >= seal.native_end
+        && seal.native_size <= NATIVE_SIZE_MAX
 }
 
 /// Turns a native segment into a compressed one, a block at a time.
@@ -397,46 +477,15 @@ impl Layout {
         let what = "a compressed segment";
         let truncated = DecodeError::Truncated { what, needed: FileSeal::SIZE, available: tail.len() };
         let (index, seal) = tail.split_last_chunk().ok_or(truncated)?;
-        let seal = FileSeal::decode(seal);
-        if seal.checksum != seal.computed_checksum() {
-            return Err(DecodeError::Checksum { what: "a compressed segment's seal" });
-        }
-        if seal.magic != SEAL_MAGIC {
-            return Err(DecodeError::Unknown { field: "the seal's magic", found: seal.magic.into() });
-        }
-        if seal.version != SEAL_VERSION {
-            return Err(DecodeError::Unknown { field: "the seal's version", found: seal.version.into() });
-        }
-        let (entries, excess) = index.as_chunks::<{ IndexEntry::SIZE }>();
-        if !excess.is_empty() || entries.is_empty() || entries.len() as u64 != seal.block_count {
-            return Err(contradiction("block_count"));
-        }
-        if kernel_crc32(index) != seal.index_checksum {
-            return Err(DecodeError::Checksum { what: "a block index" });
-        }
-        let entries: Vec<_> = entries.iter().map(IndexEntry::decode).collect();
-        let mut at = JournalHeader::SIZE as u64;
-        let mut native_at = JournalHeader::SIZE as u64;
-        for entry in &entries {
-            let is_next = (entry.offset, entry.native_offset) == (at, native_at);
-            let has_size = entry.uncompressed_size > 0
-                && entry.uncompressed_size as usize <= BLOCK_SIZE_MAX
-                && entry.block_size as usize >= BlockHeader::SIZE;
-            if !is_next || !has_size {
-                return Err(contradiction("a block index"));
-            }
-            at += u64::from(entry.block_size);
-            native_at += u64::from(entry.uncompressed_size);
-        }
+        let seal = FileSeal::parse(seal)?;
+        let entries = seal.entries(index)?;
+        let (at, native_at) = entries_end(&entries).ok_or_else(|| contradiction("a block index"))?;
         let native = JournalHeader::parse(&seal.native_header).map_err(|_| contradiction("native_header"))?;
         let fits = at == header.index_offset
             && native_at == seal.native_end
-            && native.journal_size == seal.native_end
-            && native.flags & (FLAG_SEALED | FLAG_COMPRESSED) == FLAG_SEALED
+            && is_seal_of(&seal, &native)
             && native.flags | FLAG_COMPRESSED == header.flags
-            && (native.total_events, native.next_event_id) == (header.total_events, header.next_event_id)
-            && seal.native_size >= seal.native_end
-            && seal.native_size <= NATIVE_SIZE_MAX;
+            && (native.total_events, native.next_event_id) == (header.total_events, header.next_event_id);
         if fits { Ok(Self { seal, entries }) } else { Err(contradiction("a compressed segment")) }
     }
 
@@ -516,12 +565,7 @@ impl Layout {
         out: &mut [u8],
     ) -> Result<(), DecodeError> {
         let wrong = DecodeError::Contradiction { what: "a block index" };
-        let entry = self.entries.get(block).ok_or(wrong.clone())?;
-        let header = decoder.decode(bytes, out)?;
-        let is_its = header.block_id == block as u64
-            && header.block_size == entry.block_size
-            && (header.first_event_id, header.last_event_id) == (entry.first_event_id, entry.last_event_id);
-        if is_its { Ok(()) } else { Err(wrong) }
+        self.entries.get(block).ok_or(wrong)?.decode_block(block, bytes, decoder, out)
     }
 
     /// Whether the file is, byte for byte, the one that was made.

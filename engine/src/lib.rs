@@ -74,6 +74,7 @@ mod query;
 pub mod reader;
 mod request;
 mod residency;
+mod restored;
 mod retention;
 mod segment;
 mod segment_index;

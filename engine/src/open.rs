@@ -19,6 +19,7 @@ use crate::error::Error;
 use crate::medium::{Disk, Map, Medium};
 use crate::progress::Progress;
 use crate::request;
+use crate::restored::RestoredMap;
 use crate::retention::{self, Ended, Figures, Needs, Plan, Rest, Retention};
 use crate::segment::Segment;
 use crate::sidecar;
@@ -45,6 +46,8 @@ const DAMAGED_RANGES_PART: u64 = 4;
 #[derive(Debug)]
 pub(crate) struct Found {
     maps: Vec<Box<dyn Map>>,
+    /// Which of them stand for a compressed file that only a salvage can read.
+    restored: Vec<bool>,
     pub(crate) report: Report,
 }
 
@@ -207,7 +210,8 @@ fn examine_names(
     let mut packed = Vec::with_capacity(names.len());
     let mut ends = Vec::with_capacity(names.len());
     let mut headers = Vec::with_capacity(names.len());
-    for (_, name) in &names {
+    let mut restored = vec![false; names.len()];
+    for ((_, name), is_restored) in names.iter().zip(&mut restored) {
         let path = dir.join(name);
         let file = medium.open(&path, false).map_err(Error::io("open", &path))?;
         let map = file.map().map_err(Error::io("map", &path))?;
@@ -222,6 +226,20 @@ fn examine_names(
             Err(map) => map,
         };
         packed.push(None);
+        let map = match mode {
+            OpenMode::Salvage => RestoredMap::found(map),
+            OpenMode::Strict | OpenMode::PointInTime => Err(map),
+        };
+        let map = match map {
+            Ok(found) => {
+                *is_restored = true;
+                headers.push(found.native_header());
+                ends.push(found.data_end());
+                maps.push(Box::new(found));
+                continue;
+            }
+            Err(map) => map,
+        };
         // Before the end: what it says is there then.
         headers.push(header(&*map));
         maps.push(map);
@@ -255,7 +273,8 @@ fn examine_names(
         return Err(Error::changed(&dir.join(name), &**map));
     }
     maps.drain(..report.leftovers.len());
-    Ok(Found { maps, report })
+    restored.drain(..report.leftovers.len());
+    Ok(Found { maps, restored, report })
 }
 
 /// A segment's map while it is examined.
@@ -397,8 +416,11 @@ pub(crate) fn open_for_writing(
 
     remove_unfinished(medium, dir)?;
     let quarantine = Quarantine { medium, dir, epoch };
-    for (segment, map) in report.kept_segments().iter().zip(&mut found.maps) {
-        if map.packed_size().is_some() && segment.opening.is_some() && !is_final(segment) {
+    for ((segment, map), is_restored) in
+        report.kept_segments().iter().zip(&mut found.maps).zip(found.restored.iter())
+    {
+        let is_rewritten = *is_restored || map.packed_size().is_some() && !is_final(segment);
+        if is_rewritten && segment.opening.is_some() {
             quarantine.keep_file(segment)?;
             *map = unpack::write_native(medium, dir, &segment.name, &**map)?;
         }

@@ -3,13 +3,17 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use semj_blocks::{BlockDecoder, BlockEncoder, BlockHeader, Codec, FileSeal, IndexEntry, Layout};
+use semj_blocks::{
+    BLOCK_SIZE_MAX, BlockDecoder, BlockEncoder, BlockHeader, Codec, FileSeal, IndexEntry, Layout, Remains,
+};
 use semj_format::checksum::kernel_crc32;
 use semj_format::{JournalHeader, Records, digest};
 use semj_fuzz::{MEMORY_BASE, within};
 
 /// Bytes of records that a block of the fuzzer's may give.
 const BLOCK_MAX: u32 = 64 << 10;
+/// Bytes that what is left of a damaged file may take here.
+const REMAINS_MAX: usize = 256 << 20;
 const CODECS: [Codec; 5] = [Codec::None, Codec::Zlib(1), Codec::Lz4, Codec::Zstd(1), Codec::Snappy];
 
 /// What decoding to so many bytes may cost: the texts of records that stand closest, each with what is known of it, and the
@@ -112,6 +116,28 @@ fn file(bytes: &[u8]) {
     assert_eq!(layout.find(at), None);
 }
 
+/// What is left of a file is whole records at their places, or zeros.
+fn remains(bytes: &[u8]) {
+    // So many blocks an index of this size can have, each of which may stand behind all others.
+    let most = bytes.len() / IndexEntry::SIZE * BLOCK_SIZE_MAX;
+    if most > REMAINS_MAX {
+        return;
+    }
+    let cost = decoding_cost(bytes.len(), BLOCK_SIZE_MAX) + 2 * most;
+    let Some(found) = within(cost, || Remains::of(bytes)) else { return };
+    assert!(found.blocks_kept > 0 && found.native.len() > JournalHeader::SIZE);
+    if let Ok(layout) = Layout::parse(bytes) {
+        let mut decoder = BlockDecoder::default();
+        for place in 0..layout.entries().len() {
+            let range = layout.native_range(place).expect("a block that is there has a place");
+            let mut out = vec![0; range.len()];
+            if layout.decode(bytes, place, &mut decoder, &mut out).is_ok() {
+                assert!(found.native[range] == out, "block {place} is right and does not come back");
+            }
+        }
+    }
+}
+
 fuzz_target!(|data: &[u8]| {
     let Some((flags, data)) = data.split_first() else { return };
     let codec = CODECS[usize::from(*flags) % CODECS.len()];
@@ -120,8 +146,10 @@ fuzz_target!(|data: &[u8]| {
         block(&bytes, codec);
     }
     file(data);
+    remains(data);
     if let Some(bytes) = repaired_file(data) {
         file(&bytes);
+        remains(&bytes);
     }
     let end = Records::new(data, 0).map_while(Result::ok).last().map_or(0, |(at, record)| at + record.len());
     if end > 0 {

@@ -299,6 +299,83 @@ fn a_compressed_segment_that_is_cut_keeps_what_stands_before_the_cut() {
     }
 }
 
+fn flip(bytes: &mut [u8], from_end: usize) {
+    let at = bytes.len() - from_end;
+    bytes[at] ^= 1;
+}
+
+/// A file as damage leaves it: somebody has other bytes in it, or it ends elsewhere.
+type Damage = fn(&mut Vec<u8>);
+
+#[test]
+fn a_salvage_restores_a_compressed_segment_whose_blocks_can_not_be_found_the_usual_way() {
+    let damages: [(&str, Damage); 6] = [
+        ("its header", |bytes| bytes[30] ^= 1),
+        ("all of its header", |bytes| bytes[..52].fill(0xEE)),
+        ("its block index", |bytes| flip(bytes, 296 + 7)),
+        ("its seal", |bytes| flip(bytes, 17)),
+        ("a part at its end is gone", |bytes| bytes.truncate(bytes.len() - 300)),
+        ("something is behind its end", |bytes| bytes.extend_from_slice(b"of another file")),
+    ];
+    for from_end in [1, 3] {
+        for (what, damage) in damages {
+            let dir = tempfile::tempdir().unwrap();
+            journal(dir.path());
+            let (before, paths) = (all(dir.path()), segments(dir.path()));
+            compact(dir.path(), Codec::default());
+            let path = &paths[paths.len() - from_end];
+            let mut bytes = fs::read(path).unwrap();
+            damage(&mut bytes);
+            fs::write(path, &bytes).unwrap();
+            let refused = Journal::open(dir.path(), options());
+            assert!(matches!(refused, Err(Error::Damaged { .. })), "{what}");
+            assert!(fs::read(path).unwrap() == bytes, "{what}: nothing is changed unasked");
+            let reader = Reader::open(dir.path(), OpenMode::Salvage).unwrap();
+            assert_eq!(reader.iter(..).filter(Result::is_ok).count() as u64, EVENTS, "{what}");
+            let open =
+                || Journal::open(dir.path(), Options { mode: OpenMode::Salvage, ..options() }).unwrap();
+            let writer = open();
+            let next = writer.emit(&Event::new(EventType::SYSTEM_CHECKPOINT)).unwrap();
+            assert_eq!(next, EVENTS + 1, "{what}");
+            writer.close().unwrap();
+            // All of it, in the same places, and nothing says that something is lost.
+            let report = examine_journal(dir.path(), OpenMode::Strict).unwrap();
+            let verdicts = report.segments.iter().map(|segment| segment.verdict);
+            assert!(verdicts.into_iter().all(|verdict| verdict == Verdict::Whole), "{what}");
+            let after = all(dir.path());
+            assert!(after[..before.len()] == before, "{what}");
+            let quarantine = || {
+                let files = fs::read_dir(dir.path().join("quarantine")).unwrap();
+                files.map(|entry| fs::read(entry.unwrap().path()).unwrap()).collect::<Vec<_>>()
+            };
+            assert!(quarantine() == [bytes], "{what}: the compressed file is in quarantine");
+            open().close().unwrap();
+            assert_eq!(quarantine().len(), 1, "{what}: once");
+        }
+    }
+}
+
+#[test]
+fn a_restored_segment_lacks_what_stood_in_damaged_blocks_and_says_so() {
+    let dir = tempfile::tempdir().unwrap();
+    journal(dir.path());
+    let before = all(dir.path());
+    compact(dir.path(), Codec::default());
+    let path = segments(dir.path()).remove(1);
+    damage(&path, 1500);
+    let mut bytes = fs::read(&path).unwrap();
+    flip(&mut bytes, 17);
+    fs::write(&path, &bytes).unwrap();
+    let writer = Journal::open(dir.path(), Options { mode: OpenMode::Salvage, ..options() }).unwrap();
+    writer.close().unwrap();
+    let report = examine_journal(dir.path(), OpenMode::Strict).unwrap();
+    assert!(report.refusal().is_none());
+    assert_eq!(report.segments[1].verdict, Verdict::KnownDamage);
+    let after = all(dir.path());
+    let kept = before.iter().filter(|record| after.contains(record)).count();
+    assert!(kept < before.len() && kept > before.len() * 9 / 10, "{kept} of {} records", before.len());
+}
+
 #[test]
 fn a_damaged_segment_is_left_as_it_is() {
     let dir = tempfile::tempdir().unwrap();

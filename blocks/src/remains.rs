@@ -1,0 +1,191 @@
+//! What a damaged compressed segment still gives back. What is in its header, block index and seal is there twice, but for
+//! checksums: here each is made up for by the others, and by the blocks' own headers.
+
+use std::ops::Range;
+
+use semj_format::JournalHeader;
+use semj_format::journal_header::{FLAG_COMPRESSED, HeaderError};
+
+use crate::block::BlockDecoder;
+use crate::header::{BlockHeader, MAGIC};
+use crate::segment::{FileSeal, IndexEntry, NATIVE_SIZE_MAX, entries, entries_end, is_seal_of};
+
+/// See the module.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Remains {
+    /// The native segment from its header to the end of the last block that is right, with zeros for what can't be had.
+    pub native: Vec<u8>,
+    /// Bytes of its file; those behind [`Remains::native`] are zero, or can't be had.
+    pub native_size: u64,
+    /// Blocks that give back their records.
+    pub blocks_kept: usize,
+}
+
+/// A block, and the place that it has.
+type Placed = (usize, IndexEntry);
+
+impl Remains {
+    /// Of a file that is a compressed segment, or was: `None` if neither its header nor its first block says so, if it is of
+    /// another version, or if no block is right.
+    pub fn of(file: &[u8]) -> Option<Self> {
+        let header = match JournalHeader::parse(file) {
+            Ok(header) if header.flags & FLAG_COMPRESSED == 0 => return None,
+            Err(HeaderError::Version { .. }) => return None,
+            Ok(header) => Some(header),
+            Err(_) if is_block(file, JournalHeader::SIZE, 0).is_none() => return None,
+            Err(_) => None,
+        };
+        // A file that has become longer ends where its header says.
+        let said = header.and_then(|header| usize::try_from(header.journal_size).ok());
+        let file = said.and_then(|size| file.get(..size)).unwrap_or(file);
+        let seal = seal(file);
+        let (placed, native_end) = by_index(file, header.as_ref(), seal.as_ref())
+            .or_else(|| by_blocks(file, seal.as_ref()))
+            .filter(|(_, native_end)| *native_end <= NATIVE_SIZE_MAX)?;
+        let native_header = match (&seal, header) {
+            (Some(seal), _) => seal.native_header,
+            (None, Some(header)) => native_header(header, native_end),
+            (None, None) => [0; JournalHeader::SIZE],
+        };
+        let mut native = native_header.to_vec();
+        let mut decoder = BlockDecoder::default();
+        let mut blocks_kept = 0;
+        for (place, entry) in &placed {
+            let bytes = range(entry.offset, entry.block_size).and_then(|range| file.get(range));
+            let records = range(entry.native_offset, entry.uncompressed_size);
+            let (Some(bytes), Some(records)) = (bytes, records) else { continue };
+            // No memory for what a block does not have.
+            if is_block(bytes, 0, *place as u64).is_none() {
+                continue;
+            }
+            let before = native.len();
+            native.resize(records.end.max(before), 0);
+            let out = native.get_mut(records).unwrap_or_default();
+            match entry.decode_block(*place, bytes, &mut decoder, out) {
+                Ok(()) => blocks_kept += 1,
+                Err(_) => native.truncate(before),
+            }
+        }
+        let native_size = seal.map_or(native_end, |seal| seal.native_size);
+        (blocks_kept > 0).then_some(Self { native, native_size, blocks_kept })
+    }
+}
+
+/// So many bytes from an offset on.
+fn range(offset: u64, size: u32) -> Option<Range<usize>> {
+    let start = usize::try_from(offset).ok()?;
+    Some(start..start.checked_add(size as usize)?)
+}
+
+/// The seal at the end of a file, if it is right by itself.
+fn seal(file: &[u8]) -> Option<FileSeal> {
+    let seal = FileSeal::parse(file.last_chunk()?).ok()?;
+    let native = JournalHeader::parse(&seal.native_header).ok()?;
+    is_seal_of(&seal, &native).then_some(seal)
+}
+
+/// The native header that belongs to that of a compressed file.
+fn native_header(header: JournalHeader, native_end: u64) -> [u8; JournalHeader::SIZE] {
+    let flags = header.flags & !FLAG_COMPRESSED;
+    let mut native = JournalHeader { journal_size: native_end, index_offset: 0, flags, ..header };
+    native.checksum = native.computed_checksum();
+    native.encode()
+}
+
+/// The blocks by the index, and the native end; `None` if it is not right. Where it stands, header and seal say; that it is right,
+/// its checksum in the seal says, or else that its entries follow each other without a hole from the first byte to itself.
+fn by_index(
+    file: &[u8],
+    header: Option<&JournalHeader>,
+    seal: Option<&FileSeal>,
+) -> Option<(Vec<Placed>, u64)> {
+    let said = header.and_then(|header| usize::try_from(header.journal_size).ok());
+    let end = said.unwrap_or(file.len()).checked_sub(FileSeal::SIZE)?;
+    let start = match (header, seal) {
+        (Some(header), _) => usize::try_from(header.index_offset).ok()?,
+        (None, Some(seal)) => end.checked_sub(index_size(seal)?)?,
+        (None, None) => return None,
+    };
+    let index = file.get(start..end)?;
+    let entries = match seal {
+        Some(seal) => seal.entries(index).ok()?,
+        None => entries(index).ok()?,
+    };
+    let (at, native_at) = entries_end(&entries)?;
+    let is_right = at == start as u64 && seal.is_none_or(|seal| native_at == seal.native_end);
+    is_right.then(|| (entries.into_iter().enumerate().collect(), native_at))
+}
+
+/// Bytes of the index that belongs to a seal.
+fn index_size(seal: &FileSeal) -> Option<usize> {
+    usize::try_from(seal.block_count).ok()?.checked_mul(IndexEntry::SIZE)
+}
+
+/// A right block that stands at an offset and has this number.
+fn is_block(file: &[u8], at: usize, block_id: u64) -> Option<BlockHeader> {
+    let (header, ..) = BlockHeader::parse(file.get(at..)?).ok()?;
+    (header.block_id == block_id).then_some(header)
+}
+
+fn entry(header: &BlockHeader, offset: u64, native_offset: u64) -> IndexEntry {
+    IndexEntry {
+        offset,
+        native_offset,
+        first_event_id: header.first_event_id,
+        last_event_id: header.last_event_id,
+        block_size: header.block_size,
+        uncompressed_size: header.uncompressed_size,
+    }
+}
+
+/// The blocks that follow each other from the first one on, by their own headers; and those that follow each other up to the
+/// last one, if a seal says where their records end. What is between the two can't be placed.
+fn by_blocks(file: &[u8], seal: Option<&FileSeal>) -> Option<(Vec<Placed>, u64)> {
+    let mut placed = Vec::new();
+    let (mut at, mut native_at) = (JournalHeader::SIZE, JournalHeader::SIZE as u64);
+    while let Some(header) = is_block(file, at, placed.len() as u64) {
+        placed.push((placed.len(), entry(&header, at as u64, native_at)));
+        at += header.block_size as usize;
+        native_at += u64::from(header.uncompressed_size);
+    }
+    let Some(seal) = seal else { return Some((placed, native_at)) };
+    // The last ones first. What is nearer to the beginning than the blocks from there is theirs.
+    let mut behind = Vec::new();
+    let mut block_id = seal.block_count;
+    let mut end = file.len().checked_sub(FileSeal::SIZE + index_size(seal)?)?;
+    let mut native_end = seal.native_end;
+    let found = blocks_from(file, at, end);
+    for (at, header) in found.iter().rev() {
+        let size = u64::from(header.uncompressed_size);
+        let is_next =
+            at + header.block_size as usize == end && header.block_id.checked_add(1) == Some(block_id);
+        if !is_next || header.block_id < placed.len() as u64 || native_end < native_at + size {
+            break;
+        }
+        (block_id, end, native_end) = (header.block_id, *at, native_end - size);
+        behind.push((usize::try_from(block_id).ok()?, entry(header, end as u64, native_end)));
+    }
+    placed.extend(behind.into_iter().rev());
+    Some((placed, seal.native_end))
+}
+
+/// The right blocks that stand anywhere in a range of the file, none inside of another.
+fn blocks_from(file: &[u8], start: usize, end: usize) -> Vec<(usize, BlockHeader)> {
+    let mut found = Vec::new();
+    let bytes = file.get(..end).unwrap_or_default();
+    let mut at = start;
+    while let Some(behind) = bytes.get(at..) {
+        let Some(next) = behind.array_windows().position(|magic| *magic == MAGIC.to_le_bytes()) else {
+            break;
+        };
+        at += next;
+        match bytes.get(at..).map(BlockHeader::parse) {
+            Some(Ok((header, ..))) => {
+                found.push((at, header));
+                at += header.block_size as usize;
+            }
+            _ => at += 1,
+        }
+    }
+    found
+}
