@@ -19,6 +19,7 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use clap::{Parser, Subcommand};
+use semj::OpenMode;
 use signal_hook::consts::SIGXFSZ;
 use tracing_subscriber::filter::{LevelFilter, Targets};
 use tracing_subscriber::layer::SubscriberExt as _;
@@ -36,6 +37,7 @@ Examples:
   semj cat ./journal --path /project/src --since -5m
   semj get 4711 ./journal
   semj verify ./journal
+  semj repair ./journal --dry-run
   semj retain ./journal --max-bytes 10GB --dry-run
   semj compact ./journal --older-than 1d
   semj snapshot ./journal /backup/journal
@@ -55,6 +57,7 @@ enum Command {
     Explain(commands::explain::Args),
     Index(commands::index::Args),
     Verify(commands::verify::Args),
+    Repair(commands::repair::Args),
     Consumers(commands::consumers::Args),
     Rotate(commands::rotate::Args),
     Retain(commands::retain::Args),
@@ -97,6 +100,16 @@ fn survive_limits() {
     }
 }
 
+/// What to say to who wants to write to a damaged journal.
+fn damage_hint(error: &anyhow::Error) -> Option<String> {
+    match error.downcast_ref()? {
+        semj::Error::Damaged { dir, report } if report.mode == OpenMode::Strict => {
+            Some(output::repair_hint(dir))
+        }
+        _ => None,
+    }
+}
+
 fn main() -> ExitCode {
     survive_limits();
     let directives = std::env::var("RUST_LOG").ok().filter(|directives| !directives.is_empty());
@@ -119,6 +132,7 @@ fn main() -> ExitCode {
         Command::Explain(args) => commands::explain::run(&args),
         Command::Index(args) => commands::index::run(&args),
         Command::Verify(args) => commands::verify::run(&args),
+        Command::Repair(args) => commands::repair::run(&args),
         Command::Consumers(args) => commands::consumers::run(&args),
         Command::Rotate(args) => commands::rotate::run(&args),
         Command::Retain(args) => commands::retain::run(&args),
@@ -137,7 +151,7 @@ fn main() -> ExitCode {
         Err(error) if output::is_broken_pipe(&error) => ExitCode::SUCCESS,
         Err(error) => {
             output::say(output::with_causes(&error));
-            remote::hint(&error).iter().for_each(output::say);
+            remote::hint(&error).or_else(|| damage_hint(&error)).iter().for_each(output::say);
             ExitCode::FAILURE
         }
     }

@@ -286,6 +286,11 @@ pub(crate) fn losses(report: &Report) -> Vec<String> {
     lines
 }
 
+/// What to do about damage.
+pub(crate) fn repair_hint(dir: &Path) -> String {
+    format!("semj repair --dry-run {} says what can be kept", dir.display())
+}
+
 /// That a segment is lost as a whole.
 pub(crate) fn lost_segment(lost: &DamagedRange) -> String {
     format!("segment {}: lost, {}", lost.segment_number, bytes(lost.length))

@@ -89,7 +89,17 @@ impl Journal {
     /// damaged in a way that `options.mode` does not accept (nothing was changed then), [`Error::NoJournal`] if none may be begun,
     /// an option out of its range, an I/O error; a full disk is one at once and not later.
     pub fn open(dir: impl AsRef<Path>, options: Options) -> Result<Self, Error> {
-        Self::open_on(Arc::new(Disk), dir.as_ref(), options)
+        Self::open_watched(dir, options, &Progress::default())
+    }
+
+    /// [`Journal::open`], and how far the examination has come, which is long only where all of the journal is proven: in modes
+    /// that accept damage, or with [`Proof::Everything`](crate::recovery::Proof::Everything).
+    ///
+    /// # Errors
+    ///
+    /// As [`Journal::open`].
+    pub fn open_watched(dir: impl AsRef<Path>, options: Options, progress: &Progress) -> Result<Self, Error> {
+        Self::open_on_watched(Arc::new(Disk), dir.as_ref(), options, progress)
     }
 
     /// [`Journal::open`] on another medium.
@@ -98,6 +108,15 @@ impl Journal {
     ///
     /// As [`Journal::open`].
     pub fn open_on(medium: Arc<dyn Medium>, dir: &Path, options: Options) -> Result<Self, Error> {
+        Self::open_on_watched(medium, dir, options, &Progress::default())
+    }
+
+    fn open_on_watched(
+        medium: Arc<dyn Medium>,
+        dir: &Path,
+        options: Options,
+        progress: &Progress,
+    ) -> Result<Self, Error> {
         options.check()?;
         let _span = tracing::info_span!("open", dir = %dir.display()).entered();
         if !options.create_if_missing && !directory::has_journal(&*medium, dir)? {
@@ -125,6 +144,7 @@ impl Journal {
             segment_size: options.segment_size,
             retention: &options.retention,
             needs: options.needs.as_ref(),
+            progress,
         };
         let opened = open::open_for_writing(&*medium, dir, opening)?;
         let Opened { report, segments, writer, watermark, chain, next_event_id, retired, unsaid } = opened;

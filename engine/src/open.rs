@@ -383,6 +383,8 @@ pub(crate) struct Opening<'a> {
     pub(crate) segment_size: u64,
     pub(crate) retention: &'a Retention,
     pub(crate) needs: Option<&'a Needs>,
+    /// How far the examination has come.
+    pub(crate) progress: &'a Progress,
 }
 
 /// Opens a directory for writing. The caller holds its lock.
@@ -396,12 +398,12 @@ pub(crate) fn open_for_writing(
     dir: &Path,
     opening: Opening<'_>,
 ) -> Result<Opened, Error> {
-    let Opening { mode, effort, segment_size, .. } = opening;
+    let Opening { mode, effort, segment_size, progress, .. } = opening;
     // A writer would retire them again.
     if medium.list(dir).map_err(Error::io("list", dir))?.iter().any(|name| name == directory::UNRETIRED) {
         return Err(Error::Unretired { dir: dir.to_owned() });
     }
-    let mut found = examine_dir(medium, dir, mode, effort)?.accepted(dir)?;
+    let mut found = examine_dir_watched(medium, dir, mode, effort, progress)?.accepted(dir)?;
     let report = found.report.clone();
     let quarantined = Quarantine::numbers(medium, dir)?;
     let epoch = next(report.highest_epoch.max(quarantined.epoch), "epochs")?;

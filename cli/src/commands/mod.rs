@@ -12,6 +12,7 @@ pub(crate) mod get;
 pub(crate) mod import;
 pub(crate) mod index;
 pub(crate) mod inspect;
+pub(crate) mod repair;
 pub(crate) mod restore;
 pub(crate) mod retain;
 pub(crate) mod rotate;

@@ -11,6 +11,7 @@ mod follow;
 mod import;
 mod index;
 mod read;
+mod repair;
 mod retain;
 mod snapshot;
 mod thin;
