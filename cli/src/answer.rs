@@ -18,6 +18,9 @@ fn open(dir: &Path) -> Result<(Reader, Vec<String>)> {
     if let Some(url) = remote::url(dir) {
         return remote::open(url);
     }
+    if dir.is_file() {
+        return open_whole(dir);
+    }
     match Reader::open_newest(dir, OpenMode::Strict) {
         Err(Error::Damaged { .. } | Error::Gone { .. }) => open_whole(dir),
         opened => opened.map(with_losses).map_err(Into::into),
@@ -28,6 +31,7 @@ fn open(dir: &Path) -> Result<(Reader, Vec<String>)> {
 pub(crate) fn open_whole(dir: &Path) -> Result<(Reader, Vec<String>)> {
     match remote::url(dir) {
         Some(url) => remote::open(url),
+        None if dir.is_file() => Ok(with_losses(Reader::open_file(dir)?)),
         None => Ok(with_losses(Reader::open(dir, OpenMode::Salvage)?)),
     }
 }
@@ -187,6 +191,7 @@ impl Style {
         out: &mut impl Write,
     ) -> Result<()> {
         let ktime = record.ktime_ns();
+        let opening = opening.filter(|opening| has_clock(opening));
         if self.is_json {
             let date = opening.filter(|_| self.has_dates).map(|opening| wall_clock_of(ktime, opening));
             let written = match (record.is_control(), date) {
@@ -223,6 +228,11 @@ impl Style {
         }
         Ok(())
     }
+}
+
+/// Whether a segment says when its events were: that of a file whose SegmentOpen can't be read does not.
+fn has_clock(opening: &SegmentOpen) -> bool {
+    (opening.wall_clock_ns, opening.monotonic_ns) != (0, 0)
 }
 
 /// As much of a text as there is room for.

@@ -41,11 +41,11 @@ impl JournalArg {
     }
 }
 
-/// The same, for commands that only read and do so from an archive too.
+/// The same, for commands that only read, and do so from an archive or one of its files too.
 #[derive(Debug, Args)]
 pub(crate) struct SourceArg {
-    /// The journal's directory, or an archive's URL, with its scheme.
-    #[arg(value_name = "DIR", conflicts_with = "journal")]
+    /// The journal's directory, one of its files, also of those in its quarantine/, or an archive's URL, with its scheme.
+    #[arg(value_name = "DIR|FILE|URL", conflicts_with = "journal")]
     dir: Option<PathBuf>,
     /// The same, by name; without either, SEMJ_JOURNAL names it.
     #[arg(short, long, value_name = "DIR")]
@@ -53,10 +53,9 @@ pub(crate) struct SourceArg {
 }
 
 impl SourceArg {
-    /// The directory or URL; ends the program with a usage error if none was given or it can't be one.
+    /// The directory, file or URL; ends the program with a usage error if none was given.
     pub(crate) fn source(&self) -> PathBuf {
-        let source = required([self.dir.as_ref(), self.journal.as_ref()]);
-        if remote::url(&source).is_some() { source } else { directory(source) }
+        required([self.dir.as_ref(), self.journal.as_ref()])
     }
 }
 
@@ -82,7 +81,7 @@ pub(crate) fn directory(dir: PathBuf) -> PathBuf {
     let what = match remote::url(&dir) {
         Some(_) => "an archive's URL, where a directory is needed",
         None if dir.is_file() => {
-            "a file, where a journal's directory is needed; semj inspect looks at a file"
+            "a file, where a journal's directory is needed; semj cat, verify and inspect take a file"
         }
         None => return dir,
     };

@@ -272,7 +272,8 @@ pub enum Error {
         /// The last event that was given out.
         last_event_id: u64,
     },
-    /// A segment can't be followed: what it begins with is not right, which was durable before the file had its name.
+    /// What a segment begins with is not right, which was durable before the file had its name: it can't be followed, or it is a file
+    /// in which nothing proves itself.
     #[error("{}: what the segment begins with is not right", path.display())]
     NoOpening {
         /// The segment's file.

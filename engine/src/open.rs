@@ -118,6 +118,31 @@ pub fn examine_unmarked(dir: impl AsRef<Path>, mode: OpenMode) -> Result<Report,
     Ok(examine_names(medium, dir, names, watermark, mode, effort, &progress)?.of_some(dir)?.report)
 }
 
+/// What proves itself in one file, and its native bytes: in a segment, which may be compressed or in quarantine, or in what was cut
+/// off from one.
+pub(crate) fn examine_file(medium: &dyn Medium, path: &Path) -> Result<(Report, Box<dyn Map>), Error> {
+    let name = path.file_name().unwrap_or(path.as_os_str()).to_string_lossy();
+    let number = directory::segment_number(&name).or_else(|| Some(directory::quarantined(&name)?.0));
+    let input = |bytes| SegmentInput::new(&name, number, bytes);
+    let file = medium.open(path, false).map_err(Error::io("open", path))?;
+    let map = file.map().map_err(Error::io("map", path))?;
+    let (report, map): (_, Box<dyn Map>) = match CompressedMap::found(map) {
+        Ok(compressed) => (semj_recovery::examine_file(&input(&compressed.unpack())), Box::new(compressed)),
+        Err(map) => {
+            let map = match RestoredMap::found(map) {
+                Ok(restored) => Box::new(restored),
+                Err(map) => map,
+            };
+            (semj_recovery::examine_file(&input(map.bytes(0..map.size()))), map)
+        }
+    };
+    match map.failure() {
+        Some(error) => Err(Error::io("read", path)(error)),
+        None if !map.is_intact() => Err(Error::changed(path, &*map)),
+        None => Ok((report, map)),
+    }
+}
+
 /// Looks at a directory without changing it.
 pub(crate) fn examine_dir(
     medium: &dyn Medium,

@@ -66,6 +66,25 @@ impl Reader {
         Ok(Self::new(Arc::new(found.into_segments(medium, dir)?), report))
     }
 
+    /// Opens one file: a segment, native or compressed, as it stands in a journal or in its `quarantine/`, or what was cut off there
+    /// from behind the end of one. Everything that proves itself in it is shown, whatever stands before or behind it in a journal.
+    ///
+    /// Where the SegmentOpen can't be read nobody knows what the clocks of its events were: see
+    /// [`examine_file`](crate::recovery::examine_file).
+    ///
+    /// # Errors
+    ///
+    /// An I/O error; [`Error::NoOpening`] where nothing in the file proves itself, or it is of a version that is not known.
+    pub fn open_file(path: impl AsRef<Path>) -> Result<Self, Error> {
+        let path = path.as_ref();
+        let (report, map) = open::examine_file(&Disk, path)?;
+        let refused = report.segments.first().filter(|_| report.kept == 0 || report.refusal().is_some());
+        if let Some(source) = refused.and_then(|segment| segment.fault) {
+            return Err(Error::NoOpening { path: path.to_owned(), source });
+        }
+        Self::over(path, report, vec![KeptSegment { path: path.to_owned(), map, sidecar: None }])
+    }
+
     /// A reader of segments that somebody keeps elsewhere than in a directory, one for each that `report` keeps. None of them is
     /// looked at now: each record is checked when it is read.
     ///

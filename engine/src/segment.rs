@@ -106,8 +106,8 @@ impl Segment {
     }
 
     /// Offset of its first record.
-    pub(crate) const fn start(&self) -> usize {
-        JournalHeader::SIZE
+    pub(crate) fn start(&self) -> usize {
+        self.extents.first().map_or(JournalHeader::SIZE, |extent| extent.start)
     }
 
     /// The segment's number.

@@ -6,7 +6,7 @@ use semj_format::control::{PreviousEnd, Thinned};
 use semj_format::journal_header::FLAG_CUT;
 use semj_format::{JournalHeader, Record, Records, WatermarkFile};
 use semj_recovery::{
-    Extent, OpenMode, Report, ScanEnd, Scanner, SegmentInput, SegmentReport, Verdict, examine,
+    Extent, OpenMode, Report, ScanEnd, Scanner, SegmentInput, SegmentReport, Verdict, examine, examine_file,
 };
 
 use crate::{read_everything, scan_cost, within};
@@ -17,6 +17,8 @@ const MODES: [OpenMode; 3] = [OpenMode::Strict, OpenMode::PointInTime, OpenMode:
 pub fn check_journal(inputs: &[SegmentInput<'_>], watermark: WatermarkFile) {
     for input in inputs {
         check_scan(input.bytes);
+        // By itself it has a place, whatever stands before it or behind.
+        check_report(&[*input], &within(scan_cost(input.bytes.len()), || examine_file(input)));
     }
     let size = inputs.iter().map(|input| input.bytes.len()).sum();
     let [strict, point_in_time, salvage] = MODES.map(|mode| {
@@ -26,10 +28,14 @@ pub fn check_journal(inputs: &[SegmentInput<'_>], watermark: WatermarkFile) {
         check_report(inputs, &report);
         report
     });
-    let has_cut = |header: JournalHeader| header.flags & FLAG_CUT != 0;
+    // Where it says so itself that it was cut there.
+    let has_that_cut = |first: &SegmentReport| {
+        let is_it =
+            |header: &JournalHeader| header.flags & FLAG_CUT != 0 && header.journal_size == first.end as u64;
+        first.header.as_ref().is_some_and(is_it)
+    };
     let next_has_place = salvage.segments.get(1).is_none_or(|next| next.opening.is_some());
-    let tells_its_end =
-        next_has_place || strict.segments.first().and_then(|first| first.header).is_some_and(has_cut);
+    let tells_its_end = next_has_place || strict.segments.first().is_some_and(has_that_cut);
     // Up to where the first segment ends, all modes go the same way.
     if let (Some(strict), Some(salvage)) = (strict.segments.first(), salvage.segments.first())
         && salvage.opening.is_some()

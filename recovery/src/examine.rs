@@ -13,7 +13,7 @@ use crate::placement;
 use crate::report::{OpenMode, Packed, Report, SegmentInput, SegmentReport, Tip};
 use crate::retired::{Beginning, Thinned};
 use crate::scanner::Scanner;
-use crate::segment::{Examined, Follows, examine_segment, trusted_segment};
+use crate::segment::{self, Examined, Follows, examine_segment, trusted_segment};
 use crate::trust::Proof;
 
 /// Examines the segments of a journal, which come in the order of their numbers, and holds their end against its
@@ -69,6 +69,26 @@ pub fn examine_alone(
 ) -> SegmentReport {
     let follows = next.map_or(Follows::Nothing, Follows::Segment);
     examine_segment(input, 0, follows, &KnownDamage::new(damage), OpenMode::Strict, false).segment
+}
+
+/// What proves itself in one file, whatever stands before or behind it: in a segment, also one whose SegmentOpen can't be read, or
+/// in what was cut off from behind the end of one. Of a file whose SegmentOpen can't be read, the report has one in which little but
+/// the epoch is right, and no clocks: `boot_id` and both times are zero.
+pub fn examine_file(input: &SegmentInput<'_>) -> Report {
+    let segment = segment::examine_file(input);
+    Report {
+        mode: OpenMode::Salvage,
+        watermark: WatermarkFile::default(),
+        retired: None,
+        thinned: Vec::new(),
+        leftovers: Vec::new(),
+        kept: usize::from(segment.opening.is_some()),
+        tip: None,
+        highest_epoch: segment.opening.map_or(0, |opening| opening.epoch),
+        highest_segment_number: segment.number,
+        highest_event_id: segment.totals.last_event_id,
+        segments: vec![segment],
+    }
 }
 
 fn examine_from(

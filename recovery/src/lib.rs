@@ -31,7 +31,7 @@ pub mod trust;
 
 pub use decision::{Verdict, decide};
 pub use evidence::{End, Evidence, Link};
-pub use examine::{Effort, examine, examine_alone, examine_unretired, examine_with};
+pub use examine::{Effort, examine, examine_alone, examine_file, examine_unretired, examine_with};
 pub use fault::{Fault, FaultKind};
 pub use report::{Backing, Extent, OpenMode, Packed, Report, SegmentInput, SegmentReport, Tip};
 pub use retired::retired_before;

@@ -213,6 +213,11 @@ impl<'a> Scanner<'a> {
         let opening = control::parse::<SegmentOpen>(&first)
             .map_err(|error| fault(start, FaultKind::Control(error)))?
             .ok_or(fault(start, FaultKind::NoSegmentOpen))?;
+        Ok(Self::assuming(bytes, start, opening, last_event_id))
+    }
+
+    /// Begins at an offset of a segment that is taken to have been opened so, whatever stands there.
+    pub(crate) fn assuming(bytes: &'a [u8], start: usize, opening: SegmentOpen, last_event_id: u64) -> Self {
         // Nor does an id below the segment's own bound belong here.
         let last_event_id = last_event_id.max(opening.next_event_id.saturating_sub(1));
         let totals = Totals {
@@ -227,7 +232,7 @@ impl<'a> Scanner<'a> {
             digest: opening.previous_digest,
             thinned: Thinning::default(),
         };
-        Ok(Self {
+        Self {
             bytes,
             cut: None,
             cut_in_file: None,
@@ -243,7 +248,7 @@ impl<'a> Scanner<'a> {
             resumed: false,
             sealed: false,
             end: None,
-        })
+        }
     }
 
     /// Stops at this offset if a group ends there: the segment that follows says that this one was cut there, as it was

@@ -198,6 +198,48 @@ pub(crate) fn examine_segment(
     }
 }
 
+/// A file by itself, of which nothing is asked but what proves itself in it. One whose SegmentOpen can't be read, or which is a piece of
+/// a segment, is taken for a segment of the epoch that the first commit in it has.
+pub(crate) fn examine_file(input: &SegmentInput<'_>) -> SegmentReport {
+    let known = KnownDamage::default();
+    let found = examine_segment(input, 0, Follows::Nothing, &known, OpenMode::Salvage, false).segment;
+    if found.opening.is_some() || found.verdict == Verdict::Unsupported {
+        return found;
+    }
+    let bytes = input.bytes;
+    // What was cut off from behind a segment's end has no header.
+    let start = if found.header.is_some() { JournalHeader::SIZE } else { 0 };
+    let commit = find_behind(bytes, start, None, 0).find_map(|(_, found)| match found {
+        Found::Commit(commit) => Some(commit),
+        Found::Seal(_) => None,
+    });
+    let Some(commit) = commit else { return found };
+    let opening = SegmentOpen {
+        journal_uuid: [0; 16],
+        segment_number: found.number,
+        epoch: commit.epoch,
+        previous_segment: 0,
+        previous_end: PreviousEnd::None.code(),
+        reserved: 0,
+        previous_end_offset: 0,
+        previous_digest: Digest::ZERO,
+        next_event_id: 1,
+        next_commit_sequence: 1,
+        wall_clock_ns: 0,
+        monotonic_ns: 0,
+        boot_id: [0; 16],
+        writer: [0; 32],
+    };
+    let scanner = Scanner::assuming(bytes, start, opening, 0);
+    let rescued =
+        examine_scanned(input, scanner, None, Follows::Nothing, &known, OpenMode::Salvage, false).segment;
+    match start {
+        // It never had an opening.
+        0 => rescued,
+        _ => SegmentReport { header: found.header, fault: found.fault, verdict: found.verdict, ..rescued },
+    }
+}
+
 /// The same; with its header's fault and the verdict on it where that is left out of account.
 fn examine_scanned<'a>(
     input: &SegmentInput<'a>,

@@ -377,6 +377,28 @@ fn a_restored_segment_lacks_what_stood_in_damaged_blocks_and_says_so() {
 }
 
 #[test]
+fn the_file_of_a_compressed_segment_whose_first_block_is_damaged_gives_the_others() {
+    let dir = tempfile::tempdir().unwrap();
+    journal(dir.path());
+    let path = segments(dir.path()).remove(1);
+    let of_file = |path: &Path| -> Vec<(u64, Vec<u8>)> {
+        let reader = Reader::open_file(path).unwrap();
+        let records = reader.iter(..).map(|found| found.unwrap());
+        records.map(|record| (record.event_id(), record.bytes().to_vec())).collect()
+    };
+    let native = of_file(&path);
+    assert!(native.len() > 500, "{} events", native.len());
+    compact(dir.path(), Codec::default());
+    assert!(of_file(&path) == native, "compressed or not");
+    let mut bytes = fs::read(&path).unwrap();
+    bytes[200] ^= 1;
+    fs::write(&path, &bytes).unwrap();
+    let found = of_file(&path);
+    assert!(found.len() > native.len() / 2 && found.len() < native.len(), "{} events", found.len());
+    assert!(found.iter().all(|event| native.binary_search(event).is_ok()));
+}
+
+#[test]
 fn a_damaged_segment_is_left_as_it_is() {
     let dir = tempfile::tempdir().unwrap();
     journal(dir.path());

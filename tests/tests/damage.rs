@@ -7,7 +7,7 @@ use std::ops::Range;
 use semj_format::control::PreviousEnd;
 use semj_format::journal_header::FLAG_CUT;
 use semj_format::{JournalHeader, Record, Records, SegmentOpen, WatermarkFile};
-use semj_recovery::{OpenMode, Report, SegmentInput, Verdict, examine};
+use semj_recovery::{OpenMode, Report, SegmentInput, Verdict, examine, examine_file};
 use semj_tests::{SegmentBuilder, event, memory};
 
 const MODES: [OpenMode; 3] = [OpenMode::Strict, OpenMode::PointInTime, OpenMode::Salvage];
@@ -192,6 +192,68 @@ fn zeroed_and_garbled_blocks_never_invent_a_record() {
             }
         }
     }
+}
+
+#[test]
+fn a_file_whose_opening_can_not_be_read_gives_every_record_behind_its_first_group() {
+    for is_sealed in [false, true] {
+        let mut segment = segment();
+        if is_sealed {
+            segment.seal();
+        }
+        let (bytes, first_end) = (&segment.bytes, segment.group_ends[0]);
+        let groups_end = *segment.group_ends.last().unwrap();
+        let expected: Vec<_> = record_ranges(&bytes[..groups_end]).iter().map(|range| range.start).collect();
+        let whole = examine_file(&SegmentInput::new("test", Some(1), bytes));
+        assert_eq!(whole.segments[0].verdict, if is_sealed { Verdict::Whole } else { Verdict::OpenEnd });
+        for at in 0..first_end {
+            let mut damaged = bytes.clone();
+            damaged[at] ^= 0x10;
+            let report = examine_file(&SegmentInput::new("test", Some(1), &damaged));
+            let kept = assert_nothing_invented(&report, &damaged, bytes, "opening");
+            let behind = expected.iter().filter(|offset| **offset >= first_end);
+            assert!(behind.clone().all(|offset| kept.binary_search(offset).is_ok()), "byte {at}");
+            let said = &report.segments[0];
+            // One of a later version is not damaged, and a header that says so with a wrong checksum is.
+            assert_eq!((said.verdict, report.kept), (Verdict::Corrupt, 1), "byte {at}");
+            assert_eq!(said.totals.last_event_id, segment.next_event_id - 1, "byte {at}");
+        }
+        // Neither is there.
+        let mut damaged = bytes.clone();
+        damaged[..first_end].fill(0);
+        let report = examine_file(&SegmentInput::new("test", Some(1), &damaged));
+        let kept = assert_nothing_invented(&report, &damaged, bytes, "opening");
+        assert!(expected.iter().filter(|offset| **offset >= first_end).all(|offset| kept.contains(offset)));
+    }
+}
+
+#[test]
+fn a_piece_of_a_segment_gives_the_groups_that_are_whole_in_it() {
+    let segment = segment();
+    let bytes = &segment.bytes;
+    let last = segment.group_ends.len() - 1;
+    for from in (53..segment.group_ends[last - 1]).step_by(29) {
+        let piece = &bytes[from..];
+        let report = examine_file(&SegmentInput::new("test", None, piece));
+        let kept = assert_nothing_invented(&report, piece, piece, "piece");
+        let group = segment.group_ends.partition_point(|end| *end < from);
+        let start = segment.group_ends[group];
+        let whole = record_ranges(bytes).into_iter().map(|range| range.start).filter(|at| *at >= start);
+        let whole: Vec<_> = whole.map(|at| at - from).collect();
+        assert!(
+            whole.iter().all(|at| kept.binary_search(at).is_ok()),
+            "from {from}: {kept:?}, not {whole:?}"
+        );
+        // And it still does if the first record of it is damaged.
+        let mut damaged = piece.to_vec();
+        damaged[0] ^= 1;
+        let report = examine_file(&SegmentInput::new("test", None, &damaged));
+        let kept = assert_nothing_invented(&report, &damaged, piece, "damaged piece");
+        assert!(whole.iter().filter(|at| **at > 0).all(|at| kept.contains(at)), "from {from}");
+    }
+    // Of one that holds no whole group nothing proves itself.
+    let report = examine_file(&SegmentInput::new("test", None, &bytes[segment.group_ends[last] - 100..]));
+    assert_eq!((report.kept, report.segments[0].extents.len()), (0, 0));
 }
 
 #[test]

@@ -57,6 +57,12 @@ pub(crate) fn run(args: &Args) -> Result<Outcome> {
         if let Some(url) = remote::url(&dir) {
             anyhow::bail!("{url}: an archive can't be followed: it has what was pushed to it");
         }
+        if dir.is_file() {
+            anyhow::bail!(
+                "{}: a file can't be followed, but the journal that it belongs to can",
+                dir.display()
+            );
+        }
         return follow(args, &dir, style, &mut out);
     }
     let losses = answer::each(&dir, &args.filter.query(), |located| style.print(located, &mut out))?;

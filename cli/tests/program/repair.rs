@@ -103,8 +103,12 @@ fn a_point_in_time_has_nothing_behind_the_first_damage() {
     assert_eq!(ids(&journal), (1..=10).collect::<Vec<_>>());
     assert_eq!(status(&semj(&["verify", text(&journal)])), 0);
     // Nothing is gone of what was there.
-    let quarantined = files(&journal).into_iter().filter(|(name, _)| name.starts_with("quarantine/"));
-    assert_eq!(quarantined.count(), 2);
+    let quarantined: Vec<_> =
+        files(&journal).into_keys().filter(|name| name.starts_with("quarantine/")).collect();
+    assert_eq!(quarantined.len(), 2);
+    // Of the piece that was cut off there are the events that are not damaged, and of the whole segment all.
+    let counts = quarantined.iter().map(|name| ids(&journal.join(name)).len());
+    assert_eq!(counts.collect::<Vec<_>>(), [9, 10], "{quarantined:?}");
 }
 
 #[test]
@@ -172,6 +176,20 @@ fn a_journal_that_is_in_use_or_of_a_later_version_is_refused_and_left_as_it_is()
     }
     assert!(files(&journal) == before);
     assert_eq!(status(&semj(&["repair", "/nowhere/at-all"])), 1);
+}
+
+#[test]
+fn of_a_file_in_which_nothing_proves_itself_that_is_said() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("notes.semj");
+    for bytes in [&b""[..], b"no journal", &[0; 5000]] {
+        fs::write(&file, bytes).unwrap();
+        for args in [&["cat", text(&file)][..], &["export", text(&file)], &["get", "1", text(&file)]] {
+            let output = semj(args);
+            assert_eq!((status(&output), out(&output).len()), (1, 0), "{args:?}");
+            assert!(err(&output).contains("notes.semj: what the segment begins with"), "{}", err(&output));
+        }
+    }
 }
 
 #[test]

@@ -79,8 +79,8 @@ fn a_journal_is_where_a_directory_is_and_nothing_is_made_elsewhere() {
     ] {
         assert!(written(args).contains("an archive's URL"), "{args:?}");
     }
-    for args in [&["cat", text(&file)][..], &["stats", text(&file)], &["rotate", text(&file)]] {
-        assert!(written(args).contains("semj inspect"), "{args:?}");
+    for args in [&["compact", text(&file)][..], &["repair", text(&file)], &["rotate", text(&file)]] {
+        assert!(written(args).contains("semj cat, verify and inspect take a file"), "{args:?}");
     }
     assert!(written(&["verify", text(&file), "--copied"]).contains("--copied"));
     assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1, "only the journal is there");
