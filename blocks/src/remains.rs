@@ -7,22 +7,30 @@ use semj_format::JournalHeader;
 use semj_format::journal_header::{FLAG_COMPRESSED, HeaderError};
 
 use crate::block::BlockDecoder;
-use crate::header::{BlockHeader, MAGIC};
+use crate::header::{BLOCK_SIZE_MAX, BlockHeader, MAGIC};
 use crate::segment::{FileSeal, IndexEntry, NATIVE_SIZE_MAX, entries, entries_end, is_seal_of};
 
 /// See the module.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Remains {
-    /// The native segment from its header to the end of the last block that is right, with zeros for what can't be had.
+    /// The native segment from its header to the end of the last block that is right, with zeros for what can't be had. What stands
+    /// behind that was zero, or can't be had.
     pub native: Vec<u8>,
-    /// Bytes of its file; those behind [`Remains::native`] are zero, or can't be had.
-    pub native_size: u64,
     /// Blocks that give back their records.
     pub blocks_kept: usize,
 }
 
-/// A block, and the place that it has.
-type Placed = (usize, IndexEntry);
+/// Where blocks stand.
+struct Blocks {
+    /// Each with its number, in their order.
+    placed: Vec<(usize, IndexEntry)>,
+    /// Where their records end in the native segment. One more where nothing says so, and some are missing: whoever reads the native
+    /// header is not to take it for all.
+    native_end: u64,
+}
+
+/// Bytes that a block has at most. What a codec makes of records that it can't compress is little more than they are.
+const PACKED_SIZE_MAX: usize = BlockHeader::SIZE + 2 * BLOCK_SIZE_MAX;
 
 impl Remains {
     /// Of a file that is a compressed segment, or was: `None` if neither its header nor its first block says so, if it is of
@@ -39,9 +47,8 @@ impl Remains {
         let said = header.and_then(|header| usize::try_from(header.journal_size).ok());
         let file = said.and_then(|size| file.get(..size)).unwrap_or(file);
         let seal = seal(file);
-        let (placed, native_end) = by_index(file, header.as_ref(), seal.as_ref())
-            .or_else(|| by_blocks(file, seal.as_ref()))
-            .filter(|(_, native_end)| *native_end <= NATIVE_SIZE_MAX)?;
+        let Blocks { placed, native_end } = by_index(file, header.as_ref(), seal.as_ref())
+            .unwrap_or_else(|| by_blocks(file, header.as_ref(), seal.as_ref()));
         let native_header = match (&seal, header) {
             (Some(seal), _) => seal.native_header,
             (None, Some(header)) => native_header(header, native_end),
@@ -66,8 +73,7 @@ impl Remains {
                 Err(_) => native.truncate(before),
             }
         }
-        let native_size = seal.map_or(native_end, |seal| seal.native_size);
-        (blocks_kept > 0).then_some(Self { native, native_size, blocks_kept })
+        (blocks_kept > 0).then_some(Self { native, blocks_kept })
     }
 }
 
@@ -92,13 +98,9 @@ fn native_header(header: JournalHeader, native_end: u64) -> [u8; JournalHeader::
     native.encode()
 }
 
-/// The blocks by the index, and the native end; `None` if it is not right. Where it stands, header and seal say; that it is right,
-/// its checksum in the seal says, or else that its entries follow each other without a hole from the first byte to itself.
-fn by_index(
-    file: &[u8],
-    header: Option<&JournalHeader>,
-    seal: Option<&FileSeal>,
-) -> Option<(Vec<Placed>, u64)> {
+/// The blocks by the index; `None` if it is not right. Where it stands, header and seal say; that it is right, its checksum in the
+/// seal and that its entries follow each other without a hole from the first byte to itself.
+fn by_index(file: &[u8], header: Option<&JournalHeader>, seal: Option<&FileSeal>) -> Option<Blocks> {
     let said = header.and_then(|header| usize::try_from(header.journal_size).ok());
     let end = said.unwrap_or(file.len()).checked_sub(FileSeal::SIZE)?;
     let start = match (header, seal) {
@@ -111,9 +113,11 @@ fn by_index(
         Some(seal) => seal.entries(index).ok()?,
         None => entries(index).ok()?,
     };
-    let (at, native_at) = entries_end(&entries)?;
-    let is_right = at == start as u64 && seal.is_none_or(|seal| native_at == seal.native_end);
-    is_right.then(|| (entries.into_iter().enumerate().collect(), native_at))
+    let (at, native_end) = entries_end(&entries)?;
+    let is_right = at == start as u64
+        && seal.is_none_or(|seal| native_end == seal.native_end)
+        && native_end <= NATIVE_SIZE_MAX;
+    is_right.then(|| Blocks { placed: entries.into_iter().enumerate().collect(), native_end })
 }
 
 /// Bytes of the index that belongs to a seal.
@@ -121,10 +125,26 @@ fn index_size(seal: &FileSeal) -> Option<usize> {
     usize::try_from(seal.block_count).ok()?.checked_mul(IndexEntry::SIZE)
 }
 
-/// A right block that stands at an offset and has this number.
+/// A right block that stands at an offset and has this number. What it holds is not looked at.
 fn is_block(file: &[u8], at: usize, block_id: u64) -> Option<BlockHeader> {
     let (header, ..) = BlockHeader::parse(file.get(at..)?).ok()?;
     (header.block_id == block_id).then_some(header)
+}
+
+/// The right block of this number that ends at an offset, and begins at another one or behind it. What can't be it by its own
+/// sizes is not looked at any further: somebody may have made a file that is full of such.
+fn block_before(file: &[u8], lowest: usize, end: usize, block_id: u64) -> Option<(usize, BlockHeader)> {
+    let nearest = end.checked_sub(BlockHeader::SIZE)?;
+    let farthest = lowest.max(end.saturating_sub(PACKED_SIZE_MAX));
+    (farthest..=nearest).rev().find_map(|at| {
+        let header = BlockHeader::decode(file.get(at..)?.first_chunk()?);
+        let size = end - at;
+        let can_be = header.block_magic == MAGIC
+            && header.block_id == block_id
+            && header.block_size as usize == size
+            && header.compressed_size as usize == size - BlockHeader::SIZE;
+        can_be.then(|| is_block(file.get(..end)?, at, block_id)).flatten().map(|header| (at, header))
+    })
 }
 
 fn entry(header: &BlockHeader, offset: u64, native_offset: u64) -> IndexEntry {
@@ -140,52 +160,40 @@ fn entry(header: &BlockHeader, offset: u64, native_offset: u64) -> IndexEntry {
 
 /// The blocks that follow each other from the first one on, by their own headers; and those that follow each other up to the
 /// last one, if a seal says where their records end. What is between the two can't be placed.
-fn by_blocks(file: &[u8], seal: Option<&FileSeal>) -> Option<(Vec<Placed>, u64)> {
+fn by_blocks(file: &[u8], header: Option<&JournalHeader>, seal: Option<&FileSeal>) -> Blocks {
+    let native_limit = seal.map_or(NATIVE_SIZE_MAX, |seal| seal.native_end);
+    let block_limit = seal.map_or(u64::MAX, |seal| seal.block_count);
     let mut placed = Vec::new();
     let (mut at, mut native_at) = (JournalHeader::SIZE, JournalHeader::SIZE as u64);
     while let Some(header) = is_block(file, at, placed.len() as u64) {
+        let native_end = native_at + u64::from(header.uncompressed_size);
+        if native_end > native_limit || placed.len() as u64 >= block_limit {
+            break;
+        }
         placed.push((placed.len(), entry(&header, at as u64, native_at)));
         at += header.block_size as usize;
-        native_at += u64::from(header.uncompressed_size);
+        native_at = native_end;
     }
-    let Some(seal) = seal else { return Some((placed, native_at)) };
-    // The last ones first. What is nearer to the beginning than the blocks from there is theirs.
+    let Some(seal) = seal else {
+        let is_all = header.is_some_and(|header| header.index_offset == at as u64);
+        return Blocks { placed, native_end: native_at + u64::from(!is_all) };
+    };
+    // The last ones first.
     let mut behind = Vec::new();
-    let mut block_id = seal.block_count;
-    let mut end = file.len().checked_sub(FileSeal::SIZE + index_size(seal)?)?;
-    let mut native_end = seal.native_end;
-    let found = blocks_from(file, at, end);
-    for (at, header) in found.iter().rev() {
+    let index_at =
+        index_size(seal).and_then(|size| file.len().checked_sub(FileSeal::SIZE)?.checked_sub(size));
+    let (mut end, mut native_end) = (index_at.unwrap_or(0), seal.native_end);
+    for block_id in (placed.len() as u64..seal.block_count).rev() {
+        let Some((start, header)) = block_before(file, at, end, block_id) else { break };
         let size = u64::from(header.uncompressed_size);
-        let is_next =
-            at + header.block_size as usize == end && header.block_id.checked_add(1) == Some(block_id);
-        if !is_next || header.block_id < placed.len() as u64 || native_end < native_at + size {
-            break;
-        }
-        (block_id, end, native_end) = (header.block_id, *at, native_end - size);
-        behind.push((usize::try_from(block_id).ok()?, entry(header, end as u64, native_end)));
-    }
-    placed.extend(behind.into_iter().rev());
-    Some((placed, seal.native_end))
-}
-
-/// The right blocks that stand anywhere in a range of the file, none inside of another.
-fn blocks_from(file: &[u8], start: usize, end: usize) -> Vec<(usize, BlockHeader)> {
-    let mut found = Vec::new();
-    let bytes = file.get(..end).unwrap_or_default();
-    let mut at = start;
-    while let Some(behind) = bytes.get(at..) {
-        let Some(next) = behind.array_windows().position(|magic| *magic == MAGIC.to_le_bytes()) else {
+        let (Some(native_start), Ok(place)) =
+            (native_end.checked_sub(size).filter(|start| *start >= native_at), usize::try_from(block_id))
+        else {
             break;
         };
-        at += next;
-        match bytes.get(at..).map(BlockHeader::parse) {
-            Some(Ok((header, ..))) => {
-                found.push((at, header));
-                at += header.block_size as usize;
-            }
-            _ => at += 1,
-        }
+        (end, native_end) = (start, native_start);
+        behind.push((place, entry(&header, end as u64, native_end)));
     }
-    found
+    placed.extend(behind.into_iter().rev());
+    Blocks { placed, native_end: seal.native_end }
 }

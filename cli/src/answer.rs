@@ -31,7 +31,14 @@ fn open(dir: &Path) -> Result<(Reader, Vec<String>)> {
 pub(crate) fn open_whole(dir: &Path) -> Result<(Reader, Vec<String>)> {
     match remote::url(dir) {
         Some(url) => remote::open(url),
-        None if dir.is_file() => Ok(with_losses(Reader::open_file(dir)?)),
+        None if dir.is_file() => {
+            let (reader, mut losses) = with_losses(Reader::open_file(dir)?);
+            let mut openings = reader.report().segments.iter().filter_map(|segment| segment.opening.as_ref());
+            if !openings.all(has_clock) {
+                losses.push(format!("{}: nothing says at which dates its events were", dir.display()));
+            }
+            Ok((reader, losses))
+        }
         None => Ok(with_losses(Reader::open(dir, OpenMode::Salvage)?)),
     }
 }
@@ -231,7 +238,7 @@ impl Style {
 }
 
 /// Whether a segment says when its events were: that of a file whose SegmentOpen can't be read does not.
-fn has_clock(opening: &SegmentOpen) -> bool {
+pub(crate) fn has_clock(opening: &SegmentOpen) -> bool {
     (opening.wall_clock_ns, opening.monotonic_ns) != (0, 0)
 }
 

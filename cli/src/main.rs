@@ -19,7 +19,6 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use clap::{Parser, Subcommand};
-use semj::OpenMode;
 use signal_hook::consts::SIGXFSZ;
 use tracing_subscriber::filter::{LevelFilter, Targets};
 use tracing_subscriber::layer::SubscriberExt as _;
@@ -103,9 +102,7 @@ fn survive_limits() {
 /// What to say to who wants to write to a damaged journal.
 fn damage_hint(error: &anyhow::Error) -> Option<String> {
     match error.downcast_ref()? {
-        semj::Error::Damaged { dir, report } if report.mode == OpenMode::Strict => {
-            Some(output::repair_hint(dir))
-        }
+        semj::Error::Damaged { dir, report } => output::repair_hint(dir, report),
         _ => None,
     }
 }

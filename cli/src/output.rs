@@ -13,7 +13,7 @@ use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use rustix::event::{PollFd, PollFlags, Timespec};
 use semj::format::control::DamagedRange;
 use semj::recovery::{Extent, Gaps};
-use semj::{Compacted, Progress, Report, SegmentReport};
+use semj::{Compacted, OpenMode, Progress, Report, SegmentReport, Verdict};
 use serde_json::{Value, json};
 
 /// Standard output, which notes that nobody reads it any more.
@@ -286,9 +286,15 @@ pub(crate) fn losses(report: &Report) -> Vec<String> {
     lines
 }
 
-/// What to do about damage.
-pub(crate) fn repair_hint(dir: &Path) -> String {
-    format!("semj repair --dry-run {} says what can be kept", dir.display())
+/// What to do about damage, if it can be repaired: not in a copy that is for reading, and where a version is not known nothing is
+/// damaged.
+pub(crate) fn repair_hint(dir: &Path, report: &Report) -> Option<String> {
+    let is_unknown = |segment: &SegmentReport| segment.verdict == Verdict::Unsupported;
+    let can_be = report.mode == OpenMode::Strict
+        && !report.is_whole()
+        && !report.segments.iter().any(is_unknown)
+        && !dir.join(semj::UNRETIRED).exists();
+    can_be.then(|| format!("semj repair --dry-run {} says what can be kept", dir.display()))
 }
 
 /// That a segment is lost as a whole.

@@ -46,7 +46,7 @@ const DAMAGED_RANGES_PART: u64 = 4;
 #[derive(Debug)]
 pub(crate) struct Found {
     maps: Vec<Box<dyn Map>>,
-    /// Which of them stand for a compressed file that only a salvage can read.
+    /// Which of them stand for a compressed file that is damaged and was restored.
     restored: Vec<bool>,
     pub(crate) report: Report,
 }
@@ -126,7 +126,7 @@ pub(crate) fn examine_file(medium: &dyn Medium, path: &Path) -> Result<(Report, 
     let input = |bytes| SegmentInput::new(&name, number, bytes);
     let file = medium.open(path, false).map_err(Error::io("open", path))?;
     let map = file.map().map_err(Error::io("map", path))?;
-    let (report, map): (_, Box<dyn Map>) = match CompressedMap::found(map) {
+    let (mut report, map): (_, Box<dyn Map>) = match CompressedMap::found(map) {
         Ok(compressed) => (semj_recovery::examine_file(&input(&compressed.unpack())), Box::new(compressed)),
         Err(map) => {
             let map = match RestoredMap::found(map) {
@@ -136,6 +136,9 @@ pub(crate) fn examine_file(medium: &dyn Medium, path: &Path) -> Result<(Report, 
             (semj_recovery::examine_file(&input(map.bytes(0..map.size()))), map)
         }
     };
+    if let (Some(segment), Some(packed_size)) = (report.segments.first_mut(), map.packed_size()) {
+        segment.packed_size = Some(packed_size as u64);
+    }
     match map.failure() {
         Some(error) => Err(Error::io("read", path)(error)),
         None if !map.is_intact() => Err(Error::changed(path, &*map)),
@@ -252,14 +255,14 @@ fn examine_names(
         };
         packed.push(None);
         let map = match mode {
-            OpenMode::Salvage => RestoredMap::found(map),
-            OpenMode::Strict | OpenMode::PointInTime => Err(map),
+            OpenMode::Salvage | OpenMode::PointInTime => RestoredMap::found(map),
+            OpenMode::Strict => Err(map),
         };
         let map = match map {
             Ok(found) => {
                 *is_restored = true;
                 headers.push(found.native_header());
-                ends.push(found.data_end());
+                ends.push(found.size() as u64);
                 maps.push(Box::new(found));
                 continue;
             }

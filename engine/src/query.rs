@@ -80,7 +80,7 @@ impl<'r, 'q> Matches<'r, 'q> {
         };
         matches.explain.segments.total = segments.len() as u64;
         for (place, segment) in segments.iter().enumerate() {
-            matches.explain.bytes.total += (reader.end_of(place) - segment.start()) as u64;
+            matches.explain.bytes.total += reader.end_of(place).saturating_sub(segment.start()) as u64;
         }
         let Range { start, end } = segments_with_ids(segments, query);
         for place in (end..matches.behind).chain(0..start) {
@@ -119,7 +119,7 @@ impl<'r, 'q> Matches<'r, 'q> {
     fn skip_segment(&mut self, place: usize, by: Criterion) {
         if let Some(segment) = self.reader.segments().get(place) {
             self.explain.segments.count(1, Some(by));
-            let bytes = self.reader.end_of(place) - segment.start();
+            let bytes = self.reader.end_of(place).saturating_sub(segment.start());
             self.explain.bytes.count(bytes as u64, Some(by));
         }
     }
@@ -291,7 +291,7 @@ impl<'r> Current<'r> {
 
     /// Looks at one place of a segment and nowhere else.
     fn of_few(segment: &'r Segment, end: usize, extent: Extent, explain: &mut Explain) -> Self {
-        let elsewhere = end - segment.start() - extent.size();
+        let elsewhere = end.saturating_sub(segment.start()).saturating_sub(extent.size());
         explain.bytes.count(elsewhere as u64, Some(Criterion::Ids));
         explain.blocks.total += 1;
         explain.blocks.count(1, None);

@@ -1,6 +1,6 @@
-//! What a salvage sees of a compressed segment whose blocks can't be found the usual way: its header, block index or seal is damaged,
-//! or its first block. All of it is in memory, for as long as somebody salvages; a journal that is opened for writing has the
-//! native bytes in the file's place from then on.
+//! What an open that accepts damage sees of a compressed segment whose blocks can't be found the usual way: its header, block
+//! index or seal is damaged, or its first block. All of it is in memory, for as long as somebody reads it; a journal that is opened
+//! for writing has the native bytes in the file's place from then on.
 
 use std::io;
 use std::ops::Range;
@@ -15,43 +15,38 @@ use crate::medium::Map;
 #[derive(Debug)]
 pub(crate) struct RestoredMap {
     file: Box<dyn Map>,
-    remains: Remains,
-    size: usize,
+    native: Vec<u8>,
 }
 
 impl RestoredMap {
     /// Of a file that is, or was, a compressed segment; any other is given back.
     pub(crate) fn found(file: Box<dyn Map>) -> Result<Self, Box<dyn Map>> {
-        let remains = Remains::of(file.bytes(0..file.size()));
-        let sized = remains.and_then(|remains| Some((usize::try_from(remains.native_size).ok()?, remains)));
-        match sized {
-            Some((size, remains)) => {
-                let (blocks, bytes) = (remains.blocks_kept, remains.native.len());
-                tracing::warn!(blocks, bytes, "a damaged compressed segment gives back its blocks");
-                Ok(Self { file, remains, size })
+        match Remains::of(file.bytes(0..file.size())) {
+            Some(Remains { native, blocks_kept }) => {
+                tracing::warn!(
+                    blocks_kept,
+                    bytes = native.len(),
+                    "a damaged compressed segment gives back its blocks"
+                );
+                Ok(Self { file, native })
             }
             None => Err(file),
         }
     }
 
     pub(crate) fn native_header(&self) -> Option<[u8; JournalHeader::SIZE]> {
-        self.remains.native.first_chunk().copied()
-    }
-
-    /// Offset behind which all bytes are zero.
-    pub(crate) fn data_end(&self) -> u64 {
-        self.remains.native.len() as u64
+        self.native.first_chunk().copied()
     }
 }
 
 impl Map for RestoredMap {
     fn size(&self) -> usize {
-        self.size
+        self.native.len()
     }
 
     fn bytes(&self, range: Range<usize>) -> &[u8] {
-        let end = range.end.min(self.remains.native.len());
-        self.remains.native.get(range.start..end).unwrap_or_default()
+        let end = range.end.min(self.native.len());
+        self.native.get(range.start..end).unwrap_or_default()
     }
 
     fn packed_size(&self) -> Option<usize> {
@@ -69,6 +64,6 @@ impl Map for RestoredMap {
     fn file_size(&self, path: &Path) -> io::Result<u64> {
         let packed_size = self.file.file_size(path)?;
         let is_cut = packed_size < self.file.size() as u64;
-        Ok(if is_cut { packed_size } else { self.size as u64 })
+        Ok(if is_cut { packed_size } else { self.native.len() as u64 })
     }
 }

@@ -3,7 +3,7 @@
 use semj_format::control;
 use semj_format::event_header::EVENT_VERSION;
 use semj_format::journal_header::{FLAG_CUT, FLAG_SEALED};
-use semj_format::{Commit, EventType, Record, SegmentSeal};
+use semj_format::{Commit, Digest, EventType, Record, SegmentSeal};
 
 use crate::scanner::{ScanEnd, Scanner};
 
@@ -97,7 +97,7 @@ impl Found {
     }
 
     /// A seal names the last commit before it, which may be the last one that was accepted.
-    const fn sequence(&self) -> u64 {
+    pub(crate) const fn sequence(&self) -> u64 {
         match self {
             Self::Commit(commit) => commit.commit_sequence,
             Self::Seal(seal) => seal.commit_sequence.saturating_add(1),
@@ -108,6 +108,14 @@ impl Found {
         match self {
             Self::Commit(commit) => commit.last_event_id,
             Self::Seal(seal) => seal.last_event_id,
+        }
+    }
+
+    /// Digest of the commit before.
+    pub(crate) const fn previous_digest(&self) -> Digest {
+        match self {
+            Self::Commit(commit) => commit.previous_digest,
+            Self::Seal(seal) => seal.previous_digest,
         }
     }
 

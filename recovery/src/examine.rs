@@ -73,17 +73,18 @@ pub fn examine_alone(
 
 /// What proves itself in one file, whatever stands before or behind it: in a segment, also one whose SegmentOpen can't be read, or
 /// in what was cut off from behind the end of one. Of a file whose SegmentOpen can't be read, the report has one in which little but
-/// the epoch is right, and no clocks: `boot_id` and both times are zero.
+/// the epoch is right, and no clocks: `boot_id` and both times are zero. Nothing is kept of a file in which nothing proves itself.
 pub fn examine_file(input: &SegmentInput<'_>) -> Report {
     let segment = segment::examine_file(input);
+    let kept = segment.opening.filter(|_| !segment.extents.is_empty());
     Report {
         mode: OpenMode::Salvage,
         watermark: WatermarkFile::default(),
         retired: None,
         thinned: Vec::new(),
         leftovers: Vec::new(),
-        kept: usize::from(segment.opening.is_some()),
-        tip: None,
+        kept: usize::from(kept.is_some()),
+        tip: kept.map(|opening| Tip::of(&segment, &opening)),
         highest_epoch: segment.opening.map_or(0, |opening| opening.epoch),
         highest_segment_number: segment.number,
         highest_event_id: segment.totals.last_event_id,
@@ -139,19 +140,8 @@ fn examine_from(
             report.kept = report.segments.iter().rposition(is_placed).map_or(0, |last| last + 1);
         }
     }
-    report.tip = report.kept_segments().last().and_then(|segment| {
-        let opening = segment.opening.as_ref()?;
-        Some(Tip {
-            journal_uuid: opening.journal_uuid,
-            segment_number: segment.number,
-            previous_end: if segment.is_sealed { PreviousEnd::Sealed } else { PreviousEnd::Cut },
-            end: usize::try_from(segment.original_end()).unwrap_or(segment.end),
-            digest: segment.totals.digest,
-            commit_sequence: segment.totals.commit_sequence,
-            last_event_id: segment.totals.last_event_id,
-            next_event_id: segment.totals.next_event_id,
-        })
-    });
+    report.tip =
+        report.kept_segments().last().and_then(|segment| Some(Tip::of(segment, segment.opening.as_ref()?)));
     report
 }
 

@@ -177,6 +177,22 @@ pub struct Tip {
     pub next_event_id: u64,
 }
 
+impl Tip {
+    /// The end of a segment that was opened so.
+    pub(crate) fn of(segment: &SegmentReport, opening: &SegmentOpen) -> Self {
+        Self {
+            journal_uuid: opening.journal_uuid,
+            segment_number: segment.number,
+            previous_end: if segment.is_sealed { PreviousEnd::Sealed } else { PreviousEnd::Cut },
+            end: usize::try_from(segment.original_end()).unwrap_or(segment.end),
+            digest: segment.totals.digest,
+            commit_sequence: segment.totals.commit_sequence,
+            last_event_id: segment.totals.last_event_id,
+            next_event_id: segment.totals.next_event_id,
+        }
+    }
+}
+
 /// What a journal proves, and the plan that follows from it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Report {

@@ -1,10 +1,11 @@
 //! Examines one segment by itself: what it proves, and how it ends by its own word and by that of what follows it.
 
 use std::cmp;
+use std::collections::HashMap;
 
 use semj_format::control::PreviousEnd;
 use semj_format::journal_header::{FLAG_CUT, FLAG_SEALED};
-use semj_format::{ControlError, Digest, HeaderError, JournalHeader, SegmentOpen, Watermark};
+use semj_format::{Commit, ControlError, Digest, HeaderError, JournalHeader, SegmentOpen, Watermark};
 
 use crate::decision::{Verdict, decide};
 use crate::evidence::{End, Evidence, Found, Link, durable_behind, find_behind};
@@ -199,7 +200,7 @@ pub(crate) fn examine_segment(
 }
 
 /// A file by itself, of which nothing is asked but what proves itself in it. One whose SegmentOpen can't be read, or which is a piece of
-/// a segment, is taken for a segment of the epoch that the first commit in it has.
+/// a segment, is taken for a segment that was opened as the first commit in it would follow.
 pub(crate) fn examine_file(input: &SegmentInput<'_>) -> SegmentReport {
     let known = KnownDamage::default();
     let found = examine_segment(input, 0, Follows::Nothing, &known, OpenMode::Salvage, false).segment;
@@ -208,36 +209,70 @@ pub(crate) fn examine_file(input: &SegmentInput<'_>) -> SegmentReport {
     }
     let bytes = input.bytes;
     // What was cut off from behind a segment's end has no header.
-    let start = if found.header.is_some() { JournalHeader::SIZE } else { 0 };
-    let commit = find_behind(bytes, start, None, 0).find_map(|(_, found)| match found {
-        Found::Commit(commit) => Some(commit),
-        Found::Seal(_) => None,
-    });
-    let Some(commit) = commit else { return found };
+    let lowest = if found.header.is_some() { JournalHeader::SIZE } else { 0 };
+    let Some((at, first)) = first_of_chain(bytes, lowest) else { return found };
     let opening = SegmentOpen {
         journal_uuid: [0; 16],
         segment_number: found.number,
-        epoch: commit.epoch,
+        epoch: first.epoch,
         previous_segment: 0,
         previous_end: PreviousEnd::None.code(),
         reserved: 0,
         previous_end_offset: 0,
-        previous_digest: Digest::ZERO,
+        previous_digest: first.previous_digest,
         next_event_id: 1,
-        next_commit_sequence: 1,
+        next_commit_sequence: first.commit_sequence,
         wall_clock_ns: 0,
         monotonic_ns: 0,
         boot_id: [0; 16],
         writer: [0; 32],
     };
+    // Where its group begins, unless that is before the file or something was taken out of it: then it is looked for.
+    let size = usize::try_from(first.byte_count).unwrap_or(usize::MAX);
+    let start = at.checked_sub(size).filter(|start| *start >= lowest).unwrap_or(lowest);
     let scanner = Scanner::assuming(bytes, start, opening, 0);
-    let rescued =
+    let mut rescued =
         examine_scanned(input, scanner, None, Follows::Nothing, &known, OpenMode::Salvage, false).segment;
-    match start {
+    if start > lowest {
+        // Together with damage that begins there.
+        let next = rescued.damaged.first_mut().filter(|damage| damage.start == start);
+        match next {
+            Some(damage) => damage.start = lowest,
+            None => rescued.damaged.insert(0, Extent { start: lowest, end: start }),
+        }
+    }
+    match lowest {
         // It never had an opening.
         0 => rescued,
         _ => SegmentReport { header: found.header, fault: found.fault, verdict: found.verdict, ..rescued },
     }
+}
+
+/// The first commit of the chain that a file's last commit or seal ends, and where it stands. Where a commit is lost the chain goes on
+/// with the nearest one before that can belong to it. An event's payload may be a piece of another journal, or of this one, and lies
+/// open where the event is damaged; but no commit that is right is chained to it.
+fn first_of_chain(bytes: &[u8], lowest: usize) -> Option<(usize, Commit)> {
+    let found: Vec<_> = find_behind(bytes, lowest, None, 0).collect();
+    let commit = |place: usize| match found.get(place) {
+        Some((at, Found::Commit(commit))) => Some((*at, *commit)),
+        _ => None,
+    };
+    let by_digest: HashMap<_, _> =
+        (0..found.len()).filter_map(|place| Some((commit(place)?.1.digest, place))).collect();
+    let mut place = found.len().checked_sub(1)?;
+    while let Some((_, now)) = found.get(place) {
+        let can_be_before = |before: &usize| {
+            commit(*before).is_some_and(|(_, commit)| {
+                commit.epoch == now.epoch() && commit.commit_sequence < now.sequence()
+            })
+        };
+        let chained = by_digest.get(&now.previous_digest()).copied().filter(|before| *before < place);
+        match chained.or_else(|| (0..place).rev().find(can_be_before)) {
+            Some(before) => place = before,
+            None => break,
+        }
+    }
+    commit(place)
 }
 
 /// The same; with its header's fault and the verdict on it where that is left out of account.

@@ -139,6 +139,49 @@ fn a_piece_of_a_journal_in_an_event_is_no_part_of_this_one() {
 }
 
 #[test]
+fn nor_is_it_of_a_file_that_is_read_by_itself() {
+    let (dir, emitted, holder) = nested();
+    let path = segments(dir.path()).remove(0);
+    let bytes = fs::read(&path).unwrap();
+    let start = records(&bytes).into_iter().find(|(_, r)| r.event_id() == holder).unwrap().0;
+    let of_file = |bytes: &[u8]| -> Vec<u64> {
+        let file = dir.path().join("file");
+        fs::write(&file, bytes).unwrap();
+        let reader = Reader::open_file(&file).unwrap();
+        let found: BTreeMap<_, _> = reader
+            .iter(..)
+            .map(|found| found.unwrap())
+            .map(|r| (r.event_id(), r.payload().to_vec()))
+            .collect();
+        for (id, payload) in &found {
+            assert_eq!(emitted.get(id), Some(payload), "event {id} is another's");
+        }
+        found.into_keys().collect()
+    };
+    // Its SegmentOpen and the event that holds the piece are damaged; and what a point in time cuts off begins with that event.
+    for at in [start + 66, start + 400] {
+        let mut damaged = bytes.clone();
+        damaged[at] ^= 1;
+        let cut_off = damaged[start..].to_vec();
+        damaged[60] ^= 1;
+        assert_eq!(of_file(&damaged), [1, 2, 3, 5, 6, 7, 8, 9], "a bit at {at}");
+        assert_eq!(of_file(&cut_off), [5, 6, 7, 8, 9], "a bit at {at}");
+    }
+}
+
+#[test]
+fn of_a_file_that_ends_behind_its_opening_nothing_proves_itself() {
+    let (dir, ..) = nested();
+    let path = segments(dir.path()).remove(0);
+    let bytes = fs::read(&path).unwrap();
+    let opening = records(&bytes).remove(0);
+    for end in [opening.0 + opening.1.len(), opening.0 + opening.1.len() + 50] {
+        fs::write(&path, &bytes[..end]).unwrap();
+        assert!(matches!(Reader::open_file(&path), Err(Error::NoOpening { .. })));
+    }
+}
+
+#[test]
 fn a_forged_commit_with_the_last_id_there_is_does_not_keep_a_journal_shut() {
     let (dir, ..) = nested();
     let path = &segments(dir.path())[0];

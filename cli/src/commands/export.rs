@@ -73,7 +73,7 @@ pub(crate) fn run(args: &Args) -> Result<Outcome> {
     let (reader, survey, mut losses) = open(args, &dir, &wanted)?;
     let file = args.output.as_deref().filter(|path| path.as_os_str() != "-");
     let mut out = match file {
-        Some(path) if is_in(path, &dir) => {
+        Some(path) if is_own(path, &dir) => {
             anyhow::bail!("{}: it would be among the journal's own files", path.display())
         }
         Some(path) => Output::file(path).with_context(|| format!("{}: can't create", path.display()))?,
@@ -96,7 +96,7 @@ pub(crate) fn run(args: &Args) -> Result<Outcome> {
             let record = &located.record;
             match &mut writer {
                 Some(writer) => writer.write(record, &mut out)?,
-                None if args.dates => {
+                None if args.dates && answer::has_clock(located.opening) => {
                     let date = wall_clock_of(record.ktime_ns(), located.opening);
                     json::write_dated_event(record, date, &mut out)?;
                 }
@@ -257,6 +257,20 @@ impl Wanted {
         give_all(&mut group)?;
         Ok(end)
     }
+}
+
+/// Whether a file is, or would be, among those of the journal that is read, or that a file which is read belongs to.
+fn is_own(file: &Path, source: &Path) -> bool {
+    if !source.is_file() {
+        return is_in(file, source);
+    }
+    let Ok(source) = fs::canonicalize(source) else { return false };
+    let is_journal = |dir: &Path| ["LOCK", "WATERMARK"].iter().any(|name| dir.join(name).exists());
+    let folder = source.parent().unwrap_or(&source);
+    let above = folder.parent().filter(|above| folder.ends_with("quarantine") && is_journal(above));
+    fs::canonicalize(file).is_ok_and(|file| file == source)
+        || (above.is_some() || is_journal(folder)) && is_in(file, folder)
+        || above.is_some_and(|journal| is_in(file, journal))
 }
 
 /// Whether a file is, or would be, in a directory.

@@ -37,109 +37,119 @@ pub(crate) struct Args {
 
 pub(crate) fn run(args: &Args) -> Result<Outcome> {
     let dir = args.journal.dir();
-    let found =
-        output::watched("verifying", |progress| examine_journal_watched(&dir, OpenMode::Strict, progress))?;
+    let verified =
+        || output::watched("verifying", |watch| examine_journal_watched(&dir, OpenMode::Strict, watch));
+    let found = verified()?;
     if found.is_whole() {
-        print(args, &dir, &Repair { before: &found, after: &found, is_needed: false })?;
+        output::unless_closed(print(args, &dir, &found, None))?;
         return Ok(Outcome::Good);
     }
+    // A copy that is for reading is not changed, and a dry run says so too.
+    if dir.join(semj::UNRETIRED).exists() {
+        return Err(Error::Unretired { dir }.into());
+    }
     let mode = if args.point_in_time { OpenMode::PointInTime } else { OpenMode::Salvage };
-    let kept = if args.dry_run {
-        output::watched("looking for what proves itself", |progress| {
-            examine_journal_watched(&dir, mode, progress)
-        })?
+    let (kept, now) = if args.dry_run {
+        let examine = |watch: &_| examine_journal_watched(&dir, mode, watch);
+        (output::watched("looking for what proves itself", examine)?, None)
     } else {
         let options = Options { create_if_missing: false, mode, ..Options::default() };
-        let journal =
-            output::watched("repairing", |progress| Journal::open_watched(&dir, options, progress))?;
+        let open = |watch: &_| Journal::open_watched(&dir, options, watch);
+        let journal = output::watched("repairing", open)?;
         let kept = journal.recovery().clone();
         journal.close()?;
-        let now = output::watched("verifying", |progress| {
-            examine_journal_watched(&dir, OpenMode::Strict, progress)
-        })?;
+        let now = verified()?;
         if !now.is_whole() {
             bail!("{}: still damaged: semj verify says where", dir.display());
         }
-        kept
+        (kept, Some(now))
     };
     if kept.refusal().is_some() {
         // As the repair itself meets it.
         return Err(Error::Damaged { dir, report: Box::new(kept) }.into());
     }
-    let repair = Repair { before: &found, after: &kept, is_needed: true };
-    print(args, &dir, &repair)?;
+    let repair = Repair::new(&found, &kept);
+    output::unless_closed(print(args, &dir, now.as_ref().unwrap_or(&kept), Some(&repair)))?;
     Ok(if repair.loses_anything() { Outcome::Incomplete } else { Outcome::Good })
 }
 
-/// What a journal was, and what is kept of it.
+/// What is kept of a journal.
 struct Repair<'a> {
-    before: &'a Report,
-    after: &'a Report,
-    is_needed: bool,
+    fates: Vec<Fate<'a>>,
+    events: u64,
 }
 
-impl Repair<'_> {
-    /// The segments as they were found, each with whether it is kept.
-    fn segments(&self) -> impl Iterator<Item = (&SegmentReport, bool)> {
-        let kept = self.after.kept;
-        let is_kept = move |place: usize, segment: &SegmentReport| place < kept && segment.opening.is_some();
-        self.after.segments.iter().enumerate().map(move |(place, segment)| (segment, is_kept(place, segment)))
-    }
+/// What happens to a segment.
+struct Fate<'a> {
+    segment: &'a SegmentReport,
+    is_kept: bool,
+    /// What there is to say of it.
+    lines: Vec<String>,
+    bytes_lost: u64,
+    loses_anything: bool,
+}
 
-    fn quarantined(&self) -> impl Iterator<Item = &SegmentReport> {
-        self.segments().filter(|(_, is_kept)| !is_kept).map(|(segment, _)| segment)
-    }
-
-    /// The segments that are kept and were found damaged: damage that is on record already is not lost once more.
-    fn mended(&self) -> impl Iterator<Item = &SegmentReport> {
-        let kept = self.segments().filter(|(_, is_kept)| *is_kept).map(|(segment, _)| segment);
-        kept.filter(|segment| self.was_damaged(&segment.name))
-    }
-
-    /// Whether this segment was found damaged, by its name.
-    fn was_damaged(&self, name: &str) -> bool {
-        self.before.segments.iter().any(|segment| segment.name == name && !segment.verdict.is_good())
-    }
-
-    /// Bytes of kept segments that are lost: those that are damaged, and those that are cut off.
-    fn bytes_lost(&self) -> u64 {
-        let extents =
-            self.mended().flat_map(|segment| segment.damaged.iter().copied().chain(cut_off(segment)));
-        extents.map(|extent| extent.size() as u64).sum()
+impl<'a> Repair<'a> {
+    /// By what the journal was found to be, and what is kept of it.
+    fn new(before: &Report, after: &'a Report) -> Self {
+        let fate = |(place, segment): (usize, &'a SegmentReport)| {
+            let before = before.segments.iter().find(|before| before.name == segment.name);
+            Fate::new(before, segment, place < after.kept && segment.opening.is_some())
+        };
+        Self { fates: after.segments.iter().enumerate().map(fate).collect(), events: after.events() }
     }
 
     fn loses_anything(&self) -> bool {
-        self.before.is_gone()
-            || self.bytes_lost() > 0
-            || self.quarantined().next().is_some()
-            || self.mended().any(|segment| segment.lost_before.is_some())
+        self.fates.iter().any(|fate| fate.loses_anything)
     }
 
-    /// What happens to a segment, if anything does.
-    fn lines(&self, segment: &SegmentReport, is_kept: bool) -> Vec<String> {
+    fn bytes_lost(&self) -> u64 {
+        self.fates.iter().map(|fate| fate.bytes_lost).sum()
+    }
+
+    fn quarantined(&self) -> impl Iterator<Item = &Fate<'a>> {
+        self.fates.iter().filter(|fate| !fate.is_kept)
+    }
+}
+
+impl<'a> Fate<'a> {
+    fn new(before: Option<&SegmentReport>, segment: &'a SegmentReport, is_kept: bool) -> Self {
+        let mut fate = Self { segment, is_kept, lines: Vec::new(), bytes_lost: 0, loses_anything: false };
         if !is_kept {
             let fault = segment.fault.map_or_else(|| "behind the damage".into(), |fault| fault.to_string());
-            return vec![format!("to quarantine: {fault}")];
+            fate.lines.push(format!("to quarantine: {fault}"));
+            fate.loses_anything = true;
+            return fate;
         }
-        let mut lines = Vec::new();
-        if !self.was_damaged(&segment.name) {
-            return lines;
+        // Damage that is on record already is not lost once more.
+        let Some(before) = before.filter(|before| !before.verdict.is_good()) else { return fate };
+        if let Some(lost) = segment.lost_before.filter(|_| before.lost_before.is_none()) {
+            fate.lose(lost.length, format!("kept; {}", output::lost_segment(&lost)));
         }
-        if let Some(lost) = &segment.lost_before {
-            lines.push(format!("kept; {}", output::lost_segment(lost)));
-        }
-        for damage in &segment.damaged {
-            let (size, start) = (output::bytes(damage.size() as u64), damage.start);
-            lines.push(format!("kept but for {size} at offset {start}"));
+        for damage in segment.damaged.iter().filter(|damage| !before.damaged.contains(damage)) {
+            let size = damage.size() as u64;
+            fate.lose(size, format!("kept but for {} at offset {}", output::bytes(size), damage.start));
         }
         if let Some(tail) = cut_off(segment) {
-            let (size, start) = (output::bytes(tail.size() as u64), tail.start);
-            lines.push(format!("kept up to offset {start}; {size} behind it to quarantine"));
+            let (size, start) = (tail.size() as u64, tail.start);
+            let behind = output::bytes(size);
+            fate.lose(size, format!("kept up to offset {start}; {behind} behind it to quarantine"));
         }
-        if lines.is_empty() {
-            lines.push("restored".into());
+        match (segment.verdict.is_good(), &segment.fault) {
+            _ if fate.loses_anything => {}
+            // What it lacks is not there at all.
+            (false, Some(fault)) => fate.lose(0, format!("kept; {fault}")),
+            _ if before.opening.is_none() => fate.lines.push("kept, and nothing of it is lost".into()),
+            // It was only held against another one that is damaged.
+            _ => {}
         }
-        lines
+        fate
+    }
+
+    fn lose(&mut self, bytes: u64, line: String) {
+        self.lines.push(line);
+        self.bytes_lost += bytes;
+        self.loses_anything = true;
     }
 }
 
@@ -151,41 +161,46 @@ fn cut_off(segment: &SegmentReport) -> Option<Extent> {
     segment.tail.filter(|_| !is_final && segment.verdict != Verdict::TornTail)
 }
 
-fn print(args: &Args, dir: &Path, repair: &Repair<'_>) -> Result<()> {
-    let is_done = repair.is_needed && !args.dry_run;
+/// Says what was, or would be, done; `report` is of the journal as it is then.
+fn print(args: &Args, dir: &Path, report: &Report, repair: Option<&Repair<'_>>) -> Result<()> {
+    let is_done = repair.is_some() && !args.dry_run;
     if args.json {
-        let mut value = output::report_json(repair.after);
+        let mut value = output::report_json(report);
         if let Some(fields) = value.as_object_mut() {
-            let quarantined: Vec<_> = repair.quarantined().map(|segment| &segment.name).collect();
+            let fates = || repair.into_iter().flat_map(|repair| &repair.fates);
+            let quarantined = fates().filter(|fate| !fate.is_kept).map(|fate| &fate.segment.name);
+            let findings = fates().flat_map(|fate| {
+                fate.lines.iter().map(|line| json!({ "segment": fate.segment.name, "what": line }))
+            });
             fields.insert("journal".into(), output::path(dir));
             fields.insert("mode".into(), json!(if args.point_in_time { "point_in_time" } else { "salvage" }));
             fields.insert("dry_run".into(), json!(args.dry_run));
-            fields.insert("was_whole".into(), json!(!repair.is_needed));
+            fields.insert("was_whole".into(), json!(repair.is_none()));
             fields.insert("is_repaired".into(), json!(is_done));
-            fields.insert("bytes_lost".into(), json!(repair.bytes_lost()));
-            fields.insert("quarantined".into(), json!(quarantined));
+            fields.insert("bytes_lost".into(), json!(repair.map_or(0, Repair::bytes_lost)));
+            fields.insert("quarantined".into(), quarantined.cloned().collect());
+            fields.insert("findings".into(), findings.collect());
         }
         return output::print_json(&value);
     }
-    if !repair.is_needed {
-        let events = output::count(repair.after.events(), "event");
+    let Some(repair) = repair else {
+        let events = output::count(report.events(), "event");
         return output::print_line(format_args!("{}: whole: {events}, nothing to repair", dir.display()));
-    }
+    };
     let mut out = output::stdout();
-    for (segment, is_kept) in repair.segments() {
-        for line in repair.lines(segment, is_kept) {
-            writeln!(out, "{}  {line}", segment.name)?;
+    for fate in &repair.fates {
+        for line in &fate.lines {
+            writeln!(out, "{}  {line}", fate.segment.name)?;
         }
     }
-    let kept = repair.segments().filter(|(_, is_kept)| *is_kept).count() as u64;
     let quarantined = repair.quarantined().count() as u64;
     writeln!(
         out,
-        "{}: {}: {} in {} kept, {} of them lost, {} in quarantine",
+        "{}: {}: {} in {} kept, {} lost, {} in quarantine",
         dir.display(),
         if is_done { "repaired" } else { "DAMAGED, not repaired yet" },
-        output::count(repair.after.events(), "event"),
-        output::count(kept, "segment"),
+        output::count(repair.events, "event"),
+        output::count(repair.fates.len() as u64 - quarantined, "segment"),
         output::bytes(repair.bytes_lost()),
         output::count(quarantined, "segment"),
     )?;

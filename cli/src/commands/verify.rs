@@ -272,8 +272,11 @@ fn print(args: &Args, path: &Path, report: &Report, archived: Option<Value>, sta
         output::count(report.segments.len() as u64, "segment"),
         output::bytes(output::rate(bytes, elapsed))
     )?;
-    if !report.is_whole() && path.is_dir() && !args.copied {
-        writeln!(out, "{}", output::repair_hint(path))?;
+    if path.is_dir()
+        && !args.copied
+        && let Some(hint) = output::repair_hint(path, report)
+    {
+        writeln!(out, "{hint}")?;
     }
     Ok(out.flush()?)
 }

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use serde_json::Value;
 
@@ -23,6 +23,10 @@ fn files(dir: &Path) -> BTreeMap<String, Vec<u8>> {
         }
     }
     files
+}
+
+fn newest(journal: &Path) -> PathBuf {
+    journal.join(files(journal).into_keys().rfind(|name| name.ends_with(".semj")).unwrap())
 }
 
 fn ids(journal: &Path) -> Vec<u64> {
@@ -120,8 +124,13 @@ fn a_compressed_segment_whose_index_is_damaged_is_restored_and_nothing_is_lost()
     let at = bytes.len() - 296 - 5;
     bytes[at] ^= 1;
     fs::write(&path, &bytes).unwrap();
+    // A point in time has nothing to leave out either.
+    for mode in [&[][..], &["--point-in-time"]] {
+        let planned = semj(&[&["repair", "--dry-run", text(&journal)], mode].concat());
+        assert_eq!(status(&planned), 0, "{}", out(&planned));
+    }
     let planned = semj(&["repair", "--dry-run", text(&journal)]);
-    assert!(status(&planned) == 0 && out(&planned).contains("restored"), "{}", out(&planned));
+    assert!(status(&planned) == 0 && out(&planned).contains("nothing of it is lost"), "{}", out(&planned));
     let output = semj(&["repair", text(&journal)]);
     assert_eq!(status(&output), 0, "{}", err(&output));
     assert!(ids(&journal) == before);
@@ -130,6 +139,89 @@ fn a_compressed_segment_whose_index_is_damaged_is_restored_and_nothing_is_lost()
     assert!(
         files(&journal).into_iter().any(|(name, found)| name.starts_with("quarantine/") && found == bytes)
     );
+}
+
+#[test]
+fn a_segment_that_is_missing_is_said_to_be_lost_and_the_others_are_kept() {
+    let (_dir, journal) = segmented(3);
+    let second = files(&journal).into_keys().filter(|name| name.ends_with(".semj")).nth(1).unwrap();
+    fs::remove_file(journal.join(second)).unwrap();
+    fs::write(journal.join(semj::UNRETIRED), b"").unwrap();
+    for args in [&["repair", text(&journal)][..], &["repair", "--dry-run", text(&journal)]] {
+        let refused = semj(args);
+        assert!(status(&refused) == 1 && err(&refused).contains("for reading only"), "{}", err(&refused));
+    }
+    fs::remove_file(journal.join(semj::UNRETIRED)).unwrap();
+    let output = semj(&["repair", text(&journal)]);
+    assert_eq!(status(&output), 3, "{}", err(&output));
+    assert!(
+        out(&output).contains("segment 2: lost") && !out(&output).contains(" 0 B lost"),
+        "{}",
+        out(&output)
+    );
+    assert_eq!(ids(&journal), (1..=10).chain(21..=30).collect::<Vec<_>>());
+    assert_eq!(status(&semj(&["verify", text(&journal)])), 0);
+    // What is left when there is none is refused, and said.
+    let (_dir, journal) = segmented(1);
+    fs::remove_file(segment(&journal)).unwrap();
+    let output = semj(&["repair", text(&journal)]);
+    assert!(status(&output) == 1 && err(&output).contains("gone"), "{}", err(&output));
+}
+
+#[test]
+fn an_end_that_is_not_there_is_lost_and_said_to_be() {
+    type Damage = fn(&Path);
+    let damages: [(&str, Damage); 3] = [
+        ("no newest segment", |newest| fs::remove_file(newest).unwrap()),
+        ("zeros", |newest| {
+            let mut bytes = fs::read(newest).unwrap();
+            let at = bytes.windows(7).position(|window| window == br#"{"i":2}"#).unwrap() - 150;
+            bytes[at..].fill(0);
+            fs::write(newest, bytes).unwrap();
+        }),
+        ("a truncated file", |newest| {
+            let bytes = fs::read(newest).unwrap();
+            let at = bytes.windows(7).position(|window| window == br#"{"i":2}"#).unwrap();
+            fs::write(newest, &bytes[..at]).unwrap();
+        }),
+    ];
+    for (what, damage) in damages {
+        let (_dir, journal) = segmented(3);
+        damage(&newest(&journal));
+        let planned = semj(&["repair", "--dry-run", text(&journal)]);
+        let done = semj(&["repair", text(&journal)]);
+        for output in [&planned, &done] {
+            assert_eq!(status(output), 3, "{what}: {}{}", out(output), err(output));
+            assert!(!out(output).contains("nothing of it is lost"), "{what}: {}", out(output));
+            assert!(out(output).lines().count() > 1, "{what}: it says which: {}", out(output));
+        }
+        assert_eq!(ids(&journal), (1..=20).collect::<Vec<_>>(), "{what}");
+        assert_eq!(status(&semj(&["verify", text(&journal)])), 0, "{what}");
+    }
+}
+
+#[test]
+fn damage_that_is_on_record_is_not_lost_once_more() {
+    let (_dir, journal) = place();
+    assert_eq!(status(&semj(&["import", TRACE, "-j", text(&journal)])), 0);
+    let hit = |at: usize| {
+        let path = segment(&journal);
+        let mut bytes = fs::read(&path).unwrap();
+        bytes[at] ^= 1;
+        fs::write(&path, &bytes).unwrap();
+    };
+    let repaired = || {
+        let output = semj(&["repair", "--json", text(&journal)]);
+        assert_eq!(status(&output), 3, "{}", err(&output));
+        serde_json::from_slice::<Value>(&output.stdout).unwrap()
+    };
+    hit(300_000);
+    let first = repaired();
+    assert_eq!(first["findings"].as_array().unwrap().len(), 1, "{first}");
+    assert_eq!((&first["is_whole"], &first["is_repaired"]), (&true.into(), &true.into()));
+    hit(900_000);
+    let second = repaired();
+    assert_eq!(second["findings"].as_array().unwrap().len(), 1, "{}", second["findings"]);
 }
 
 #[test]

@@ -301,24 +301,37 @@ impl Stamps for Slab {
 mod tests {
     use super::*;
 
+    /// The bytes of a record that are looked at: all, but under Miri, which takes some µs for each, its ends.
+    fn looked_at(size: usize) -> impl Iterator<Item = usize> {
+        let end = if cfg!(miri) { 8 } else { size };
+        (0..end).chain(size.saturating_sub(8).max(end)..size)
+    }
+
     #[test]
     fn every_slot_has_memory_of_its_own() {
         let slab = Slab::new(64).unwrap();
         let last = slab.classes.last().unwrap();
-        let slots: Vec<u32> = (0..last.first + last.free.capacity() as u32).collect();
+        let end = last.first + last.free.capacity() as u32;
+        // Under Miri those where one class ends and the next one begins.
+        let is_looked_at = |slot: &u32| {
+            let mut edges = slab.classes.iter().map(|class| class.first).chain([end]);
+            !cfg!(miri) || edges.any(|edge| slot.abs_diff(edge) <= 2)
+        };
+        let slots: Vec<u32> = (0..end).filter(is_looked_at).collect();
         for slot in &slots {
             let size = slab.locate(*slot).1 - RECORD_AT;
             let header = SlotHeader { event_id: u64::from(*slot), size: size as u32, index: 0, count: 1 };
             slab.set_stamp(*slot, u64::from(*slot) << 32);
             // SAFETY: this test owns all slots.
-            unsafe { slab.fill(*slot, header).fill(*slot as u8) };
+            let bytes = unsafe { slab.fill(*slot, header) };
+            looked_at(size).for_each(|at| bytes[at] = *slot as u8);
         }
         for slot in slots {
             // SAFETY: as above.
             let (header, bytes) = unsafe { slab.read(slot) };
             assert_eq!((header.event_id, slab.stamp(slot)), (u64::from(slot), u64::from(slot) << 32));
             assert_eq!(bytes.len(), slab.locate(slot).1 - RECORD_AT);
-            assert!(bytes.iter().all(|byte| *byte == slot as u8), "slot {slot}");
+            assert!(looked_at(bytes.len()).all(|at| bytes[at] == slot as u8), "slot {slot}");
         }
     }
 
