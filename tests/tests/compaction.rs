@@ -308,7 +308,7 @@ fn flip(bytes: &mut [u8], from_end: usize) {
 type Damage = fn(&mut Vec<u8>);
 
 #[test]
-fn a_salvage_restores_a_compressed_segment_whose_blocks_can_not_be_found_the_usual_way() {
+fn an_open_that_accepts_damage_restores_a_compressed_segment_whose_blocks_can_not_be_found_the_usual_way() {
     let damages: [(&str, Damage); 6] = [
         ("its header", |bytes| bytes[30] ^= 1),
         ("all of its header", |bytes| bytes[..52].fill(0xEE)),
@@ -317,7 +317,7 @@ fn a_salvage_restores_a_compressed_segment_whose_blocks_can_not_be_found_the_usu
         ("a part at its end is gone", |bytes| bytes.truncate(bytes.len() - 300)),
         ("something is behind its end", |bytes| bytes.extend_from_slice(b"of another file")),
     ];
-    for from_end in [1, 3] {
+    for (from_end, mode) in [(1, OpenMode::Salvage), (3, OpenMode::Salvage), (3, OpenMode::PointInTime)] {
         for (what, damage) in damages {
             let dir = tempfile::tempdir().unwrap();
             journal(dir.path());
@@ -330,10 +330,9 @@ fn a_salvage_restores_a_compressed_segment_whose_blocks_can_not_be_found_the_usu
             let refused = Journal::open(dir.path(), options());
             assert!(matches!(refused, Err(Error::Damaged { .. })), "{what}");
             assert!(fs::read(path).unwrap() == bytes, "{what}: nothing is changed unasked");
-            let reader = Reader::open(dir.path(), OpenMode::Salvage).unwrap();
+            let reader = Reader::open(dir.path(), mode).unwrap();
             assert_eq!(reader.iter(..).filter(Result::is_ok).count() as u64, EVENTS, "{what}");
-            let open =
-                || Journal::open(dir.path(), Options { mode: OpenMode::Salvage, ..options() }).unwrap();
+            let open = || Journal::open(dir.path(), Options { mode, ..options() }).unwrap();
             let writer = open();
             let next = writer.emit(&Event::new(EventType::SYSTEM_CHECKPOINT)).unwrap();
             assert_eq!(next, EVENTS + 1, "{what}");
