@@ -29,8 +29,8 @@ const RECORD_AT: usize = HEADER_AT + size_of::<SlotHeader>();
 /// Small slots beside those of the ring, for places whose slot a stopped producer holds.
 const SPARE_COUNT: usize = 64;
 /// So many more, which take no memory before they are needed. When producers that never come back hold all of them too, the
-/// journal waits for one.
-const RESERVE_COUNT: usize = 4096;
+/// journal waits for one. (Fewer under Miri, for which each is some 10 ms of work.)
+const RESERVE_COUNT: usize = if cfg!(miri) { 64 } else { 4096 };
 /// Where they stand among the classes.
 const RESERVE: usize = CLASS_SIZES.len();
 /// Slots of the larger classes for each place of the ring, as a divisor. What a class lacks the next one gives.
