@@ -5,7 +5,7 @@ use std::collections::HashMap;
 
 use semj_format::control::PreviousEnd;
 use semj_format::journal_header::{FLAG_CUT, FLAG_SEALED};
-use semj_format::{Commit, ControlError, Digest, HeaderError, JournalHeader, SegmentOpen, Watermark};
+use semj_format::{Commit, ControlError, Digest, HeaderError, JournalHeader, Record, SegmentOpen, Watermark};
 
 use crate::decision::{Verdict, decide};
 use crate::evidence::{End, Evidence, Found, Link, durable_behind, find_behind};
@@ -241,11 +241,21 @@ pub(crate) fn examine_file(input: &SegmentInput<'_>) -> SegmentReport {
             None => rescued.damaged.insert(0, Extent { start: lowest, end: start }),
         }
     }
-    match lowest {
-        // It never had an opening.
-        0 => rescued,
-        _ => SegmentReport { header: found.header, fault: found.fault, verdict: found.verdict, ..rescued },
+    // What stands before its first group is why nothing more proves itself; one that begins with a group never had an opening.
+    if start > 0 || lowest > 0 {
+        let fault = if lowest > 0 { found.fault } else { Some(first_fault(bytes)) };
+        rescued = SegmentReport { fault, verdict: found.verdict, ..rescued };
     }
+    SegmentReport { header: found.header, ..rescued }
+}
+
+/// Why the first bytes of a file that has no header are not the beginning of a group.
+fn first_fault(bytes: &[u8]) -> Fault {
+    let kind = match Record::parse_verified(bytes) {
+        Err(error) => FaultKind::Record(error),
+        Ok(_) => FaultKind::Misplaced { found: "record of a group that does not begin here" },
+    };
+    Fault { offset: 0, kind }
 }
 
 /// The first commit of the chain that a file's last commit or seal ends, and where it stands. Where a commit is lost the chain goes on
