@@ -15,10 +15,7 @@ use crate::{output, remote};
 /// Opens a journal at once, whatever its size: what is read is checked then. One that is damaged is opened as far as it
 /// proves itself, for which all of it is read. With it comes what is lost of it.
 fn open(dir: &Path) -> Result<(Reader, Vec<String>)> {
-    if let Some(url) = remote::url(dir) {
-        return remote::open(url);
-    }
-    if dir.is_file() {
+    if remote::url(dir).is_some() || dir.is_file() {
         return open_whole(dir);
     }
     match Reader::open_newest(dir, OpenMode::Strict) {

@@ -135,6 +135,13 @@ pub(crate) fn unpacking(map: Box<dyn Map>) -> Box<dyn Map> {
     }
 }
 
+/// Bytes that the file whose native bytes these are would have now: fewer only if it was made shorter.
+pub(crate) fn native_file_size(file: &dyn Map, native_size: usize, path: &Path) -> io::Result<u64> {
+    let packed_size = file.file_size(path)?;
+    let is_cut = packed_size < file.size() as u64;
+    Ok(if is_cut { packed_size } else { native_size as u64 })
+}
+
 impl CompressedMap {
     /// Of a file that is a compressed segment; any other is given back. One that is damaged so far that its blocks can't be
     /// found is none: its header contradicts what stands behind it, as that of a damaged native segment.
@@ -347,9 +354,7 @@ impl Map for CompressedMap {
     }
 
     fn file_size(&self, path: &Path) -> io::Result<u64> {
-        let packed_size = self.packing.file.file_size(path)?;
-        let is_cut = packed_size < self.packing.file.size() as u64;
-        Ok(if is_cut { packed_size } else { self.size() as u64 })
+        native_file_size(&*self.packing.file, self.size(), path)
     }
 }
 

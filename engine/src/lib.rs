@@ -70,6 +70,7 @@ mod open;
 mod options;
 mod prefetch;
 mod progress;
+mod quarantine;
 mod query;
 pub mod reader;
 mod request;

@@ -18,8 +18,9 @@ use crate::directory;
 use crate::error::Error;
 use crate::medium::{Disk, Map, Medium};
 use crate::progress::Progress;
+use crate::quarantine::Quarantine;
 use crate::request;
-use crate::restored::RestoredMap;
+use crate::restored;
 use crate::retention::{self, Ended, Figures, Needs, Plan, Rest, Retention};
 use crate::segment::Segment;
 use crate::sidecar;
@@ -46,8 +47,6 @@ const DAMAGED_RANGES_PART: u64 = 4;
 #[derive(Debug)]
 pub(crate) struct Found {
     maps: Vec<Box<dyn Map>>,
-    /// Which of them stand for a compressed file that is damaged and was restored.
-    restored: Vec<bool>,
     pub(crate) report: Report,
 }
 
@@ -129,10 +128,7 @@ pub(crate) fn examine_file(medium: &dyn Medium, path: &Path) -> Result<(Report, 
     let (mut report, map): (_, Box<dyn Map>) = match CompressedMap::found(map) {
         Ok(compressed) => (semj_recovery::examine_file(&input(&compressed.unpack())), Box::new(compressed)),
         Err(map) => {
-            let map = match RestoredMap::found(map) {
-                Ok(restored) => Box::new(restored),
-                Err(map) => map,
-            };
+            let map = restored::restoring(map);
             (semj_recovery::examine_file(&input(map.bytes(0..map.size()))), map)
         }
     };
@@ -238,8 +234,7 @@ fn examine_names(
     let mut packed = Vec::with_capacity(names.len());
     let mut ends = Vec::with_capacity(names.len());
     let mut headers = Vec::with_capacity(names.len());
-    let mut restored = vec![false; names.len()];
-    for ((_, name), is_restored) in names.iter().zip(&mut restored) {
+    for (_, name) in &names {
         let path = dir.join(name);
         let file = medium.open(&path, false).map_err(Error::io("open", &path))?;
         let map = file.map().map_err(Error::io("map", &path))?;
@@ -255,24 +250,17 @@ fn examine_names(
         };
         packed.push(None);
         let map = match mode {
-            OpenMode::Salvage | OpenMode::PointInTime => RestoredMap::found(map),
-            OpenMode::Strict => Err(map),
-        };
-        let map = match map {
-            Ok(found) => {
-                *is_restored = true;
-                headers.push(found.native_header());
-                ends.push(found.size() as u64);
-                maps.push(Box::new(found));
-                continue;
-            }
-            Err(map) => map,
+            OpenMode::Strict => map,
+            OpenMode::PointInTime | OpenMode::Salvage => restored::restoring(map),
         };
         // Before the end: what it says is there then.
         headers.push(header(&*map));
-        maps.push(map);
         // Behind the map, so that a live writer's bytes in the map are not taken for zeros.
-        ends.push(file.data_end().map_err(Error::io("seek in", &path))?);
+        ends.push(match map.is_restored() {
+            true => map.size() as u64,
+            false => file.data_end().map_err(Error::io("seek in", &path))?,
+        });
+        maps.push(map);
     }
     // What is not to be proven is mostly not read, but for the end of the newest.
     let is_read = |i: usize, number: u64| i + 1 == names.len() || !effort.proof.trusts(number);
@@ -301,8 +289,7 @@ fn examine_names(
         return Err(Error::changed(&dir.join(name), &**map));
     }
     maps.drain(..report.leftovers.len());
-    restored.drain(..report.leftovers.len());
-    Ok(Found { maps, restored, report })
+    Ok(Found { maps, report })
 }
 
 /// A segment's map while it is examined.
@@ -445,11 +432,9 @@ pub(crate) fn open_for_writing(
     let next_event_id = next(gap.map_or(given, |gap| gap.last_event_id.max(given)), "event ids")?;
 
     remove_unfinished(medium, dir)?;
-    let quarantine = Quarantine { medium, dir, epoch };
-    for ((segment, map), is_restored) in
-        report.kept_segments().iter().zip(&mut found.maps).zip(found.restored.iter())
-    {
-        let is_rewritten = *is_restored || map.packed_size().is_some() && !is_final(segment);
+    let quarantine = Quarantine::new(medium, dir, epoch);
+    for (segment, map) in report.kept_segments().iter().zip(&mut found.maps) {
+        let is_rewritten = map.is_restored() || map.packed_size().is_some() && !segment.is_final();
         if is_rewritten && segment.opening.is_some() {
             quarantine.keep_file(segment)?;
             *map = unpack::write_native(medium, dir, &segment.name, &**map)?;
@@ -465,7 +450,7 @@ pub(crate) fn open_for_writing(
     }
     let newest = report.kept_segments().last().zip(found.maps.get(report.kept.wrapping_sub(1)));
     if let Some((segment, map)) = newest
-        && !is_final(segment)
+        && !segment.is_final()
     {
         make_durable(medium, dir, segment, &**map)?;
     }
@@ -582,7 +567,7 @@ fn make_durable(
 
 /// What stands behind a segment's end and goes when its header says so.
 fn given_up_tail(segment: &SegmentReport) -> Option<Extent> {
-    segment.tail.filter(|_| segment.opening.is_some() && !is_final(segment))
+    segment.tail.filter(|_| segment.opening.is_some() && !segment.is_final())
 }
 
 /// What is lost behind a segment's end that no other names: what stands there and goes, and what its header says was there. That
@@ -590,16 +575,10 @@ fn given_up_tail(segment: &SegmentReport) -> Option<Extent> {
 fn given_up(segment: &SegmentReport) -> Option<Extent> {
     let tail = given_up_tail(segment);
     let claims = |header: &JournalHeader| header.flags & (FLAG_SEALED | FLAG_CUT) != 0;
-    let header = segment.header.filter(claims).filter(|_| segment.opening.is_some() && !is_final(segment));
+    let header = segment.header.filter(claims).filter(|_| segment.opening.is_some() && !segment.is_final());
     let said = header.and_then(|header| usize::try_from(header.journal_size).ok());
     let end = tail.map_or(0, |tail| tail.end).max(said.unwrap_or(0));
     (end > segment.end).then_some(Extent { start: segment.end, end })
-}
-
-/// Whether the header says where the segment ends, which it does only when all of it was durable.
-pub(crate) fn is_final(segment: &SegmentReport) -> bool {
-    let flag = if segment.is_sealed { FLAG_SEALED } else { FLAG_CUT };
-    segment.header.is_some_and(|header| header.flags & flag != 0 && header.journal_size == segment.end as u64)
 }
 
 /// The control records that tell what this open found and did.
@@ -771,7 +750,7 @@ pub(crate) fn final_header(segment: &SegmentReport) -> Option<JournalHeader> {
 
 /// Makes the headers of segments final that a crash or a cut left as they were at creation.
 fn finish_old_headers(medium: &dyn Medium, dir: &Path, report: &Report) -> Result<(), Error> {
-    for segment in report.kept_segments().iter().filter(|segment| !is_final(segment)) {
+    for segment in report.kept_segments().iter().filter(|segment| !segment.is_final()) {
         let Some(header) = final_header(segment) else { continue };
         let path = dir.join(&segment.name);
         let file = medium.open(&path, true).map_err(Error::io("open", &path))?;
@@ -814,89 +793,4 @@ fn new_uuid(mut random: [u8; 16]) -> [u8; 16] {
     random[6] = random[6] & 0x0F | 0x40;
     random[8] = random[8] & 0x3F | 0x80;
     random
-}
-
-/// Where bytes go that are taken out of the journal. The engine never deletes them.
-struct Quarantine<'a> {
-    medium: &'a dyn Medium,
-    dir: &'a Path,
-    epoch: u64,
-}
-
-/// The highest numbers that names in quarantine speak of, which must not be used again.
-#[derive(Default)]
-struct QuarantinedNumbers {
-    epoch: u64,
-    segment_number: u64,
-}
-
-impl Quarantine<'_> {
-    fn numbers(medium: &dyn Medium, dir: &Path) -> Result<QuarantinedNumbers, Error> {
-        let names = medium.list(dir).map_err(Error::io("list", dir))?;
-        let mut highest = QuarantinedNumbers::default();
-        if names.iter().any(|name| name == directory::QUARANTINE) {
-            let quarantine = directory::quarantine(dir);
-            for name in medium.list(&quarantine).map_err(Error::io("list", &quarantine))? {
-                if let Some((segment_number, epoch)) = directory::quarantined(&name) {
-                    highest.epoch = highest.epoch.max(epoch);
-                    highest.segment_number = highest.segment_number.max(segment_number);
-                }
-            }
-        }
-        Ok(highest)
-    }
-
-    /// Moves a whole segment into quarantine.
-    fn take_segment(&self, segment: &SegmentReport) -> Result<(), Error> {
-        let target = self.target(segment, 0)?;
-        let path = self.dir.join(&segment.name);
-        self.medium.rename(&path, &target).map_err(Error::io("move to quarantine", &path))?;
-        // First there, then gone here: at no moment may a crash leave it in neither.
-        let quarantine = directory::quarantine(self.dir);
-        self.medium.sync_dir(&quarantine).map_err(Error::io("sync", &quarantine))?;
-        self.medium.sync_dir(self.dir).map_err(Error::io("sync", self.dir))?;
-        tracing::warn!(segment = %segment.name, to = %target.display(), "segment moved to quarantine");
-        Ok(())
-    }
-
-    /// Copies what stands behind a segment's end into quarantine.
-    fn keep_tail(&self, segment: &SegmentReport, tail: &[u8]) -> Result<(), Error> {
-        let target = self.target(segment, segment.end as u64)?;
-        let file =
-            compaction::create_like(self.medium, &target, &self.dir.join(&segment.name), tail.len() as u64)?;
-        file.write_at(0, tail).map_err(Error::io("write", &target))?;
-        file.sync_all().map_err(Error::io("sync", &target))?;
-        let quarantine = directory::quarantine(self.dir);
-        self.medium.sync_dir(&quarantine).map_err(Error::io("sync", &quarantine))?;
-        tracing::warn!(
-            segment = %segment.name, offset = segment.end, bytes = tail.len(), verdict = segment.verdict.name(),
-            "tail copied to quarantine"
-        );
-        Ok(())
-    }
-
-    /// Copies a segment's file as it is into quarantine.
-    fn keep_file(&self, segment: &SegmentReport) -> Result<(), Error> {
-        let path = self.dir.join(&segment.name);
-        let map =
-            self.medium.open(&path, false).and_then(|file| file.map()).map_err(Error::io("map", &path))?;
-        let bytes = map.bytes(0..map.size());
-        let target = self.target(segment, 0)?;
-        let file = compaction::create_like(self.medium, &target, &path, bytes.len() as u64)?;
-        file.write_at(0, bytes).map_err(Error::io("write", &target))?;
-        if !map.is_intact() {
-            return Err(Error::changed(&path, &*map));
-        }
-        file.sync_all().map_err(Error::io("sync", &target))?;
-        let quarantine = directory::quarantine(self.dir);
-        self.medium.sync_dir(&quarantine).map_err(Error::io("sync", &quarantine))?;
-        tracing::warn!(segment = %segment.name, to = %target.display(), "compressed segment copied to quarantine");
-        Ok(())
-    }
-
-    fn target(&self, segment: &SegmentReport, offset: u64) -> Result<std::path::PathBuf, Error> {
-        let quarantine = directory::quarantine(self.dir);
-        self.medium.create_dir(&quarantine).map_err(Error::io("create", &quarantine))?;
-        Ok(quarantine.join(directory::quarantine_name(&segment.name, self.epoch, offset)))
-    }
 }

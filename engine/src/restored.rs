@@ -7,35 +7,29 @@ use std::ops::Range;
 use std::path::Path;
 
 use semj_blocks::Remains;
-use semj_format::JournalHeader;
 
+use crate::compressed::native_file_size;
 use crate::medium::Map;
 
 /// See the module.
 #[derive(Debug)]
-pub(crate) struct RestoredMap {
+struct RestoredMap {
     file: Box<dyn Map>,
     native: Vec<u8>,
 }
 
-impl RestoredMap {
-    /// Of a file that is, or was, a compressed segment; any other is given back.
-    pub(crate) fn found(file: Box<dyn Map>) -> Result<Self, Box<dyn Map>> {
-        match Remains::of(file.bytes(0..file.size())) {
-            Some(Remains { native, blocks_kept }) => {
-                tracing::warn!(
-                    blocks_kept,
-                    bytes = native.len(),
-                    "a damaged compressed segment gives back its blocks"
-                );
-                Ok(Self { file, native })
-            }
-            None => Err(file),
+/// The native bytes of a file that is, or was, a compressed segment and can't be read as one; of any other the file itself.
+pub(crate) fn restoring(file: Box<dyn Map>) -> Box<dyn Map> {
+    match Remains::of(file.bytes(0..file.size())) {
+        Some(Remains { native, blocks_kept }) => {
+            tracing::warn!(
+                blocks_kept,
+                bytes = native.len(),
+                "a damaged compressed segment gives back its blocks"
+            );
+            Box::new(RestoredMap { file, native })
         }
-    }
-
-    pub(crate) fn native_header(&self) -> Option<[u8; JournalHeader::SIZE]> {
-        self.native.first_chunk().copied()
+        None => file,
     }
 }
 
@@ -53,6 +47,10 @@ impl Map for RestoredMap {
         Some(self.file.size())
     }
 
+    fn is_restored(&self) -> bool {
+        true
+    }
+
     fn is_intact(&self) -> bool {
         self.file.is_intact()
     }
@@ -62,8 +60,6 @@ impl Map for RestoredMap {
     }
 
     fn file_size(&self, path: &Path) -> io::Result<u64> {
-        let packed_size = self.file.file_size(path)?;
-        let is_cut = packed_size < self.file.size() as u64;
-        Ok(if is_cut { packed_size } else { self.native.len() as u64 })
+        native_file_size(&*self.file, self.native.len(), path)
     }
 }

@@ -227,7 +227,7 @@ fn take(
         done: 0,
         progress,
     };
-    if let Some(newest) = report.segments.last().filter(|newest| !open::is_final(newest)) {
+    if let Some(newest) = report.segments.last().filter(|newest| !newest.is_final()) {
         // What a crash could still take from the journal would be in the snapshot alone, and no later one could follow it.
         sync(newest)?;
     }
@@ -443,7 +443,7 @@ impl Taker<'_> {
         let (source, target) = (self.dir.join(name), self.target.join(name));
         let unfinished = self.target.join(directory::copying(name));
         // One that is not final is written once more.
-        let shared = if open::is_final(segment) { self.share(&source, &unfinished)? } else { None };
+        let shared = if segment.is_final() { self.share(&source, &unfinished)? } else { None };
         if shared.is_some() && !self.is_of(segment, &unfinished)? {
             medium.remove(&unfinished).map_err(Error::io("remove", &unfinished))?;
             return Err(Error::changed(&source, map));
@@ -466,7 +466,7 @@ impl Taker<'_> {
             }
         }
         medium.rename(&unfinished, &target).map_err(Error::io("rename", &unfinished))?;
-        if open::is_final(segment) {
+        if segment.is_final() {
             self.put_sidecar(&source, &target);
         }
         medium.sync_dir(self.target).map_err(Error::io("sync", self.target))
@@ -534,7 +534,7 @@ impl Taker<'_> {
         if !map.is_intact() {
             return Err(Error::changed(&source, map));
         }
-        if let Some(header) = open::final_header(segment).filter(|_| !open::is_final(segment)) {
+        if let Some(header) = open::final_header(segment).filter(|_| !segment.is_final()) {
             file.write_at(0, &header.encode()).map_err(write)?;
         }
         file.sync_all().map_err(Error::io("sync", unfinished))

@@ -1,6 +1,7 @@
 //! What goes into an examination and what comes out of it.
 
 use semj_format::control::{Compacted, DamagedRange, PreviousEnd};
+use semj_format::journal_header::{FLAG_CUT, FLAG_SEALED};
 use semj_format::{Digest, JournalHeader, SegmentOpen, WatermarkFile};
 
 use crate::decision::Verdict;
@@ -276,6 +277,12 @@ impl SegmentReport {
     /// Bytes that the segment takes of the disk, up to its end.
     pub fn stored_size(&self) -> u64 {
         self.packed_size.unwrap_or(self.end as u64)
+    }
+
+    /// Whether the header says where the segment ends, which it does only when all of it was durable.
+    pub fn is_final(&self) -> bool {
+        let flag = if self.is_sealed { FLAG_SEALED } else { FLAG_CUT };
+        self.header.is_some_and(|header| header.flags & flag != 0 && header.journal_size == self.end as u64)
     }
 
     /// Events in it, without those that were taken out since. Where that was not looked at, they are as many as a record says.

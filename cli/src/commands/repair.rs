@@ -4,7 +4,6 @@ use std::io::Write;
 use std::path::Path;
 
 use anyhow::{Result, bail};
-use semj::format::journal_header::{FLAG_CUT, FLAG_SEALED};
 use semj::recovery::Extent;
 use semj::{Error, Journal, OpenMode, Options, Report, SegmentReport, Verdict, examine_journal_watched};
 use serde_json::json;
@@ -155,10 +154,7 @@ impl<'a> Fate<'a> {
 
 /// What stands behind a segment's end and is cut off, though nobody was told that it may be lost.
 fn cut_off(segment: &SegmentReport) -> Option<Extent> {
-    let is_final = segment.header.is_some_and(|header| {
-        header.flags & (FLAG_SEALED | FLAG_CUT) != 0 && header.journal_size == segment.end as u64
-    });
-    segment.tail.filter(|_| !is_final && segment.verdict != Verdict::TornTail)
+    segment.tail.filter(|_| !segment.is_final() && segment.verdict != Verdict::TornTail)
 }
 
 /// Says what was, or would be, done; `report` is of the journal as it is then.

@@ -25,6 +25,10 @@ fn files(dir: &Path) -> BTreeMap<String, Vec<u8>> {
     files
 }
 
+fn second(journal: &Path) -> PathBuf {
+    journal.join(files(journal).into_keys().filter(|name| name.ends_with(".semj")).nth(1).unwrap())
+}
+
 fn newest(journal: &Path) -> PathBuf {
     journal.join(files(journal).into_keys().rfind(|name| name.ends_with(".semj")).unwrap())
 }
@@ -91,8 +95,7 @@ fn who_can_not_write_to_a_damaged_journal_is_told_of_it() {
 #[test]
 fn a_point_in_time_has_nothing_behind_the_first_damage() {
     let (_dir, journal) = segmented(3);
-    let second = files(&journal).into_keys().filter(|name| name.ends_with(".semj")).nth(1).unwrap();
-    let path = journal.join(&second);
+    let path = second(&journal);
     let mut bytes = fs::read(&path).unwrap();
     let at = bytes.windows(7).rposition(|window| window == br#"{"i":1}"#).unwrap();
     bytes[at] ^= 1;
@@ -144,8 +147,7 @@ fn a_compressed_segment_whose_index_is_damaged_is_restored_and_nothing_is_lost()
 #[test]
 fn a_segment_that_is_missing_is_said_to_be_lost_and_the_others_are_kept() {
     let (_dir, journal) = segmented(3);
-    let second = files(&journal).into_keys().filter(|name| name.ends_with(".semj")).nth(1).unwrap();
-    fs::remove_file(journal.join(second)).unwrap();
+    fs::remove_file(second(&journal)).unwrap();
     fs::write(journal.join(semj::UNRETIRED), b"").unwrap();
     for args in [&["repair", text(&journal)][..], &["repair", "--dry-run", text(&journal)]] {
         let refused = semj(args);
@@ -227,8 +229,7 @@ fn damage_that_is_on_record_is_not_lost_once_more() {
 #[test]
 fn a_segment_that_has_no_place_any_more_is_in_quarantine() {
     let (_dir, journal) = segmented(3);
-    let second = files(&journal).into_keys().filter(|name| name.ends_with(".semj")).nth(1).unwrap();
-    let path = journal.join(&second);
+    let path = second(&journal);
     let mut bytes = fs::read(&path).unwrap();
     bytes[60] ^= 1;
     fs::write(&path, &bytes).unwrap();

@@ -185,6 +185,10 @@ pub trait Map: Debug + Send + Sync {
     fn packed_size(&self) -> Option<usize> {
         None
     }
+    /// Whether the file is one that was compressed and is damaged, and these bytes are what could be made of it.
+    fn is_restored(&self) -> bool {
+        false
+    }
     /// Has the map's pages leave the process's page table, if there is one. They come back when they are read.
     fn unload(&self) {}
     /// The same with nothing in memory, if that is another thing: what is borrowed from this one stays where it is.
