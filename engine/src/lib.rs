@@ -56,6 +56,7 @@ mod consumer;
 mod directory;
 mod error;
 mod event;
+mod examine;
 mod flush;
 mod follow;
 mod front;
@@ -66,6 +67,7 @@ mod journal;
 mod keeper;
 pub mod medium;
 mod metrics;
+mod notes;
 mod open;
 mod options;
 mod prefetch;
@@ -97,13 +99,13 @@ pub use consumer::{Consumer, ConsumerState, consumers};
 pub use directory::{LOCK, UNRETIRED, WATERMARK, sidecar as sidecar_path};
 pub use error::Error;
 pub use event::Event;
+pub use examine::{
+    examine_copy, examine_copy_watched, examine_journal, examine_journal_watched, examine_unmarked,
+};
 pub use follow::{Follower, Position, Start, View};
 pub use histogram::Histogram;
 pub use journal::Journal;
 pub use metrics::{Metrics, PoolClass};
-pub use open::{
-    examine_copy, examine_copy_watched, examine_journal, examine_journal_watched, examine_unmarked,
-};
 pub use options::{Backpressure, CommitOn, GroupOrder, Options, Rotation, SyncPolicy, SyncStrategy};
 pub use progress::Progress;
 pub use query::{Chain, Effect, Matches};

@@ -10,8 +10,8 @@ use semj_index::{Explain, Query};
 use semj_recovery::{Effort, OpenMode, Proof, Report};
 
 use crate::error::Error;
+use crate::examine;
 use crate::medium::{Disk, Map, Medium};
-use crate::open;
 use crate::query::{self, Chain, Matches};
 use crate::retention::Figures;
 use crate::segment::{Segment, Walk};
@@ -60,7 +60,7 @@ impl Reader {
     pub fn open_on(medium: &dyn Medium, dir: &Path, mode: OpenMode, proof: Proof) -> Result<Self, Error> {
         let _span = tracing::info_span!("read", dir = %dir.display()).entered();
         let effort = Effort { proof, threads: medium.threads() };
-        let found = open::examine_dir(medium, dir, mode, effort)?;
+        let found = examine::examine_dir(medium, dir, mode, effort)?;
         let found = found.accepted(dir)?.of_some(dir)?;
         let report = Arc::new(found.report.clone());
         Ok(Self::new(Arc::new(found.into_segments(medium, dir)?), report))
@@ -77,7 +77,7 @@ impl Reader {
     /// An I/O error; [`Error::NoOpening`] where nothing in the file proves itself, or it is of a version that is not known.
     pub fn open_file(path: impl AsRef<Path>) -> Result<Self, Error> {
         let path = path.as_ref();
-        let (report, map) = open::examine_file(&Disk, path)?;
+        let (report, map) = examine::examine_file(&Disk, path)?;
         let refused = report.segments.first().filter(|_| report.kept == 0 || report.refusal().is_some());
         if let Some(source) = refused.and_then(|segment| segment.fault) {
             return Err(Error::NoOpening { path: path.to_owned(), source });

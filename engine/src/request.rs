@@ -16,9 +16,9 @@ use semj_recovery::{Effort, OpenMode, Proof};
 
 use crate::directory;
 use crate::error::Error;
+use crate::examine;
 use crate::journal::Journal;
 use crate::medium::{Disk, File, LockOutcome, Medium};
-use crate::open;
 use crate::options::{CommitOn, Options};
 use crate::retention::{self, Needs, Retention};
 use crate::writer::SEGMENT_SIZE_MIN;
@@ -202,7 +202,7 @@ pub(crate) fn turn_down(medium: &dyn Medium, dir: &Path) -> Result<(), Error> {
 pub fn request_rotation(dir: impl AsRef<Path>, patience: Duration) -> Result<bool, Error> {
     let dir = dir.as_ref();
     let effort = Effort { proof: Proof::Newest, threads: Disk.threads() };
-    let found = open::examine_dir(&Disk, dir, OpenMode::Strict, effort)?.accepted(dir)?.of_some(dir)?;
+    let found = examine::examine_dir(&Disk, dir, OpenMode::Strict, effort)?.accepted(dir)?.of_some(dir)?;
     // Between two segments a journal that is written looks closed too.
     if found.report.is_closed() && writer(&Disk, dir)?.is_none() {
         return Ok(false);

@@ -15,8 +15,8 @@ use semj_recovery::{Effort, OpenMode, Proof, Scanner, SegmentReport, retired_bef
 
 use crate::compressed;
 use crate::error::Error;
+use crate::examine;
 use crate::medium::{Disk, Medium};
-use crate::open;
 use crate::progress::Progress;
 use crate::segment::Segment;
 use crate::writer::SEGMENT_SIZE_MIN;
@@ -443,7 +443,7 @@ impl RetentionPlan {
         let Some(last) = self.retiring.last() else { return Ok(()) };
         let (medium, dir) = (&Disk, dir.as_ref());
         let effort = Effort { proof: Proof::Through(last.segment_number), threads: medium.threads() };
-        open::examine_dir_watched(medium, dir, OpenMode::Strict, effort, progress)?.accepted(dir).map(drop)
+        examine::examine_dir_watched(medium, dir, OpenMode::Strict, effort, progress)?.accepted(dir).map(drop)
     }
 
     /// The limits that the plan was made by, so that no event goes but those of the plan. Who carries it out makes a plan of its
@@ -483,7 +483,7 @@ pub fn plan_retention_on(
     needs: Option<&Needs>,
 ) -> Result<RetentionPlan, Error> {
     let effort = Effort { proof: Proof::Newest, threads: medium.threads() };
-    let found = open::examine_dir(medium, dir, OpenMode::Strict, effort)?.accepted(dir)?.of_some(dir)?;
+    let found = examine::examine_dir(medium, dir, OpenMode::Strict, effort)?.accepted(dir)?.of_some(dir)?;
     let report = &found.report;
     let segments = report.kept_segments();
     let ended = Ended::of_reports(segments);

@@ -18,8 +18,8 @@ use semj_recovery::{Effort, OpenMode, Proof};
 use crate::compaction::create_like;
 use crate::directory;
 use crate::error::Error;
+use crate::examine;
 use crate::medium::{Disk, Map, Medium};
-use crate::open;
 use crate::progress::Progress;
 use crate::segment::Segment;
 use crate::segment_index;
@@ -265,7 +265,7 @@ fn each(
     mut act: impl FnMut(&dyn Medium, &Path, &OwnedSidecar) -> Result<SidecarState, Error>,
 ) -> Result<Vec<SidecarReport>, Error> {
     let effort = Effort { proof: Proof::Newest, threads: medium.threads() };
-    let found = open::examine_dir(medium, dir, OpenMode::Strict, effort)?.accepted(dir)?.of_some(dir)?;
+    let found = examine::examine_dir(medium, dir, OpenMode::Strict, effort)?.accepted(dir)?.of_some(dir)?;
     let newest_is_final = found.report.segments.last().is_some_and(|segment| segment.is_sealed);
     let segments = found.into_segments(medium, dir)?;
     let finals = if newest_is_final { segments.len() } else { segments.len().saturating_sub(1) };

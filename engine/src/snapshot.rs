@@ -19,8 +19,9 @@ use crate::compaction::{create_like, take_after};
 use crate::compressed;
 use crate::directory;
 use crate::error::Error;
+use crate::examine::{self, Found};
 use crate::medium::{Disk, LockOutcome, Map, Medium};
-use crate::open::{self, Found};
+use crate::open;
 use crate::retention;
 use crate::sidecar;
 use crate::watermark::{self, Mark, WatermarkWriter};
@@ -184,7 +185,7 @@ fn take(
     progress: &mut dyn FnMut(SnapshotProgress),
 ) -> Result<SnapshotReport, Error> {
     let effort = Effort { proof: options.proof, threads: medium.threads() };
-    let found = open::examine_dir(medium, dir, OpenMode::Strict, effort)?.accepted(dir)?.of_some(dir)?;
+    let found = examine::examine_dir(medium, dir, OpenMode::Strict, effort)?.accepted(dir)?.of_some(dir)?;
     let report = &found.report;
     let tip = report.tip.ok_or_else(|| Error::NoJournal { dir: dir.to_owned() })?;
     if medium.list(dir).map_err(Error::io("list", dir))?.iter().any(|name| name == directory::UNRETIRED) {
@@ -250,7 +251,7 @@ fn take(
         taker.report.removed = earlier.retired.len() as u64;
     }
     let taken = taker.report;
-    let made = open::examine_dir(medium, target, OpenMode::Strict, effort)?.accepted(target)?;
+    let made = examine::examine_dir(medium, target, OpenMode::Strict, effort)?.accepted(target)?;
     let is_same =
         |made: Tip| (made.segment_number, made.end, made.digest) == (tip.segment_number, tip.end, tip.digest);
     if !made.report.tip.is_some_and(is_same) {

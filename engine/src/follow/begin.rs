@@ -10,8 +10,8 @@ use semj_recovery::{Effort, OpenMode, Proof};
 use super::segments::{Current, LISTING_RETRIES, Listing, Names, withdrawn};
 use super::{Follower, Next, Position, Start, View};
 use crate::error::Error;
+use crate::examine;
 use crate::medium::Medium;
-use crate::open;
 
 /// Begins followers of a journal, as its directory was listed.
 struct Beginnings<'a> {
@@ -254,7 +254,7 @@ pub(crate) fn expect_journal(medium: &dyn Medium, dir: &Path) -> Result<(), Erro
 /// Where a journal ends now.
 fn end_of(medium: &dyn Medium, dir: &Path) -> Result<Position, Error> {
     let effort = Effort { proof: Proof::Newest, threads: medium.threads() };
-    let found = open::examine_dir(medium, dir, OpenMode::Strict, effort)?.accepted(dir)?.of_some(dir)?;
+    let found = examine::examine_dir(medium, dir, OpenMode::Strict, effort)?.accepted(dir)?.of_some(dir)?;
     let tip = found.report.tip.ok_or_else(|| Error::NoJournal { dir: dir.to_owned() })?;
     Ok(Position {
         journal_uuid: tip.journal_uuid,

@@ -7,8 +7,8 @@ use semj_recovery::{Effort, Extent, OpenMode, Proof, SegmentReport};
 use super::segments::Current;
 use super::{Follower, Next, Seen};
 use crate::error::Error;
+use crate::examine;
 use crate::medium::Map;
-use crate::open;
 
 impl Follower {
     /// Goes on behind damage that a salvage has recorded, where [`Follower::next`] gives [`Error::Rotten`],
@@ -22,7 +22,7 @@ impl Follower {
     pub fn pass_over_damage(&mut self) -> Result<bool, Error> {
         let effort = Effort { proof: Proof::Newest, threads: self.medium.threads() };
         let found =
-            open::examine_dir(&*self.medium, &self.dir, OpenMode::Strict, effort)?.accepted(&self.dir)?;
+            examine::examine_dir(&*self.medium, &self.dir, OpenMode::Strict, effort)?.accepted(&self.dir)?;
         let segments = found.report.kept_segments();
         let number = self.segment.opening.segment_number;
         let Some(place) = segments.iter().position(|segment| segment.number == number) else {
