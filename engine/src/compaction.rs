@@ -2,8 +2,9 @@
 //!
 //! Each block is decoded as soon as it is made and held against the segment byte for byte. The compressed file is written
 //! under another name and synced, read back and held against what was decoded, and only then takes the segment's name, in one
-//! step: at every moment the name stands for the one or the other, and both say the same. Readers that have the native file open keep it. A crash leaves an unfinished file, which the next
-//! compaction or the next writer removes; what was compacted up to there stays, so that the same call again goes on.
+//! step: at every moment the name stands for the one or the other, and both say the same. Readers that have the native file
+//! open keep it. A crash leaves an unfinished file, which the next compaction or the next writer removes; what was compacted up
+//! to there stays, so that the same call again goes on.
 //!
 //! A journal can be compacted while it has a writer: nobody writes to a sealed segment. The newest one is compacted only
 //! when no writer has the journal open.

@@ -29,10 +29,8 @@ const SIDECAR: &str = ".idx";
 const SIDECAR_UNFINISHED: &str = ".idx.tmp";
 /// Ends the name of a segment that is being made.
 const UNFINISHED: &str = ".semj.tmp";
-
 /// Ends the name of a copy of a segment that is being made.
 const COPYING: &str = ".copy.semj.tmp";
-
 /// Ends the name of a compressed segment that is being made.
 const COMPRESSING: &str = ".compact.semj.tmp";
 /// Whoever compacts.

@@ -6,8 +6,8 @@ use crate::checksum::kernel_crc32;
 use crate::digest::Digest;
 use crate::layout::on_disk;
 
-/// "SEMC", as [`crate::journal_header::MAGIC`] is "SEMJ".
-pub const MAGIC: u32 = 0x5345_4D43;
+/// "SEMP" (position), as [`crate::journal_header::MAGIC`] is "SEMJ".
+pub const MAGIC: u32 = 0x5345_4D50;
 /// The layout that this crate reads and writes.
 pub const VERSION: u32 = 1;
 /// Bytes of a consumer's name at most.

@@ -210,7 +210,7 @@ on_disk! {
     /// Written behind SegmentOpen by an open that found the journal's end unclean, or damage that it was told
     /// to live with. The body is followed by `range_count` [`DamagedRange`]s.
     pub struct Recovered [56] {
-        /// The segment that was the newest.
+        /// The last segment that was kept.
         0 segment_number: u64,
         /// The last commit that was kept.
         8 commit_sequence: u64,
@@ -366,8 +366,8 @@ impl Thinned {
         digests.as_chunks::<32>().0.iter().map(|digest| Digest(*digest))
     }
 
-    /// The levels of the subtrees that so many leaves make up which begin at this place: the largest that there are, from
-    /// left to right.
+    /// The levels, from left to right, of the complete subtrees that `count` leaves from leaf `place` on are made up of, each as
+    /// large as it can be; one of level k has 2^k leaves.
     pub fn levels(place: u64, count: u64) -> impl Iterator<Item = u32> {
         let (mut at, end) = (place, place.saturating_add(count));
         core::iter::from_fn(move || {
@@ -391,7 +391,8 @@ impl Thinned {
 pub enum CompactedKind {
     /// The oldest segments, as a whole.
     Retired,
-    /// Events of one segment, in whose place stand [`Thinned`] records: so many, all that ever were; the types are those of the ones that go now.
+    /// Events of one segment, in whose place [`Thinned`] records stand. `event_count` is all that were ever taken out of it; the types
+    /// that follow count only those that go now.
     Thinned,
 }
 

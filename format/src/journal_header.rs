@@ -16,11 +16,10 @@ pub const FLAG_SEALED: u32 = 0x1;
 /// Flag: the segment's end was found and set by recovery after an unclean end. Its figures are final; what
 /// stands behind `journal_size` is not part of the journal.
 pub const FLAG_CUT: u32 = 0x2;
-/// Flag: the file holds the segment in its compressed form: storage blocks with a block index at `index_offset`.
-pub const FLAG_COMPRESSED: u32 = 0x8;
-
 /// Flag: events were taken out of the segment. Its figures are those of the file as it is now.
 pub const FLAG_THINNED: u32 = 0x4;
+/// Flag: the file holds the segment in its compressed form: storage blocks with a block index at `index_offset`.
+pub const FLAG_COMPRESSED: u32 = 0x8;
 
 on_disk! {
     /// The header's fields. In a native segment that is neither sealed nor cut, the figures are those of the

@@ -1,8 +1,8 @@
 //! Split-block Bloom filters: sets of keys that never deny what was put in.
 //!
 //! A filter is a row of *units* of 32 bytes. A key has one unit, and in it one bit in each of four 64-bit words. So a
-//! look-up touches one cache line. With 10 bits for each key, about one key in 70 that was not put in is taken for one
-//! that was; with 7 bits, one in 25.
+//! look-up touches one cache line. How many bits there are for each key is the builder's choice: with 10, about one key in 70
+//! that was not put in is taken for one that was; with 7, one in 25.
 
 use crate::key::Key;
 

@@ -83,6 +83,7 @@ const KNOWN_END: Only<End> = Some(&[End::Sealed, End::Cut]);
 const NO_END: Only<End> = Some(&[End::Zeros, End::Torn, End::Broken]);
 const NEWEST: Only<Link> = Some(&[Link::Newest]);
 const MATCHES: Only<Link> = Some(&[Link::Matches]);
+const NO_LOSS: Only<Link> = Some(&[Link::Newest, Link::Matches]);
 const LOST: Only<Link> = Some(&[Link::Differs, Link::Missing]);
 
 #[rustfmt::skip]
@@ -90,8 +91,7 @@ const TABLE: &[Row] = &[
     // opening       end                        durable behind     following segment says
     Row { opening_is_good: false, end: None, durable_behind: ANY, link: None, verdict: Verdict::Corrupt },
     row(Some(&[End::Unsupported]),              ANY,               None,    Verdict::Unsupported),
-    row(KNOWN_END,                              ANY,               NEWEST,  Verdict::Whole),
-    row(KNOWN_END,                              ANY,               MATCHES, Verdict::Whole),
+    row(KNOWN_END,                              ANY,               NO_LOSS, Verdict::Whole),
     row(Some(&[End::Zeros]),                    NO,                NEWEST,  Verdict::OpenEnd),
     row(Some(&[End::Torn]),                     NO,                NEWEST,  Verdict::TornTail),
     row(Some(&[End::Broken]),                   NO,                NEWEST,  Verdict::Ambiguous),

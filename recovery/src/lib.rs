@@ -10,7 +10,7 @@
 //! | `known`, `placement` | damage that earlier opens have recorded; which files have a place in the journal |
 //! | `retired` | segments that were taken out on purpose, and where the journal begins without them |
 //! | [`trust`] | what was proven before and need not be read again |
-//! | `segment` | one segment by itself: those together, up to its verdict; a file that may be a piece of one |
+//! | `segment` | scan, evidence, salvage and decision put together for one segment; also for a file that may be only a piece of one |
 //! | [`examine()`], [`report`] | holds the segments against each other; makes the report and, for a writer, the plan |
 //!
 //! The engine opens, verifies, iterates and dumps through this one scanner.

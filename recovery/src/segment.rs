@@ -285,7 +285,8 @@ fn first_of_chain(bytes: &[u8], lowest: usize) -> Option<(usize, Commit)> {
     commit(place)
 }
 
-/// The same; with its header's fault and the verdict on it where that is left out of account.
+/// Examines one segment with a scanner that was begun. `header` is the header's fault and the verdict on it, where the header is left
+/// out of account.
 fn examine_scanned<'a>(
     input: &SegmentInput<'a>,
     scanner: Scanner<'a>,
