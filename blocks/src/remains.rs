@@ -54,27 +54,35 @@ impl Remains {
             (None, Some(header)) => native_header(header, native_end),
             (None, None) => [0; JournalHeader::SIZE],
         };
-        let mut native = native_header.to_vec();
         let mut decoder = BlockDecoder::default();
+        // No memory for what no block has: up to the last right one there is room for all of them, and where nothing is written
+        // that takes no pages.
+        let end = placed.iter().rev().find_map(|(place, entry)| {
+            let (bytes, records) = parts(file, *place, entry)?;
+            let mut out = vec![0; records.len()];
+            entry.decode_block(*place, bytes, &mut decoder, &mut out).ok()?;
+            Some(records.end)
+        })?;
+        let mut native = vec![0; end];
+        native.get_mut(..JournalHeader::SIZE)?.copy_from_slice(&native_header);
         let mut blocks_kept = 0;
         for (place, entry) in &placed {
-            let bytes = range(entry.offset, entry.block_size).and_then(|range| file.get(range));
-            let records = range(entry.native_offset, entry.uncompressed_size);
-            let (Some(bytes), Some(records)) = (bytes, records) else { continue };
-            // No memory for what a block does not have.
-            if is_block(bytes, 0, *place as u64).is_none() {
-                continue;
-            }
-            let before = native.len();
-            native.resize(records.end.max(before), 0);
-            let out = native.get_mut(records).unwrap_or_default();
+            let Some((bytes, records)) = parts(file, *place, entry) else { continue };
+            let Some(out) = native.get_mut(records) else { continue };
             match entry.decode_block(*place, bytes, &mut decoder, out) {
                 Ok(()) => blocks_kept += 1,
-                Err(_) => native.truncate(before),
+                Err(_) => out.fill(0),
             }
         }
-        (blocks_kept > 0).then_some(Self { native, blocks_kept })
+        Some(Self { native, blocks_kept })
     }
+}
+
+/// A block's bytes in the file, and where its records stand in the native form, if it begins as the block that it should be.
+fn parts<'a>(file: &'a [u8], place: usize, entry: &IndexEntry) -> Option<(&'a [u8], Range<usize>)> {
+    let bytes = file.get(range(entry.offset, entry.block_size)?)?;
+    let records = range(entry.native_offset, entry.uncompressed_size)?;
+    is_block(bytes, 0, place as u64).is_some().then_some((bytes, records))
 }
 
 /// So many bytes from an offset on.

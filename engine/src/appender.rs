@@ -9,6 +9,7 @@ use std::sync::Arc;
 use semj_format::{Compacted, EventType};
 
 use crate::batch::Batch;
+use crate::directory;
 use crate::error::Error;
 use crate::flush::{Flush, Retired};
 use crate::front::{Front, GROUP_SIZE};
@@ -280,6 +281,10 @@ impl Appender {
         notes: &[(EventType, Vec<u8>)],
         recorder: &Recorder,
     ) -> Result<(), Error> {
+        // A segment with more digits in its name would be none: see `directory::segment_number`.
+        if self.mark().segment_number >= directory::SEGMENT_NUMBER_MAX {
+            return Err(Error::Exhausted { what: "segment numbers" });
+        }
         let retiring = self.retire(wanted);
         let now = self.medium.monotonic_ns();
         self.is_fast = self.began_ns != 0 && now.saturating_sub(self.began_ns) < FAST_SEGMENT_NS;

@@ -325,6 +325,12 @@ impl Committer {
         self.sync_with(Cover::Emitted)
     }
 
+    /// Returns when the disk has what was appended before the call, and every segment that was begun its name. A journal that has
+    /// failed brings nothing to the disk any more.
+    pub(crate) fn settle(&self) {
+        drop(self.sync_with(Cover::Appended));
+    }
+
     fn sync_with(&self, cover: Cover) -> Result<(), Error> {
         // Before any lock: in a process that was forked nobody gives back one that was held.
         self.front.check_process()?;
@@ -619,6 +625,9 @@ impl Committer {
             }
             appender.mark().segment_number + 1
         };
+        if next > directory::SEGMENT_NUMBER_MAX {
+            return;
+        }
         let path = self.dir.join(directory::spare(next));
         match self.medium.create(&path, self.timing.segment_size) {
             Ok(file) => self.appender.lock().put_spare(Spare { file, path }),

@@ -4,10 +4,10 @@
 //! another name, synced, renamed, and the directory synced. After a crash it is the old one or the new one. Retention asks
 //! these files what is still needed.
 
-use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
+use std::{io, process};
 
 use semj_format::consumer::{self, ConsumerMark, MAGIC, VERSION};
 
@@ -27,6 +27,8 @@ pub struct Consumer {
     medium: Arc<dyn Medium>,
     dir: PathBuf,
     name: String,
+    /// Who has opened it. One that was forked from there has the same lock, and is not to write.
+    process_id: u32,
     /// The lock that nobody else has this name with.
     _lock: Box<dyn std::fmt::Debug + Send + Sync>,
 }
@@ -55,7 +57,8 @@ impl ConsumerState {
 
 impl Consumer {
     /// Goes on behind what the consumer of this name has saved; a new one begins with the oldest event, and that is saved
-    /// at once: from here on retention keeps what it has not read.
+    /// at once: from here on retention keeps what it has not read. Only what a rotation had decided on before, and is about to say
+    /// on the disk, may still go: [`Error::Retired`] tells of it, if anything was read by then. [`Journal::consumer`] waits for that.
     ///
     /// # Errors
     ///
@@ -74,7 +77,7 @@ impl Consumer {
     /// As [`Consumer::open`]; of those for a position that the journal does not have only [`Error::Withdrawn`], and only for
     /// another journal.
     pub fn open_past_loss(dir: impl AsRef<Path>, name: &str, view: View) -> Result<Self, Error> {
-        Self::open_from(Arc::new(Disk), dir.as_ref(), name, view, Start::AtOrBehind)
+        Self::open_from(Arc::new(Disk), dir.as_ref(), name, view, Start::AtOrBehind, || ())
     }
 
     /// [`Consumer::open`] on another medium.
@@ -83,7 +86,18 @@ impl Consumer {
     ///
     /// As [`Consumer::open`].
     pub fn open_on(medium: Arc<dyn Medium>, dir: &Path, name: &str, view: View) -> Result<Self, Error> {
-        Self::open_from(medium, dir, name, view, Start::At)
+        Self::open_from(medium, dir, name, view, Start::At, || ())
+    }
+
+    /// [`Consumer::open_on`]; `settle` returns when the disk has what rotations had decided to retire before the call.
+    pub(crate) fn open_settled(
+        medium: Arc<dyn Medium>,
+        dir: &Path,
+        name: &str,
+        view: View,
+        settle: impl FnOnce(),
+    ) -> Result<Self, Error> {
+        Self::open_from(medium, dir, name, view, Start::At, settle)
     }
 
     fn open_from(
@@ -92,6 +106,7 @@ impl Consumer {
         name: &str,
         view: View,
         start_at: fn(Position) -> Start,
+        settle: impl FnOnce(),
     ) -> Result<Self, Error> {
         check_name(name)?;
         // Where there is nothing to be read nothing is left behind.
@@ -110,11 +125,13 @@ impl Consumer {
             medium: Arc::clone(&medium),
             dir: consumers,
             name: name.to_owned(),
+            process_id: process::id(),
             _lock: lock,
         };
         if saved.is_none() {
             consumer.save()?;
             // What it begins with may have been retired before that was saved.
+            settle();
             let again = begin(Start::Beginning, None)?;
             if again.position() != consumer.position() {
                 consumer.follower = again;
@@ -146,8 +163,11 @@ impl Consumer {
     ///
     /// # Errors
     ///
-    /// An I/O error. What was saved before stays.
+    /// An I/O error; [`Error::Forked`]. What was saved before stays.
     pub fn save(&mut self) -> Result<(), Error> {
+        if process::id() != self.process_id {
+            return Err(Error::Forked { opened_by: self.process_id });
+        }
         let position = self.follower.position();
         let mark = ConsumerMark {
             magic: MAGIC,

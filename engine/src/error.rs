@@ -313,7 +313,8 @@ pub enum Error {
         /// What is wrong with it.
         source: semj_format::consumer::ConsumerMarkError,
     },
-    /// This process was forked from the one that opened the journal, which alone may write to it. Nothing was written.
+    /// This process was forked from the one that opened the journal, which alone may write to it. Nothing was written. To read, it
+    /// opens a [`crate::Reader`] of its own.
     #[error("process {opened_by} has the journal open, and this one was forked from it")]
     Forked {
         /// The process that opened the journal.

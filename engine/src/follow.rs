@@ -19,13 +19,14 @@ mod damage;
 mod segments;
 mod window;
 
+use std::cmp::Ordering;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use semj_format::control::{self, Thinned};
-use semj_format::{Commit, Digest, EventType, Record, RecordError, SegmentSeal, Watermark};
+use semj_format::{Commit, Digest, EventType, Record, RecordError, SegmentSeal};
 
 use crate::error::Error;
 use crate::medium::{Changes, Disk, Medium};
@@ -139,6 +140,8 @@ pub struct Follower {
     looked_at_names: Option<Instant>,
     /// The last commit that is durable, as far as that is known.
     durable: u64,
+    /// Where this segment has ended, once that is asked for and known: see [`Follower::kept_end`].
+    kept_end: Option<u64>,
 }
 
 #[derive(Clone, Copy, Debug, Default)]
@@ -209,6 +212,7 @@ impl Follower {
             is_sealed: false,
             looked_at_names: None,
             durable: 0,
+            kept_end: None,
         }
     }
 
@@ -288,11 +292,21 @@ impl Follower {
             }
             self.leave();
             let unread = match self.look()? {
-                Next::Group(commit, end) if self.may_give(&commit)? => {
-                    self.enter(commit, end);
-                    continue;
-                }
-                Next::Group(..) => None,
+                Next::Group(commit, end) => match self.standing(&commit, end)? {
+                    Standing::Given => {
+                        self.enter(commit, end);
+                        continue;
+                    }
+                    Standing::Waits => None,
+                    Standing::TakenBack => {
+                        self.bytes.clear();
+                        self.seen = Seen::default();
+                        if self.go_on(false)? {
+                            continue;
+                        }
+                        None
+                    }
+                },
                 Next::Sealed => {
                     if self.go_on(true)? {
                         continue;
@@ -378,19 +392,52 @@ impl Follower {
         Error::Rotten { path: self.segment.path.clone(), offset, source }
     }
 
-    /// Whether a group belongs to what this gives out.
-    fn may_give(&mut self, commit: &Commit) -> Result<bool, Error> {
+    /// Whether a group that ends at this place of the bytes belongs to what this gives out.
+    fn standing(&mut self, commit: &Commit, end: usize) -> Result<Standing, Error> {
         if self.view == View::Published || commit.commit_sequence <= self.durable {
-            return Ok(true);
+            return Ok(Standing::Given);
         }
-        let opening = &self.segment.opening;
+        let opening = self.segment.opening;
         let mark = watermark::read(&*self.medium, &self.dir)?.newest;
-        // One of an earlier epoch was made before a recovery, which may have cut commits off and given their numbers again.
-        let is_of_this =
-            |mark: &Watermark| mark.journal_uuid == opening.journal_uuid && mark.epoch >= opening.epoch;
-        let mark = mark.filter(is_of_this);
-        self.durable = mark.map_or(0, |mark| mark.commit_sequence).max(self.durable);
-        Ok(commit.commit_sequence <= self.durable)
+        let mark = mark.filter(|mark| mark.journal_uuid == opening.journal_uuid);
+        match mark.map(|mark| (mark.epoch.cmp(&opening.epoch), mark.commit_sequence)) {
+            // One of an earlier epoch was made before a recovery, which may have cut commits off and given their numbers again.
+            None | Some((Ordering::Less, _)) => Ok(Standing::Waits),
+            Some((Ordering::Equal, upto)) => {
+                self.durable = self.durable.max(upto);
+                Ok(if commit.commit_sequence <= self.durable { Standing::Given } else { Standing::Waits })
+            }
+            // An open has decided what is left of this segment, and made that durable. The next segment says where it ends.
+            Some((Ordering::Greater, _)) => {
+                let group_end =
+                    self.original(self.start + end as u64).wrapping_add_signed(self.seen.taken_out);
+                let kept = self.kept_end()?;
+                Ok(if group_end <= kept { Standing::Given } else { Standing::TakenBack })
+            }
+        }
+    }
+
+    /// Where this segment, of an epoch that is over, has ended, as the next one says. Where none does, as in a copy of some
+    /// segments, nothing says that anything was cut off.
+    fn kept_end(&mut self) -> Result<u64, Error> {
+        if let Some(end) = self.kept_end {
+            return Ok(end);
+        }
+        let number = self.segment.opening.segment_number;
+        let (medium, dir) = (Arc::clone(&self.medium), self.dir.clone());
+        let end = Names::with(&*medium, &dir, |names| {
+            let next = names.segments.iter().find(|(found, _)| *found > number);
+            let Some((found, name)) = next else { return Ok(u64::MAX) };
+            match Current::open(&*medium, &dir, *found, name) {
+                Ok(next) if next.opening.previous_segment == number => Ok(next.opening.previous_end_offset),
+                // A recovery has taken this one out.
+                Ok(next) if next.opening.previous_segment < number => Ok(0),
+                Ok(_) | Err(Error::NoOpening { .. } | Error::RottenBlock { .. }) => Ok(u64::MAX),
+                Err(error) => Err(error),
+            }
+        })?;
+        self.kept_end = Some(end);
+        Ok(end)
     }
 
     /// Looks at what stands behind the last group.
@@ -485,7 +532,7 @@ impl Follower {
     /// Whether a Commit is that of the records that were seen, and follows on the last one.
     fn follows(&self, commit: &Commit) -> bool {
         commit.epoch == self.segment.opening.epoch
-            && commit.commit_sequence == self.commit_sequence + 1
+            && commit.commit_sequence == self.commit_sequence.wrapping_add(1)
             && commit.previous_digest == self.digest
             && commit.record_count == self.seen.records
             && commit.event_count == self.seen.events
@@ -499,6 +546,7 @@ impl Follower {
             // What was durable before may have been cut off since, and its numbers were given again.
             self.durable = 0;
         }
+        self.kept_end = None;
         let Position { offset, commit_sequence, digest, .. } = next.beginning();
         (self.start, self.commit_sequence, self.digest) = (offset, commit_sequence, digest);
         self.segment = next;
@@ -551,6 +599,15 @@ impl Follower {
         self.take_up(next);
         Ok(true)
     }
+}
+
+/// What becomes of a group that is there.
+enum Standing {
+    Given,
+    /// It is not durable yet.
+    Waits,
+    /// A recovery has cut it off.
+    TakenBack,
 }
 
 /// What a record is to a follower.

@@ -350,11 +350,7 @@ impl Journal {
             let draft = event.draft();
             let measure = event.measure()?;
             bytes += measure.size();
-            emitted.push(Emitted {
-                draft,
-                origin: event.origin(self.now(), self.process_id),
-                measure,
-            });
+            emitted.push(Emitted { draft, origin: event.origin(self.now(), self.process_id), measure });
         }
         if bytes > self.batch_size_max {
             return Err(Error::BatchTooLarge { bytes, limit: self.batch_size_max });
@@ -437,7 +433,8 @@ impl Journal {
     ///
     /// As [`Consumer::open`].
     pub fn consumer(&self, name: &str) -> Result<Consumer, Error> {
-        Consumer::open_on(Arc::clone(&self.medium), &self.committer.dir, name, View::Durable)
+        let medium = Arc::clone(&self.medium);
+        Consumer::open_settled(medium, &self.committer.dir, name, View::Durable, || self.committer.settle())
     }
 
     /// Retires what passes these limits, with a [`Journal::rotate`]: the new segment says what was retired, and counts too.

@@ -12,7 +12,7 @@ use semj_recovery::{Effort, OpenMode, Report, SegmentReport};
 use crate::compaction;
 use crate::directory;
 use crate::error::Error;
-use crate::examine::examine_dir_watched;
+use crate::examine::{Found, examine_dir_watched};
 use crate::medium::{Map, Medium};
 use crate::notes::{self, given_up_tail};
 use crate::progress::Progress;
@@ -85,30 +85,6 @@ pub(crate) fn open_for_writing(
     let gap = notes::gap(&report, given);
     let next_event_id = next(gap.map_or(given, |gap| gap.last_event_id.max(given)), "event ids")?;
 
-    remove_unfinished(medium, dir)?;
-    let quarantine = Quarantine::new(medium, dir, epoch);
-    for (segment, map) in report.kept_segments().iter().zip(&mut found.maps) {
-        let is_rewritten = map.is_restored() || map.packed_size().is_some() && !segment.is_final();
-        if is_rewritten && segment.opening.is_some() {
-            quarantine.keep_file(segment)?;
-            *map = unpack::write_native(medium, dir, &segment.name, &**map)?;
-        }
-    }
-    let mut quarantined_bytes = 0;
-    // Not only behind the newest: where a salvage has lost what says how a segment goes on, that one ends before its time.
-    for (segment, map) in report.kept_segments().iter().zip(&found.maps) {
-        if let Some(tail) = given_up_tail(segment) {
-            quarantine.keep_tail(segment, map.bytes(tail.start..tail.end))?;
-            quarantined_bytes += tail.size() as u64;
-        }
-    }
-    let newest = report.kept_segments().last().zip(found.maps.get(report.kept.wrapping_sub(1)));
-    if let Some((segment, map)) = newest
-        && !segment.is_final()
-    {
-        make_durable(medium, dir, segment, &**map)?;
-    }
-
     let tip = report.tip;
     let mut chain = Chain {
         journal_uuid: match tip {
@@ -121,6 +97,16 @@ pub(crate) fn open_for_writing(
         digest: tip.map_or(Digest::ZERO, |tip| tip.digest),
         synced_upto: tip.map_or(0, |tip| tip.commit_sequence),
     };
+    // Who compacts a segment meanwhile would put it back in its place, or another file in that of the one that is written here.
+    let _compaction = match found.gives_up_files() {
+        true => Some(compaction::lock(medium, dir)?),
+        false => None,
+    };
+    remove_unfinished(medium, dir)?;
+    let mut quarantine = Quarantine::new(medium, dir, epoch);
+    let prepared = prepare(medium, dir, &mut found, &mut quarantine);
+    let quarantined_bytes = prepared.inspect_err(|_| quarantine.take_back())?;
+
     let new = NewSegment {
         medium,
         dir,
@@ -136,14 +122,15 @@ pub(crate) fn open_for_writing(
     };
     let retiring = retire(medium, dir, &report, opening);
     let retired = retiring.statement.or(report.retired);
-    let mut said = notes::of_open(&report, tip, gap, quarantined_bytes, segment_size)?;
+    let said = notes::of_open(&report, tip, gap, quarantined_bytes, segment_size);
+    let mut said = said.inspect_err(|_| quarantine.take_back())?;
     said.extend(retired.as_ref().map(retention::note));
     let mut thinned = notes::of_thinning(&report);
     let fitting = segment_size / THINNED_PART / control::record_size::<Compacted>() as u64;
     let fitting = usize::try_from(fitting).unwrap_or(usize::MAX).max(THINNED_MAX);
     let unsaid = thinned.split_off(thinned.len().min(fitting));
     said.extend(thinned);
-    let writer = SegmentWriter::create(new, &said, &mut chain)?;
+    let writer = SegmentWriter::create(new, &said, &mut chain).inspect_err(|_| quarantine.take_back())?;
     for (i, segment) in report.segments.iter().enumerate().rev() {
         // A salvage may keep what stands behind a file that has no place in the journal.
         if i >= report.kept || segment.opening.is_none() {
@@ -161,6 +148,63 @@ pub(crate) fn open_for_writing(
     let gone = report.segments.iter().take(retiring.count).map(|segment| &segment.name);
     retention::remove_files(medium, dir, report.leftovers.iter().chain(gone).map(String::as_str))?;
     Ok(Opened { report, segments, writer, watermark, chain, next_event_id, retired, unsaid })
+}
+
+impl Found {
+    /// Whether files of segments that have ended are moved, or others take their places.
+    fn gives_up_files(&self) -> bool {
+        let kept = self.report.kept_segments();
+        self.report.kept < self.report.segments.len()
+            || kept.iter().zip(&self.maps).any(|(segment, map)| {
+                segment.opening.is_none()
+                    || map.is_restored()
+                    || map.packed_size().is_some() && !segment.is_final()
+            })
+    }
+}
+
+/// Has each segment that gets another end in a native file of its own, what stands behind those ends in quarantine, and what is
+/// kept of the newest one durable. Gives how many bytes the new segment says were put into quarantine.
+fn prepare(
+    medium: &dyn Medium,
+    dir: &Path,
+    found: &mut Found,
+    quarantine: &mut Quarantine<'_>,
+) -> Result<u64, Error> {
+    let Found { report, maps } = found;
+    for (segment, map) in report.kept_segments().iter().zip(&mut *maps) {
+        if segment.opening.is_none() || segment.is_final() && !map.is_restored() {
+            continue;
+        }
+        if map.is_restored() || map.packed_size().is_some() {
+            quarantine.keep_file(segment)?;
+            *map = unpack::write_native(medium, dir, &segment.name, &**map)?;
+            quarantine.has_replaced();
+        } else if final_header(segment).is_some() && has_other_names(medium, &dir.join(&segment.name))? {
+            // A snapshot shares it, or the journal that this is a snapshot of, and is not to lose what is cut off here.
+            *map = unpack::write_native(medium, dir, &segment.name, &**map)?;
+        }
+    }
+    let mut quarantined_bytes = 0;
+    // Not only behind the newest: where a salvage has lost what says how a segment goes on, that one ends before its time.
+    for (segment, map) in report.kept_segments().iter().zip(&*maps) {
+        if let Some(tail) = given_up_tail(segment) {
+            quarantine.keep_tail(segment, map.bytes(tail.start..tail.end))?;
+            quarantined_bytes += tail.size() as u64;
+        }
+    }
+    let newest = report.kept_segments().last().zip(maps.get(report.kept.wrapping_sub(1)));
+    if let Some((segment, map)) = newest
+        && !segment.is_final()
+    {
+        make_durable(medium, dir, segment, &**map)?;
+    }
+    Ok(quarantined_bytes)
+}
+
+fn has_other_names(medium: &dyn Medium, path: &Path) -> Result<bool, Error> {
+    let file = medium.open(path, false).map_err(Error::io("open", path))?;
+    file.has_other_names().map_err(Error::io("look at", path))
 }
 
 /// What an open retires.

@@ -1,5 +1,6 @@
 //! What an open takes out of the journal, and puts aside.
 
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
 use semj_recovery::SegmentReport;
@@ -14,6 +15,8 @@ pub(crate) struct Quarantine<'a> {
     medium: &'a dyn Medium,
     dir: &'a Path,
     epoch: u64,
+    /// Copies of what is still in its place in the journal.
+    copies: Vec<PathBuf>,
 }
 
 /// The highest numbers that names in quarantine speak of, which must not be used again.
@@ -26,7 +29,7 @@ pub(crate) struct QuarantinedNumbers {
 impl<'a> Quarantine<'a> {
     /// For an open that begins this epoch.
     pub(crate) const fn new(medium: &'a dyn Medium, dir: &'a Path, epoch: u64) -> Self {
-        Self { medium, dir, epoch }
+        Self { medium, dir, epoch, copies: Vec::new() }
     }
 
     /// The highest numbers that names there speak of.
@@ -49,6 +52,9 @@ impl<'a> Quarantine<'a> {
     pub(crate) fn take_segment(&self, segment: &SegmentReport) -> Result<(), Error> {
         let target = self.target(segment, 0)?;
         let path = self.dir.join(&segment.name);
+        // What stands in it may have been in memory only.
+        let file = self.medium.open(&path, false).map_err(Error::io("open", &path))?;
+        file.sync_all().map_err(Error::io("sync", &path))?;
         self.medium.rename(&path, &target).map_err(Error::io("move to quarantine", &path))?;
         // First there, then gone here: at no moment may a crash leave it in neither.
         let quarantine = directory::quarantine(self.dir);
@@ -59,14 +65,8 @@ impl<'a> Quarantine<'a> {
     }
 
     /// Copies what stands behind a segment's end into quarantine.
-    pub(crate) fn keep_tail(&self, segment: &SegmentReport, tail: &[u8]) -> Result<(), Error> {
-        let target = self.target(segment, segment.end as u64)?;
-        let file =
-            compaction::create_like(self.medium, &target, &self.dir.join(&segment.name), tail.len() as u64)?;
-        file.write_at(0, tail).map_err(Error::io("write", &target))?;
-        file.sync_all().map_err(Error::io("sync", &target))?;
-        let quarantine = directory::quarantine(self.dir);
-        self.medium.sync_dir(&quarantine).map_err(Error::io("sync", &quarantine))?;
+    pub(crate) fn keep_tail(&mut self, segment: &SegmentReport, tail: &[u8]) -> Result<(), Error> {
+        self.keep(segment, segment.end as u64, tail)?;
         tracing::warn!(
             segment = %segment.name, offset = segment.end, bytes = tail.len(), verdict = segment.verdict.name(),
             "tail copied to quarantine"
@@ -75,22 +75,47 @@ impl<'a> Quarantine<'a> {
     }
 
     /// Copies a segment's file as it is into quarantine.
-    pub(crate) fn keep_file(&self, segment: &SegmentReport) -> Result<(), Error> {
+    pub(crate) fn keep_file(&mut self, segment: &SegmentReport) -> Result<(), Error> {
         let path = self.dir.join(&segment.name);
         let map =
             self.medium.open(&path, false).and_then(|file| file.map()).map_err(Error::io("map", &path))?;
-        let bytes = map.bytes(0..map.size());
-        let target = self.target(segment, 0)?;
-        let file = compaction::create_like(self.medium, &target, &path, bytes.len() as u64)?;
-        file.write_at(0, bytes).map_err(Error::io("write", &target))?;
+        let target = self.keep(segment, 0, map.bytes(0..map.size()))?;
         if !map.is_intact() {
             return Err(Error::changed(&path, &*map));
         }
+        tracing::warn!(segment = %segment.name, to = %target.display(), "compressed segment copied to quarantine");
+        Ok(())
+    }
+
+    /// Another file is in the place of the one that was copied last: the copy is all that there is of it.
+    pub(crate) fn has_replaced(&mut self) {
+        self.copies.pop();
+    }
+
+    /// Removes the copies of what is still in its place, because nothing comes of the open that has made them: one that is tried
+    /// again and again, on a full disk say, would leave more of them each time.
+    pub(crate) fn take_back(&self) {
+        for path in &self.copies {
+            match self.medium.remove(path) {
+                Err(error) if error.kind() != ErrorKind::NotFound => {
+                    tracing::warn!(path = %path.display(), %error, "a copy in quarantine could not be removed");
+                }
+                _ => {}
+            }
+        }
+    }
+
+    /// Puts a copy of what stands in a segment from an offset on into quarantine, durably.
+    fn keep(&mut self, segment: &SegmentReport, offset: u64, bytes: &[u8]) -> Result<PathBuf, Error> {
+        let target = self.target(segment, offset)?;
+        self.copies.push(target.clone());
+        let model = self.dir.join(&segment.name);
+        let file = compaction::create_like(self.medium, &target, &model, bytes.len() as u64)?;
+        file.write_at(0, bytes).map_err(Error::io("write", &target))?;
         file.sync_all().map_err(Error::io("sync", &target))?;
         let quarantine = directory::quarantine(self.dir);
         self.medium.sync_dir(&quarantine).map_err(Error::io("sync", &quarantine))?;
-        tracing::warn!(segment = %segment.name, to = %target.display(), "compressed segment copied to quarantine");
-        Ok(())
+        Ok(target)
     }
 
     fn target(&self, segment: &SegmentReport, offset: u64) -> Result<PathBuf, Error> {

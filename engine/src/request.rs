@@ -31,6 +31,8 @@ const POLL: Duration = Duration::from_millis(20);
 /// Tells the requests of this process apart.
 static NEXT: AtomicU64 = AtomicU64::new(0);
 
+/// Stands at the beginning of a request that was done. One that is gone without an answer was removed by somebody else.
+const DONE: &[u8] = b"+\n";
 /// Stands at the beginning of a request that was not done: a new writer has found it, or it could not be done.
 const TURNED_DOWN: &[u8] = b"-\n";
 
@@ -156,16 +158,12 @@ enum Answer {
 /// Answers a request that says this. Who asked may have lost patience, and another one asks by now.
 fn answer(medium: &dyn Medium, dir: &Path, asked: &[u8], answer: Answer) {
     let path = dir.join(directory::REQUEST);
-    let opened = medium.open(&path, answer == Answer::TurnedDown);
     // The file of who may not be told is still there to be removed.
-    let opened = opened.or_else(|_| medium.open(&path, false));
-    if let Ok(file) = opened {
+    if let Ok(file) = medium.open(&path, true).or_else(|_| medium.open(&path, false)) {
         if read(&*file).is_ok_and(|found| found != asked) {
             return;
         }
-        if answer == Answer::TurnedDown {
-            say_no(&*file);
-        }
+        tell(&*file, answer);
     }
     match medium.remove(&path) {
         Err(error) if error.kind() != ErrorKind::NotFound => {
@@ -175,11 +173,14 @@ fn answer(medium: &dyn Medium, dir: &Path, asked: &[u8], answer: Answer) {
     }
 }
 
-/// Writes into a request's file, which whoever asked still has open, that nobody does it. Who can't be told takes it for done, as
-/// before there was such an answer.
-fn say_no(file: &dyn File) {
-    if let Err(error) = file.write_at(0, TURNED_DOWN) {
-        tracing::warn!(%error, "who asked for something can't be told that it was not done");
+/// Writes the answer into a request's file, which whoever asked still has open.
+fn tell(file: &dyn File, answer: Answer) {
+    let text = match answer {
+        Answer::Done => DONE,
+        Answer::TurnedDown => TURNED_DOWN,
+    };
+    if let Err(error) = file.write_at(0, text) {
+        tracing::warn!(%error, "who asked for something can't be told whether it was done");
     }
 }
 
@@ -187,7 +188,7 @@ fn say_no(file: &dyn File) {
 pub(crate) fn turn_down(medium: &dyn Medium, dir: &Path) -> Result<(), Error> {
     let path = dir.join(directory::REQUEST);
     if let Ok(file) = medium.open(&path, true) {
-        say_no(&*file);
+        tell(&*file, Answer::TurnedDown);
     }
     medium.remove(&path).map_err(Error::io("remove", &path))
 }
@@ -321,20 +322,25 @@ fn ask(
         let is_last_look = !has_time();
         thread::sleep(POLL);
         if !is_there()? {
-            return match read(&*file).map_err(Error::io("read", &unfinished))?.starts_with(TURNED_DOWN) {
-                true => Err(Error::Unheeded { dir: dir.to_owned(), pid }),
-                false => Ok(()),
+            return match read(&*file).map_err(Error::io("read", &unfinished))?.starts_with(DONE) {
+                true => Ok(()),
+                false => Err(Error::Unheeded { dir: dir.to_owned(), pid }),
             };
         }
         if is_last_look {
             break;
         }
     }
-    // Nobody shall find it later. If it is gone by now it was heeded after all.
-    match medium.remove(&path) {
-        Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
-        Err(source) => Err(Error::Io { operation: "remove", path, source }),
-        Ok(()) => Err(Error::Unheeded { dir: dir.to_owned(), pid }),
+    // Nobody shall find it later. If it is answered by now it was heeded after all.
+    let removed = medium.remove(&path);
+    if read(&*file).is_ok_and(|found| found.starts_with(DONE)) {
+        return Ok(());
+    }
+    match removed {
+        Err(source) if source.kind() != ErrorKind::NotFound => {
+            Err(Error::Io { operation: "remove", path, source })
+        }
+        _ => Err(Error::Unheeded { dir: dir.to_owned(), pid }),
     }
 }
 

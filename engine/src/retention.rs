@@ -296,7 +296,7 @@ impl Plan {
     ) -> Option<Compacted> {
         let gone = ended.get(..self.count)?;
         let last = gone.last()?;
-        let sum = |of: fn(&Ended) -> u64, before: u64| gone.iter().map(of).sum::<u64>() + before;
+        let sum = |of: fn(&Ended) -> u64, before: u64| gone.iter().map(of).fold(before, u64::saturating_add);
         let before = |of: fn(&Compacted) -> u64| before.map_or(0, of);
         let first_ids = gone.iter().map(|segment| segment.first_event_id);
         let first_event_id = [before(|b| b.first_event_id)].into_iter().chain(first_ids).find(|id| *id != 0);
@@ -307,7 +307,7 @@ impl Plan {
             segment_number: last.segment_number,
             end_offset: last.end_offset,
             commit_sequence: last.commit_sequence,
-            segment_count: gone.len() as u64 + before(|b| b.segment_count),
+            segment_count: before(|b| b.segment_count).saturating_add(gone.len() as u64),
             event_count: sum(|segment| segment.events, before(|b| b.event_count)),
             record_count: sum(|segment| segment.records, before(|b| b.record_count)),
             byte_count: sum(|segment| segment.bytes, before(|b| b.byte_count)),

@@ -211,7 +211,10 @@ impl Segment {
     /// Notes that the file is not what it was.
     #[cold]
     pub(crate) fn changed(&self) -> Error {
-        self.is_changed.store(true, Ordering::Relaxed);
+        // What could not be read is not gone: by another map it may be had the next time.
+        if self.map.failure().is_none() {
+            self.is_changed.store(true, Ordering::Relaxed);
+        }
         Error::changed(&self.path, &*self.map)
     }
 

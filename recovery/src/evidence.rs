@@ -165,13 +165,60 @@ pub(crate) fn find_behind(
     })
 }
 
+/// What [`find_behind`] finds behind the first place at which a scan has stopped, looked for once for all of its stops: where the
+/// scan goes on, every record that it accepts is one of those that were gone through, so behind a later stop the same is found.
+pub(crate) struct Behind {
+    /// By their offsets.
+    found: Vec<(usize, Found)>,
+    /// The places in `found` by sequence number, then offset.
+    by_sequence: Vec<usize>,
+}
+
+impl Behind {
+    /// Looks behind the place where a scan has stopped.
+    pub(crate) fn of(scanner: &Scanner<'_>) -> Self {
+        let (accepted, epoch) = (scanner.totals().commit_sequence, Some(scanner.opening().epoch));
+        let found: Vec<_> = find_behind(scanner.bytes(), scanner.offset(), epoch, accepted).collect();
+        let mut by_sequence: Vec<_> = (0..found.len()).collect();
+        by_sequence.sort_by_key(|place| found.get(*place).map(|(_, found)| found.sequence()));
+        Self { found, by_sequence }
+    }
+
+    /// What of it stands behind where the scan is now, and is still to come there.
+    pub(crate) fn now(&self, scanner: &Scanner<'_>) -> impl Iterator<Item = (usize, &Found)> + '_ {
+        let accepted = scanner.totals().commit_sequence;
+        let passed = self.found.partition_point(|(at, _)| *at < scanner.offset());
+        let behind = self.found.iter().skip(passed).map(|(at, found)| (*at, found));
+        behind.filter(move |(_, found)| found.sequence() > accepted)
+    }
+
+    /// Those of it that have this sequence number.
+    pub(crate) fn numbered<'a>(
+        &'a self,
+        scanner: &Scanner<'_>,
+        sequence: u64,
+    ) -> impl Iterator<Item = (usize, &'a Found)> + 'a {
+        let found = |place: &usize| self.found.get(*place).map(|(at, found)| (*at, found));
+        let first = self.by_sequence.partition_point(|place| {
+            found(place).is_some_and(|(at, found)| (found.sequence(), at) < (sequence, scanner.offset()))
+        });
+        let of_those = self.by_sequence.iter().skip(first).filter_map(found);
+        of_those.take_while(move |(_, found)| found.sequence() == sequence)
+    }
+
+    /// Where the last Commit of it ends that stands before an offset.
+    pub(crate) fn commit_end_before(&self, offset: usize) -> Option<usize> {
+        let before = self.found.get(..self.found.partition_point(|(at, _)| *at < offset))?;
+        let (at, _) = before.iter().rfind(|(_, found)| matches!(found, Found::Commit(_)))?;
+        Some(at + control::record_size::<Commit>())
+    }
+}
+
 /// Whether something behind the scan's end, or the header, says that more was durable than was accepted.
-pub(crate) fn durable_behind(scanner: &Scanner<'_>) -> bool {
+pub(crate) fn durable_behind(scanner: &Scanner<'_>, behind: &Behind) -> bool {
     let accepted = scanner.totals().commit_sequence;
     let final_header = scanner.header().is_some_and(|header| {
         header.flags & (FLAG_SEALED | FLAG_CUT) != 0 && header.journal_size > scanner.offset() as u64
     });
-    final_header
-        || find_behind(scanner.bytes(), scanner.offset(), Some(scanner.opening().epoch), accepted)
-            .any(|(_, found)| found.synced_upto() > accepted)
+    final_header || behind.now(scanner).any(|(_, found)| found.synced_upto() > accepted)
 }

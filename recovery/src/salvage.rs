@@ -26,7 +26,7 @@ use semj_format::control::{self, Thinned};
 use semj_format::digest::RecordTree;
 use semj_format::{Commit, EventType, JournalHeader, Record, Records};
 
-use crate::evidence::{Found, find_behind, records_behind};
+use crate::evidence::{Behind, Found, records_behind};
 use crate::report::Extent;
 use crate::scanner::{Scanner, Thinning};
 
@@ -53,29 +53,30 @@ pub(crate) struct Resumption {
 
 impl Resumption {
     /// The commit of the group in which the damage begins, or the nearest one behind it that proves itself.
-    pub(crate) fn find(scanner: &Scanner<'_>) -> Option<Self> {
+    pub(crate) fn find(scanner: &Scanner<'_>, behind: &Behind) -> Option<Self> {
         let bytes = scanner.bytes();
         let damage_start = scanner.offset();
         let totals = scanner.totals();
-        let epoch = Some(scanner.opening().epoch);
-        let commits = || {
-            let found = find_behind(bytes, damage_start, epoch, totals.commit_sequence);
-            found.filter_map(|(at, found)| match found {
-                Found::Commit(commit) => Some((at, commit)),
-                Found::Seal(_) => None,
-            })
+        let commit = |(at, found): (usize, &Found)| match found {
+            Found::Commit(commit) => Some((at, *commit)),
+            Found::Seal(_) => None,
         };
-        let is_next = |commit: &Commit| commit.commit_sequence == totals.commit_sequence.wrapping_add(1);
+        let commits = behind.now(scanner).filter_map(commit);
+        let next_sequence = totals.commit_sequence.wrapping_add(1);
+        let is_next = |commit: &Commit| commit.commit_sequence == next_sequence;
         let is_chained = |commit: &Commit| is_next(commit) && commit.previous_digest == totals.digest;
-        let chained = commits().find(|(_, commit)| is_chained(commit));
-        chained.into_iter().chain(commits()).find_map(|(at, commit)| {
+        let mut next = behind.numbered(scanner, next_sequence).filter_map(commit);
+        let chained = next.find(|(_, commit)| is_chained(commit));
+        chained.into_iter().chain(commits).find_map(|(at, commit)| {
             let salvaged = if is_chained(&commit) {
                 Some(salvage_group(bytes.get(..at)?, damage_start, &commit, totals.last_event_id))
             } else if is_next(&commit) {
                 // It contradicts the chain.
                 Some(Salvaged::default())
             } else {
-                let start = group_start(bytes, damage_start, at, &commit);
+                let walk_start =
+                    behind.commit_end_before(at).map_or(damage_start, |end| end.max(damage_start));
+                let start = group_start(bytes, damage_start, walk_start, at, &commit);
                 start.and_then(|start| {
                     Some(salvage_group(bytes.get(..at)?, start, &commit, totals.last_event_id))
                 })
@@ -110,11 +111,11 @@ impl Resumption {
 }
 
 /// Where the group of a commit begins that is not chained to what was accepted: behind the damage's beginning, or nothing is
-/// known of it. What was taken out of the group made it shorter.
-fn group_start(bytes: &[u8], lowest: usize, at: usize, commit: &Commit) -> Option<usize> {
+/// known of it. What was taken out of the group made it shorter. Records before `walk_start` are of other groups.
+fn group_start(bytes: &[u8], lowest: usize, walk_start: usize, at: usize, commit: &Commit) -> Option<usize> {
     let mut shorter = 0i64;
-    let mut run_end = lowest;
-    for (start, record) in records_behind(bytes.get(..at)?, lowest) {
+    let mut run_end = walk_start;
+    for (start, record) in records_behind(bytes.get(..at)?, walk_start) {
         let is_commit = record.is_control() && record.event_type() == EventType::JOURNAL_COMMIT;
         // Those of the run that ends at the commit.
         if start != run_end || is_commit {

@@ -8,7 +8,7 @@ use semj_format::journal_header::{FLAG_CUT, FLAG_SEALED};
 use semj_format::{Commit, ControlError, Digest, HeaderError, JournalHeader, Record, SegmentOpen, Watermark};
 
 use crate::decision::{Verdict, decide};
-use crate::evidence::{End, Evidence, Found, Link, durable_behind, find_behind};
+use crate::evidence::{Behind, End, Evidence, Found, Link, durable_behind, find_behind};
 use crate::fault::{Fault, FaultKind};
 use crate::known::{HEADER, KnownDamage};
 use crate::report::{Extent, OpenMode, Packed, SegmentInput, SegmentReport};
@@ -322,6 +322,7 @@ fn examine_scanned<'a>(
         scanner.trust(prefix.end, prefix.totals);
     }
     let goes_on_behind_damage = mode == OpenMode::Salvage || known.is_any(number);
+    let mut looked_behind: Option<Behind> = None;
     loop {
         let start = scanner.offset();
         while scanner.next_group().is_some() {}
@@ -329,13 +330,17 @@ fn examine_scanned<'a>(
         // `next_group` ends only where it has set an end.
         let end = scanner.end().unwrap_or(ScanEnd::Zeros);
         let is_open = matches!(end, ScanEnd::Zeros | ScanEnd::Torn(_) | ScanEnd::Broken(_));
-        let durable = is_open && (durable_behind(&scanner) || follows.has_durable_behind(&scanner));
+        let durable = is_open && {
+            let behind = looked_behind.get_or_insert_with(|| Behind::of(&scanner));
+            durable_behind(&scanner, behind) || follows.has_durable_behind(&scanner)
+        };
         if durable {
             // A live writer may have gone on between the two looks: what seemed to be missing before a later
             // commit is there by now. Bytes that nobody writes to give the same result again.
             scanner.look_again();
             if let Some(group) = scanner.next_group() {
                 Extent::push(&mut found.extents, Extent { start: group.start, end: group.end });
+                looked_behind = None;
                 continue;
             }
         }
@@ -347,7 +352,8 @@ fn examine_scanned<'a>(
             (!is_recorded).then(|| decide(&stop.evidence))
         };
         let goes_on = is_open && !scanner.is_sealed() && goes_on_behind_damage;
-        if let Some(resumption) = goes_on.then(|| Resumption::find(&scanner)).flatten() {
+        let behind = looked_behind.as_ref().filter(|_| goes_on);
+        if let Some(resumption) = behind.and_then(|behind| Resumption::find(&scanner, behind)) {
             let lost = resumption.lost(damage_start);
             let unrecorded = unrecorded(&lost);
             if unrecorded.is_none() || mode == OpenMode::Salvage {

@@ -688,6 +688,13 @@ impl File for SimulatedFile {
         Ok(state.inodes[self.inode].size() as u64)
     }
 
+    fn has_other_names(&self) -> io::Result<bool> {
+        let mut state = self.disk.lock();
+        state.step()?;
+        let names = state.names.values().filter(|inode| **inode == self.inode);
+        Ok(names.take(2).count() > 1)
+    }
+
     fn read_at(&self, offset: u64, bytes: &mut [u8]) -> io::Result<usize> {
         let mut state = self.disk.lock();
         state.step()?;

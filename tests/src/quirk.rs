@@ -118,6 +118,9 @@ impl<Q: Quirk> File for QuirkyFile<Q> {
     fn size(&self) -> io::Result<u64> {
         self.file.size()
     }
+    fn has_other_names(&self) -> io::Result<bool> {
+        self.file.has_other_names()
+    }
     fn read_at(&self, offset: u64, bytes: &mut [u8]) -> io::Result<usize> {
         self.file.read_at(offset, bytes)
     }

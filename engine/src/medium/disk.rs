@@ -46,9 +46,21 @@ impl Medium for Disk {
     }
 
     fn create_dir(&self, dir: &Path) -> io::Result<()> {
-        // Each level that is new becomes durable in the one above it.
         let missing: Vec<_> =
             dir.ancestors().take_while(|path| !path.as_os_str().is_empty() && !path.is_dir()).collect();
+        let sync_parent = |path: &Path| {
+            let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty());
+            self.sync_dir(parent.unwrap_or(Path::new(".")))
+        };
+        if missing.is_empty() {
+            // Whoever made it may have died before its name was durable. Where the directory above may not be opened, it is
+            // somebody else's matter.
+            return match sync_parent(dir) {
+                Err(error) if error.kind() == io::ErrorKind::PermissionDenied => Ok(()),
+                synced => synced,
+            };
+        }
+        // Each level that is new becomes durable in the one above it.
         for path in missing.into_iter().rev() {
             match fs::create_dir(path) {
                 Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
@@ -58,8 +70,7 @@ impl Medium for Disk {
                 }
                 other => other?,
             }
-            let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty());
-            self.sync_dir(parent.unwrap_or(Path::new(".")))?;
+            sync_parent(path)?;
         }
         Ok(())
     }
@@ -302,6 +313,10 @@ struct DiskFile {
 impl File for DiskFile {
     fn size(&self) -> io::Result<u64> {
         Ok(self.file.metadata()?.len())
+    }
+
+    fn has_other_names(&self) -> io::Result<bool> {
+        Ok(self.file.metadata()?.nlink() > 1)
     }
 
     fn data_end(&self) -> io::Result<u64> {

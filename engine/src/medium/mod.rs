@@ -130,6 +130,8 @@ pub trait Changes: Debug + Send {
 pub trait File: Debug + Send + Sync {
     /// Bytes of the file.
     fn size(&self) -> io::Result<u64>;
+    /// Whether the file has another name by [`Medium::link`]: what is written to it stands in that one too.
+    fn has_other_names(&self) -> io::Result<bool>;
     /// An offset behind which all bytes are zero, as far as that is known without reading them; the size if it is not.
     fn data_end(&self) -> io::Result<u64> {
         self.size()
