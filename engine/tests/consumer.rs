@@ -270,3 +270,29 @@ fn a_damaged_mark_does_not_hide_the_others() {
     assert_eq!(names, [Some("a"), None, Some("c")]);
     assert!(matches!(&all[1], Err(Error::ConsumerMark { path, .. }) if path.ends_with("consumers/b")));
 }
+
+#[test]
+fn a_new_consumer_gets_all_that_the_journal_has_whatever_a_rotation_had_decided_on_before() {
+    let dir = tempfile::tempdir().unwrap();
+    let retention = Retention { max_segments: Some(2), ..Retention::default() };
+    let journal = Journal::open(dir.path(), Options { retention, ..options() }).unwrap();
+    let event = Event::new(EventType::FILESYSTEM_WRITE).payload(&[7; 300]);
+    emit(&journal, 1_000);
+    let began = segments(dir.path());
+    // Nothing of this was synced: the segment that says what is retired has no name yet.
+    while journal.stats().segment_number < began + 3 {
+        journal.emit(&event).unwrap();
+    }
+    let mut consumer = journal.consumer("new").unwrap();
+    let first = consumer.next(NONE).unwrap().unwrap().record.event_id();
+    emit(&journal, 5_000);
+    let last = journal.stats().last_emitted_id;
+    assert!(take(&mut consumer, usize::MAX).into_iter().eq(first + 1..=last));
+}
+
+/// The number of the newest segment that has its name.
+fn segments(dir: &std::path::Path) -> u64 {
+    let names = fs::read_dir(dir).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap());
+    let numbers = names.filter(|name| name.ends_with(".semj")).map(|name| name[..10].parse().unwrap());
+    numbers.max().unwrap()
+}

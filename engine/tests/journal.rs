@@ -410,3 +410,31 @@ fn a_segment_never_outgrows_its_size_whatever_room_its_last_group_leaves() {
         assert!(semj::examine_journal(dir.path(), OpenMode::Strict).unwrap().is_closed());
     }
 }
+
+#[test]
+fn a_journal_whose_segment_numbers_are_used_up_says_so_and_loses_nothing() {
+    let dir = tempfile::tempdir().unwrap();
+    // As a name that somebody has left there makes it.
+    let quarantine = dir.path().join("quarantine");
+    std::fs::create_dir(&quarantine).unwrap();
+    std::fs::write(quarantine.join("9999999998-00000000000000000001.semj.epoch-1.from-0"), b"").unwrap();
+    let options =
+        || Options { segment_size: 256 << 10, commit_on: CommitOn::CallersThread, ..Options::default() };
+    let journal = Journal::open(dir.path(), options()).unwrap();
+    let event = Event::new(EventType::FILESYSTEM_WRITE).payload(&[1; 1000]);
+    let mut acknowledged = 0;
+    let error = loop {
+        match journal.emit_durable(&event) {
+            Ok(id) => acknowledged = id,
+            Err(error) => break error,
+        }
+    };
+    let cause = std::error::Error::source(&error).unwrap().to_string();
+    assert!(cause.contains("segment numbers"), "{error}: {cause}");
+    assert!(acknowledged > 100, "{acknowledged}");
+    drop(journal);
+    let reader = Reader::open(dir.path(), OpenMode::Strict).unwrap();
+    assert!(reader.iter(..).count() as u64 >= acknowledged);
+    let error = Journal::open(dir.path(), options()).unwrap_err();
+    assert!(matches!(error, Error::Exhausted { what: "segment numbers" }), "{error}");
+}

@@ -273,3 +273,40 @@ fn a_mark_of_an_earlier_epoch_vouches_for_nothing_that_a_later_one_has_written()
     journal.sync().unwrap();
     assert_eq!(follower.next(PATIENCE).unwrap().unwrap().record.event_id(), 2);
 }
+
+#[test]
+fn what_a_recovery_has_taken_back_is_not_given_as_durable_for_a_later_mark() {
+    let options = |watermark_interval| Options {
+        commit_on: CommitOn::CallersThread,
+        watermark_interval,
+        ..Options::default()
+    };
+    let payload = |payload: &'static [u8]| Event::new(EventType::FILESYSTEM_WRITE).payload(payload);
+    let dir = tempfile::tempdir().unwrap();
+    let journal = Journal::open(dir.path(), options(Duration::ZERO)).unwrap();
+    journal.emit_durable(&payload(b"marked")).unwrap();
+    journal.close().unwrap();
+    // This one is written, and no mark speaks of it.
+    let journal = Journal::open(dir.path(), options(Duration::from_secs(3600))).unwrap();
+    journal.emit_durable(&payload(b"taken back")).unwrap();
+    let crashed = semj_tests::crash::copy(dir.path()).unwrap();
+    let mut follower = Follower::open(crashed.path(), Start::Beginning, View::Durable).unwrap();
+    assert_eq!(follower.next(PATIENCE).unwrap().unwrap().record.payload(), b"marked");
+    assert!(follower.next(Some(Duration::from_millis(50))).unwrap().is_none());
+
+    // It is lost on the disk, while the follower still has it in memory.
+    let segments = std::fs::read_dir(crashed.path()).unwrap().map(|entry| entry.unwrap().path());
+    let newest = segments.filter(|path| path.extension().is_some_and(|end| end == "semj")).max().unwrap();
+    let mut bytes = std::fs::read(&newest).unwrap();
+    let at = bytes.windows(10).position(|window| window == b"taken back").unwrap();
+    bytes[at] ^= 1;
+    std::fs::write(&newest, bytes).unwrap();
+    let journal = Journal::open(crashed.path(), options(Duration::ZERO)).unwrap();
+    for _ in 0..6 {
+        journal.emit_durable(&payload(b"in its place")).unwrap();
+    }
+    for id in 2..=7 {
+        let located = follower.next(PATIENCE).unwrap().unwrap();
+        assert_eq!((located.record.event_id(), located.record.payload()), (id, &b"in its place"[..]));
+    }
+}
