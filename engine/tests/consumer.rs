@@ -275,7 +275,7 @@ fn a_damaged_mark_does_not_hide_the_others() {
 fn a_new_consumer_gets_all_that_the_journal_has_whatever_a_rotation_had_decided_on_before() {
     let dir = tempfile::tempdir().unwrap();
     let retention = Retention { max_segments: Some(2), ..Retention::default() };
-    let journal = Journal::open(dir.path(), Options { retention, ..options() }).unwrap();
+    let journal = Journal::open(dir.path(), Options { retention, buffer_events: 64, ..options() }).unwrap();
     let event = Event::new(EventType::FILESYSTEM_WRITE).payload(&[7; 300]);
     emit(&journal, 1_000);
     let began = segments(dir.path());
