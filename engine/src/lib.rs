@@ -128,5 +128,7 @@ pub use snapshot::{
     SnapshotMethod, SnapshotOptions, SnapshotProgress, SnapshotReport, restore, snapshot, snapshot_on,
 };
 pub use stats::Stats;
-pub use thinning::{ThinReport, ThinRule, plan_thinning, plan_thinning_watched, would_thin};
+pub use thinning::{
+    ThinReport, ThinRule, ThinSkipped, nothing_to_thin, plan_thinning, plan_thinning_watched,
+};
 pub use ticket::Ticket;

@@ -13,9 +13,11 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use semj_format::control::{Body as _, Compacted, CompactedKind, GapType, Thinned, missing_upto};
+use semj_format::control::{
+    Body as _, Compacted, CompactedKind, GapType, PreviousEnd, Thinned, missing_upto,
+};
 use semj_format::digest::MerkleTree;
-use semj_format::journal_header::{FLAG_SEALED, FLAG_THINNED};
+use semj_format::journal_header::{FLAG_CUT, FLAG_SEALED, FLAG_THINNED};
 use semj_format::{Digest, EventType, JournalHeader, Priority, Record, SegmentOpen};
 use semj_recovery::{Extent, ScanEnd, Scanner};
 
@@ -74,6 +76,20 @@ pub struct ThinReport {
     pub bytes: u64,
     /// How many of which types.
     pub types: BTreeMap<EventType, u64>,
+    /// Segments that hold events which would go, and stay as they are.
+    pub skipped: Vec<ThinSkipped>,
+}
+
+/// A segment of which nothing can be taken out.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct ThinSkipped {
+    /// The name of its file.
+    pub name: String,
+    /// Why it stays as it is.
+    pub reason: &'static str,
+    /// How many of its events would go.
+    pub events: u64,
 }
 
 /// The rules, and what they are held against.
@@ -167,15 +183,37 @@ impl Count {
 /// Types that one statement lists at most.
 const TYPES_MAX: usize = 80;
 
-/// Segments of which something may go: sealed, whole, and with one behind them that says where they end, and as it says.
+/// Segments of which something may go: whole, and with one behind them that says where they end, and as it says.
 fn candidates(segments: &[Arc<Segment>]) -> impl Iterator<Item = (&Arc<Segment>, &SegmentOpen)> {
-    let pairs = segments.iter().zip(segments.iter().skip(1));
-    pairs.map(|(segment, next)| (segment, &next.opening)).filter(|(segment, next)| {
-        segment.is_whole()
-            && next.previous_segment == segment.number()
-            && next.previous_end == semj_format::control::PreviousEnd::Sealed.code()
-            && segment.ends_with(&next.previous_digest)
-    })
+    with_next(segments).filter(|(segment, next)| obstacle(segment, next).is_none())
+}
+
+/// The segments that have ended, and what the next ones say.
+fn with_next(segments: &[Arc<Segment>]) -> impl Iterator<Item = (&Arc<Segment>, &SegmentOpen)> {
+    segments.iter().zip(segments.iter().skip(1)).map(|(segment, next)| (segment, &next.opening))
+}
+
+/// Why nothing can be taken out of a segment, so that what is left could be proven.
+fn obstacle(segment: &Segment, next: &SegmentOpen) -> Option<&'static str> {
+    let is_named = next.previous_segment == segment.number() && segment.ends_with(&next.previous_digest);
+    match (segment.is_whole(), is_named) {
+        (false, _) => Some("a part of it is damaged"),
+        (true, false) => Some("the segment behind it does not say where it ends"),
+        (true, true) => None,
+    }
+}
+
+/// The segments that stay as they are, if they hold events that would go.
+fn skipped(segments: &[Arc<Segment>], thinner: Thinner<'_>) -> Vec<ThinSkipped> {
+    let obstacles =
+        with_next(segments).filter_map(|(segment, next)| Some((segment, obstacle(segment, next)?)));
+    let skipped = obstacles.filter_map(|(segment, reason)| {
+        // More damage, that nobody has recorded, is what its readers are told of.
+        let events = Count::of(segment, thinner).map_or(0, |count| count.now);
+        let name = segment.path().file_name().unwrap_or_default().to_string_lossy().into_owned();
+        (events > 0).then_some(ThinSkipped { name, reason, events })
+    });
+    skipped.collect()
 }
 
 /// Takes events out of the segments of a journal that is open for writing.
@@ -188,7 +226,7 @@ pub(crate) fn thin(
 ) -> Result<ThinReport, Error> {
     let now_ns = committer.medium.clock_anchor().wall_clock_ns;
     let thinner = Thinner { rules, now_ns, lowest_needed };
-    let mut report = ThinReport::default();
+    let mut report = ThinReport { skipped: skipped(segments, thinner), ..ThinReport::default() };
     let mut due = Vec::new();
     progress.begin(candidates(segments).map(|(segment, _)| segment.end() as u64).sum());
     for (segment, next) in candidates(segments) {
@@ -246,7 +284,7 @@ fn replace(
     thinner: Thinner<'_>,
 ) -> Result<Option<usize>, Error> {
     let medium = &*committer.medium;
-    let Made { native, packed } = Made::of(medium, segment, thinner)?;
+    let Made { native, packed } = Made::of(medium, segment, is_sealed(next), thinner)?;
     let bytes = packed.as_ref().unwrap_or(&native).as_slice();
     let name = segment.path().file_name().and_then(|name| name.to_str()).unwrap_or_default();
     let unfinished = committer.dir().join(directory::copying(name));
@@ -294,8 +332,13 @@ struct Made {
 }
 
 impl Made {
-    fn of(medium: &dyn Medium, segment: &Segment, thinner: Thinner<'_>) -> Result<Self, Error> {
-        let native = thinned(segment, thinner)?;
+    fn of(
+        medium: &dyn Medium,
+        segment: &Segment,
+        is_sealed: bool,
+        thinner: Thinner<'_>,
+    ) -> Result<Self, Error> {
+        let native = thinned(segment, is_sealed, thinner)?;
         let packed = segment.is_compressed().then(|| {
             let codec = compaction::codec_of(medium, segment.path()).unwrap_or_default();
             compaction::pack_at_once(&native, codec)
@@ -317,7 +360,7 @@ impl Made {
 }
 
 /// The file of a segment without the events.
-fn thinned(segment: &Segment, thinner: Thinner<'_>) -> Result<Vec<u8>, Error> {
+fn thinned(segment: &Segment, is_sealed: bool, thinner: Thinner<'_>) -> Result<Vec<u8>, Error> {
     let mut out = vec![0; JournalHeader::SIZE];
     let mut run = Run::default();
     let mut records = 0u64;
@@ -344,8 +387,8 @@ fn thinned(segment: &Segment, thinner: Thinner<'_>) -> Result<Vec<u8>, Error> {
     if let Some(figures) = segment.figures() {
         next_event_id = next_event_id.max(figures.last_event_id + 1);
     }
-    let flags = FLAG_SEALED | FLAG_THINNED;
-    let header = JournalHeader::new(records, next_event_id, out.len() as u64, flags);
+    let end_flag = if is_sealed { FLAG_SEALED } else { FLAG_CUT };
+    let header = JournalHeader::new(records, next_event_id, out.len() as u64, end_flag | FLAG_THINNED);
     if let Some(place) = out.first_chunk_mut() {
         *place = header.encode();
     }
@@ -416,7 +459,7 @@ impl Run {
 fn is_the_same(bytes: &[u8], next: &SegmentOpen) -> bool {
     let Ok(mut scanner) = Scanner::new(bytes, 0) else { return false };
     while scanner.next_group().is_some() {}
-    matches!(scanner.end(), Some(ScanEnd::Sealed(_)))
+    matches!(scanner.end(), Some(ScanEnd::Sealed(_))) == is_sealed(next)
         && scanner.offset() == bytes.len()
         && scanner.original_offset() == next.previous_end_offset
         && scanner.totals().digest == next.previous_digest
@@ -446,14 +489,15 @@ pub fn plan_thinning_watched(
     needs: Option<&Needs>,
     progress: &Progress,
 ) -> Result<ThinReport, Error> {
-    let mut report = ThinReport::default();
+    let looked_at = LookedAt::open(dir.as_ref(), rules, needs)?;
+    let mut report = ThinReport { skipped: looked_at.skipped(), ..ThinReport::default() };
     let mut sizes = Sizes::default();
-    each_candidate(dir.as_ref(), rules, needs, progress, |segment, thinner| {
-        let count = Count::of(segment, thinner)?;
+    looked_at.each_candidate(progress, |segment, is_sealed| {
+        let count = Count::of(segment, looked_at.thinner)?;
         report.segments += u64::from(count.now > 0);
         report.events += count.now;
         if count.now > 0 {
-            sizes.add(segment, Made::of(&Disk, segment, thinner)?.size());
+            sizes.add(segment, Made::of(&Disk, segment, is_sealed, looked_at.thinner)?.size());
         }
         for (event_type, events) in count.types {
             *report.types.entry(EventType(event_type)).or_default() += events;
@@ -463,47 +507,68 @@ pub fn plan_thinning_watched(
     Ok(ThinReport { bytes: sizes.shorter(), ..report })
 }
 
-/// Whether rules would take anything out of the journal in a directory, in use or not, which is known
-/// with the first segment of which something would go. Changes nothing.
+/// What a thinning would report that takes nothing out of the journal in a directory, in use or not; `None` if it would take
+/// something, which is known with the first segment of which something would go. Changes nothing.
 ///
 /// # Errors
 ///
 /// As [`plan_thinning`].
-pub fn would_thin(
+pub fn nothing_to_thin(
     dir: impl AsRef<Path>,
     rules: &[ThinRule],
     needs: Option<&Needs>,
     progress: &Progress,
-) -> Result<bool, Error> {
+) -> Result<Option<ThinReport>, Error> {
+    let looked_at = LookedAt::open(dir.as_ref(), rules, needs)?;
     let mut is_any = false;
-    each_candidate(dir.as_ref(), rules, needs, progress, |segment, thinner| {
-        is_any = Count::of(segment, thinner)?.now > 0;
+    looked_at.each_candidate(progress, |segment, _| {
+        is_any = Count::of(segment, looked_at.thinner)?.now > 0;
         Ok(if is_any { ControlFlow::Break(()) } else { ControlFlow::Continue(()) })
     })?;
-    Ok(is_any)
+    Ok((!is_any).then(|| ThinReport { skipped: looked_at.skipped(), ..ThinReport::default() }))
 }
 
-/// Looks at the segments of which something may go.
-fn each_candidate(
-    dir: &Path,
-    rules: &[ThinRule],
-    needs: Option<&Needs>,
-    progress: &Progress,
-    mut look: impl FnMut(&Segment, Thinner<'_>) -> Result<ControlFlow<()>, Error>,
-) -> Result<(), Error> {
-    let reader = Reader::open_newest(dir, semj_recovery::OpenMode::Strict)?;
-    let now_ns = Disk.clock_anchor().wall_clock_ns;
-    let lowest_needed = retention::lowest_of_others(&Disk, dir, needs)?;
-    let thinner = Thinner { rules, now_ns, lowest_needed };
-    // Of a closed journal the newest one has ended too, and has one behind it as soon as the journal is opened.
-    let newest = reader.segments().last().filter(|newest| reader.report().is_closed() && newest.is_whole());
-    let segments: Vec<_> = candidates(reader.segments()).map(|(segment, _)| segment).chain(newest).collect();
-    progress.begin(segments.iter().map(|segment| segment.end() as u64).sum());
-    for segment in segments {
-        if look(segment, thinner)?.is_break() {
-            break;
-        }
-        progress.advance(segment.end() as u64);
+/// A journal that is looked at, and what is looked for.
+struct LookedAt<'a> {
+    reader: Reader,
+    thinner: Thinner<'a>,
+}
+
+impl<'a> LookedAt<'a> {
+    fn open(dir: &Path, rules: &'a [ThinRule], needs: Option<&Needs>) -> Result<Self, Error> {
+        let reader = Reader::open_newest(dir, semj_recovery::OpenMode::Strict)?;
+        let now_ns = Disk.clock_anchor().wall_clock_ns;
+        let lowest_needed = retention::lowest_of_others(&Disk, dir, needs)?;
+        Ok(Self { reader, thinner: Thinner { rules, now_ns, lowest_needed } })
     }
-    Ok(())
+
+    fn skipped(&self) -> Vec<ThinSkipped> {
+        skipped(self.reader.segments(), self.thinner)
+    }
+
+    /// Looks at the segments of which something may go; with whether they are sealed.
+    fn each_candidate(
+        &self,
+        progress: &Progress,
+        mut look: impl FnMut(&Segment, bool) -> Result<ControlFlow<()>, Error>,
+    ) -> Result<(), Error> {
+        let all = self.reader.segments();
+        // Of a closed journal the newest one has ended too, and has one behind it as soon as the journal is opened.
+        let newest = all.last().filter(|newest| self.reader.report().is_closed() && newest.is_whole());
+        let ended = candidates(all).map(|(segment, next)| (segment, is_sealed(next)));
+        let segments: Vec<_> = ended.chain(newest.map(|newest| (newest, true))).collect();
+        progress.begin(segments.iter().map(|(segment, _)| segment.end() as u64).sum());
+        for (segment, is_sealed) in segments {
+            if look(segment, is_sealed)?.is_break() {
+                break;
+            }
+            progress.advance(segment.end() as u64);
+        }
+        Ok(())
+    }
+}
+
+/// Whether a segment has a seal, as the next one says.
+fn is_sealed(next: &SegmentOpen) -> bool {
+    next.previous_end == PreviousEnd::Sealed.code()
 }

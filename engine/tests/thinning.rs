@@ -7,7 +7,8 @@ use std::time::Duration;
 
 use semj::{
     CommitOn, Draft, Event, EventType, Follower, GroupOrder, Journal, Needs, OpenMode, Options, Priority,
-    Reader, SnapshotMethod, SnapshotOptions, Start, ThinRule, View, examine_journal, plan_thinning, snapshot,
+    Progress, Reader, SnapshotMethod, SnapshotOptions, Start, ThinRule, View, examine_journal,
+    nothing_to_thin, plan_thinning, snapshot,
 };
 
 const READ: EventType = EventType::FILESYSTEM_READ;
@@ -476,4 +477,76 @@ fn a_segment_that_became_longer_when_events_were_taken_out_can_be_cut_too() {
     now[..52].copy_from_slice(&bytes[..52]);
     fs::write(path, now).unwrap();
     assert_eq!(kept(), writes);
+}
+
+#[test]
+fn events_of_a_segment_that_a_crash_has_ended_are_taken_out_too() {
+    let dir = tempfile::tempdir().unwrap();
+    let options = Options { watermark_interval: Duration::ZERO, ..small() };
+    let journal = journal(dir.path(), options, 1);
+    for id in 101..=200 {
+        let payload = format!("{{\"n\":{id}}}");
+        let priority = if id % 7 == 0 { Priority::LOW } else { Priority::NORMAL };
+        let event = Event::new(type_of(id)).payload(payload.as_bytes()).priority(priority);
+        assert_eq!(journal.emit_durable(&event).unwrap(), id);
+    }
+    // As a crash leaves it: the newest segment has no seal.
+    let crashed = tempfile::tempdir().unwrap();
+    for entry in fs::read_dir(dir.path()).unwrap().map(|entry| entry.unwrap()) {
+        if entry.file_type().unwrap().is_file() {
+            fs::copy(entry.path(), crashed.path().join(entry.file_name())).unwrap();
+        }
+    }
+    let (dir, gone_dir) = (crashed, dir);
+    drop((journal, gone_dir));
+
+    let journal = Journal::open(dir.path(), small()).unwrap();
+    let before = examine_journal(dir.path(), OpenMode::Strict).unwrap();
+    assert!(!before.segments[1].is_sealed && before.segments[1].is_final());
+    let plan = plan_thinning(dir.path(), &[reads()], None).unwrap();
+    let done = journal.thin(&[reads()]).unwrap();
+    assert_eq!(plan, done, "a plan says what happens");
+    assert_eq!((done.segments, done.skipped.len()), (2, 0));
+    let left: Vec<_> = (1..=200).filter(|id| type_of(*id) != READ).collect();
+    assert_eq!(ids(&journal.reader()), left);
+    let mut follower = Follower::open(dir.path(), Start::Beginning, View::Published).unwrap();
+    for id in &left {
+        let located = follower.next(Some(Duration::ZERO)).unwrap().unwrap();
+        assert_eq!(located.record.event_id(), *id);
+    }
+    journal.close().unwrap();
+    let after = examine_journal(dir.path(), OpenMode::Strict).unwrap();
+    assert!(after.is_whole(), "{after:?}");
+    let ends = |report: &semj::recovery::Report| {
+        report.segments.iter().take(2).map(|s| (s.totals.digest, s.original_end())).collect::<Vec<_>>()
+    };
+    assert_eq!(ends(&before), ends(&after));
+    // It is opened at once too, and more can go.
+    let journal = Journal::open(dir.path(), small()).unwrap();
+    let low = ThinRule { priority: Priority::LOW, ..ThinRule::default() };
+    journal.thin(&[low]).unwrap();
+    let left: Vec<_> = left.into_iter().filter(|id| !id.is_multiple_of(7)).collect();
+    assert_eq!(ids(&journal.reader()), left);
+    journal.close().unwrap();
+    assert_eq!(ids(&Reader::open(dir.path(), OpenMode::Strict).unwrap()), left);
+}
+
+#[test]
+fn a_segment_with_damage_is_left_as_it_is_and_named_with_what_would_go() {
+    let dir = tempfile::tempdir().unwrap();
+    journal(dir.path(), small(), 3).close().unwrap();
+    let damaged = &segment_files(dir.path())[1];
+    damage_event(damaged, 150);
+    let journal = Journal::open(dir.path(), Options { mode: OpenMode::Salvage, ..small() }).unwrap();
+    let plan = plan_thinning(dir.path(), &[reads()], None).unwrap();
+    let done = journal.thin(&[reads()]).unwrap();
+    assert_eq!(plan, done, "a plan says what happens");
+    assert_eq!(done.segments, 2);
+    assert_eq!(done.skipped.len(), 1, "{done:?}");
+    let skipped = &done.skipped[0];
+    assert_eq!(skipped.name, damaged.file_name().unwrap().to_str().unwrap());
+    assert!((40..=70).contains(&skipped.events), "{skipped:?}");
+    assert!(ids(&journal.reader()).iter().all(|id| type_of(*id) != READ || (101..=200).contains(id)));
+    let nothing = nothing_to_thin(dir.path(), &[reads()], None, &Progress::default()).unwrap().unwrap();
+    assert_eq!((nothing.events, &nothing.skipped), (0, &done.skipped));
 }

@@ -5,7 +5,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use anyhow::Result;
-use semj::{CommitOn, EventType, Journal, Options, Priority, ThinReport, ThinRule};
+use semj::{CommitOn, EventType, Journal, Options, Priority, ThinReport, ThinRule, ThinSkipped};
 use serde_json::json;
 
 use crate::Outcome;
@@ -21,7 +21,7 @@ use crate::output;
 /// be in use; a program that has it open can do the same.
 #[derive(Debug, clap::Args)]
 #[command(
-    after_help = "Examples:\n  semj thin ./journal --types FilesystemRead --older-than 1d --dry-run\n  semj thin ./journal --priority LOW --older-than 30d --keep-one-in 100"
+    after_help = "Examples:\n  semj thin ./journal --types FilesystemRead --older-than 1d --dry-run\n  semj thin ./journal --max-priority LOW --older-than 30d --keep-one-in 100"
 )]
 pub(crate) struct Args {
     #[command(flatten)]
@@ -29,10 +29,10 @@ pub(crate) struct Args {
     /// Events of these types, by their names, in capitals or not, or numbers; without it, of all.
     #[arg(long, visible_alias = "type", value_name = "TYPE", value_delimiter = ',', value_parser = parse_type)]
     types: Vec<EventType>,
-    /// Events of this priority and of less urgent ones: CRITICAL, HIGH, NORMAL, LOW, BACKGROUND or a number from 1 to 5; without
+    /// Events that are no more urgent than this: CRITICAL, HIGH, NORMAL, LOW, BACKGROUND or a number from 1 to 5; without
     /// it, of all.
     #[arg(long, value_name = "PRIORITY", value_parser = priority)]
-    priority: Option<Priority>,
+    max_priority: Option<Priority>,
     /// Events that happened longer ago.
     #[arg(long, value_name = "TIME", value_parser = amount::duration)]
     older_than: Duration,
@@ -55,7 +55,7 @@ pub(crate) fn run(args: &Args) -> Result<Outcome> {
     let dir = args.journal.dir();
     let rule = ThinRule {
         types: args.types.clone(),
-        priority: args.priority.unwrap_or(ThinRule::default().priority),
+        priority: args.max_priority.unwrap_or(ThinRule::default().priority),
         older_than: args.older_than,
         keep_one_in: args.keep_one_in,
     };
@@ -63,28 +63,37 @@ pub(crate) fn run(args: &Args) -> Result<Outcome> {
     let looking = "looking for what goes";
     let report = if args.dry_run {
         output::watched(looking, |progress| semj::plan_thinning_watched(&dir, &rules, None, progress))?
-    } else if output::watched(looking, |progress| semj::would_thin(&dir, &rules, None, progress))? {
+    } else if let Some(nothing) =
+        output::watched(looking, |progress| semj::nothing_to_thin(&dir, &rules, None, progress))?
+    {
+        // A journal that would stay as it is has not been opened for it.
+        nothing
+    } else {
         let options =
             Options { segment_size: 256 << 10, commit_on: CommitOn::CallersThread, ..Options::default() };
         let journal = Journal::open(&dir, options)?;
         let report = output::watched("thinning", |progress| journal.thin_watched(&rules, progress))?;
         journal.close()?;
         report
-    } else {
-        // A journal that would stay as it is has not been opened for it.
-        ThinReport::default()
     };
     print(args, &dir, &report)?;
-    Ok(Outcome::Good)
+    for ThinSkipped { name, reason, events, .. } in &report.skipped {
+        let events = output::count(*events, "event");
+        output::say(format_args!("{name}: left as it is, with {events} that would go: {reason}"));
+    }
+    Ok(if report.skipped.is_empty() { Outcome::Good } else { Outcome::Incomplete })
 }
 
 fn print(args: &Args, dir: &Path, report: &ThinReport) -> Result<()> {
     if args.json {
         let types: serde_json::Map<_, _> =
             report.types.iter().map(|(event_type, events)| (event_type.to_string(), json!(events))).collect();
+        let skipped = report.skipped.iter().map(|ThinSkipped { name, reason, events, .. }| {
+            json!({ "name": name, "reason": reason, "events": events })
+        });
         return output::print_json(&json!({
             "journal": output::path(dir), "dry_run": args.dry_run, "segments": report.segments, "events": report.events,
-            "bytes": report.bytes, "types": types,
+            "bytes": report.bytes, "types": types, "skipped": skipped.collect::<Vec<_>>(),
         }));
     }
     let mut out = output::stdout();
