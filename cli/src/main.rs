@@ -12,6 +12,7 @@ mod moment;
 mod new_file;
 mod output;
 mod remote;
+mod source;
 mod whole;
 
 use std::io;

@@ -96,6 +96,7 @@ pub(crate) fn open_for_writing(
         commit_sequence: tip.map_or(0, |tip| tip.commit_sequence),
         digest: tip.map_or(Digest::ZERO, |tip| tip.digest),
         synced_upto: tip.map_or(0, |tip| tip.commit_sequence),
+        clock_offset_ns: None,
     };
     // Who compacts a segment meanwhile would put it back in its place, or another file in that of the one that is written here.
     let _compaction = match found.gives_up_files() {

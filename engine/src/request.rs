@@ -242,7 +242,7 @@ pub(crate) fn tell_of_compaction(medium: &dyn Medium, dir: &Path) -> Result<bool
         None => Ok(true),
         Some(pid) => match ask(medium, dir, &Request::Adopt, PATIENCE, pid) {
             Err(Error::Unheeded { .. }) => Ok(false),
-            answered => answered.map(|()| true),
+            answered => answered.map(|_| true),
         },
     }
 }
@@ -272,11 +272,26 @@ fn small() -> Options {
 }
 
 fn open_or_ask(dir: &Path, options: Options, request: &Request, patience: Duration) -> Result<(), Error> {
-    match Journal::open(dir, options) {
-        Ok(journal) => journal.close().map(drop),
-        Err(Error::Locked { pid, .. }) => ask(&Disk, dir, request, patience, pid),
-        Err(error) => Err(error),
+    let until = Instant::now().checked_add(patience);
+    loop {
+        let pid = match Journal::open(dir, options.clone()) {
+            Ok(journal) => return journal.close().map(drop),
+            Err(Error::Locked { pid, .. }) => pid,
+            Err(error) => return Err(error),
+        };
+        let left = until.map_or(patience, |until| until.saturating_duration_since(Instant::now()));
+        if ask(&Disk, dir, request, left, pid)? == Heeded::Done {
+            return Ok(());
+        }
     }
+}
+
+/// What became of a request that was not turned down.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Heeded {
+    Done,
+    /// The writer has ended without having seen it.
+    WriterIsGone,
 }
 
 /// Asks the writer and waits.
@@ -286,7 +301,7 @@ fn ask(
     request: &Request,
     patience: Duration,
     pid: Option<u32>,
-) -> Result<(), Error> {
+) -> Result<Heeded, Error> {
     let path = dir.join(directory::REQUEST);
     let number = NEXT.fetch_add(1, Ordering::Relaxed);
     let unfinished = dir.join(directory::unfinished_request(process::id(), number));
@@ -302,17 +317,23 @@ fn ask(
     // A link takes nobody's place: whose request were overwritten would take its disappearing for the answer.
     let asked = loop {
         match medium.link(&unfinished, &path) {
+            Err(error) if error.kind() == ErrorKind::AlreadyExists && !has_writer(medium, dir) => {
+                break Ok(false);
+            }
             Err(error) if error.kind() == ErrorKind::AlreadyExists && has_time() => {
                 thread::sleep(POLL);
             }
             Err(error) if error.kind() == ErrorKind::AlreadyExists => {
                 break Err(Error::Unheeded { dir: dir.to_owned(), pid });
             }
-            linked => break linked.map_err(Error::io("link", &unfinished)),
+            linked => break linked.map(|()| true).map_err(Error::io("link", &unfinished)),
         }
     };
     let removed = medium.remove(&unfinished).map_err(Error::io("remove", &unfinished));
-    asked.and(removed)?;
+    let is_asked = asked.and_then(|is_asked| removed.map(|()| is_asked))?;
+    if !is_asked {
+        return Ok(Heeded::WriterIsGone);
+    }
     // Another's may be there as soon as this one is answered.
     let is_there = || match medium.open(&path, false).and_then(|file| read(&*file)) {
         Err(error) if error.kind() == ErrorKind::NotFound => Ok(false),
@@ -323,23 +344,24 @@ fn ask(
         thread::sleep(POLL);
         if !is_there()? {
             return match read(&*file).map_err(Error::io("read", &unfinished))?.starts_with(DONE) {
-                true => Ok(()),
+                true => Ok(Heeded::Done),
                 false => Err(Error::Unheeded { dir: dir.to_owned(), pid }),
             };
         }
-        if is_last_look {
+        if is_last_look || !has_writer(medium, dir) {
             break;
         }
     }
     // Nobody shall find it later. If it is answered by now it was heeded after all.
     let removed = medium.remove(&path);
     if read(&*file).is_ok_and(|found| found.starts_with(DONE)) {
-        return Ok(());
+        return Ok(Heeded::Done);
     }
     match removed {
         Err(source) if source.kind() != ErrorKind::NotFound => {
             Err(Error::Io { operation: "remove", path, source })
         }
+        _ if !has_writer(medium, dir) => Ok(Heeded::WriterIsGone),
         _ => Err(Error::Unheeded { dir: dir.to_owned(), pid }),
     }
 }

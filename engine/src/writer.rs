@@ -17,7 +17,7 @@ use crate::directory;
 use crate::error::Error;
 use crate::front::Front;
 use crate::helping::{GroupRoot, hash_alone};
-use crate::medium::{File, Medium};
+use crate::medium::{ClockAnchor, File, Medium};
 use crate::options::Rotation;
 use crate::residency::WriteCost;
 use crate::retention::Figures;
@@ -58,9 +58,23 @@ pub(crate) struct Chain {
     pub(crate) digest: Digest,
     /// The highest commit that is known to be durable.
     pub(crate) synced_upto: u64,
+    /// CLOCK_REALTIME less CLOCK_MONOTONIC, as the last segment of this process has it.
+    pub(crate) clock_offset_ns: Option<i64>,
 }
 
+/// Two clocks are not read at once: so much is not a difference.
+const CLOCK_READING_ERROR_NS: u64 = 1_000;
+
 impl Chain {
+    /// The clocks for a new segment. As long as they have not moved against each other they are those of the one before, so that the
+    /// same time has the same date in both.
+    fn clocks(&mut self, now: ClockAnchor) -> ClockAnchor {
+        let offset = now.wall_clock_ns.wrapping_sub(now.monotonic_ns);
+        let before = self.clock_offset_ns.filter(|before| before.abs_diff(offset) <= CLOCK_READING_ERROR_NS);
+        let offset = *self.clock_offset_ns.insert(before.unwrap_or(offset));
+        ClockAnchor { wall_clock_ns: now.monotonic_ns.wrapping_add(offset), ..now }
+    }
+
     /// Closes a group, whose records have this root: appends its Commit to it and moves the chain on. Gives where that
     /// begins.
     fn commit(&mut self, batch: &mut Batch, of: GroupRoot, monotonic_ns: i64) -> usize {
@@ -244,7 +258,7 @@ impl SegmentWriter {
     ) -> Result<(Self, Naming), Error> {
         let name = directory::segment_name(new.number, new.next_event_id);
         let path = new.dir.join(&name);
-        let anchor = new.medium.clock_anchor();
+        let anchor = chain.clocks(new.medium.clock_anchor());
         let mut writer = [0; 32];
         writer[..WRITER.len()].copy_from_slice(WRITER.as_bytes());
         let opening = SegmentOpen {

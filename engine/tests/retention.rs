@@ -481,3 +481,31 @@ fn another_process_may_ask_the_writer() {
     ));
     assert!(!none.exists());
 }
+
+#[test]
+fn who_asks_a_writer_that_ends_does_it_without_one() {
+    let dir = tempfile::tempdir().unwrap();
+    // One that commits on its callers' threads does not look for requests. Once with the request of somebody who is gone in the way.
+    for is_in_the_way in [false, true] {
+        let journal = Journal::open(dir.path(), small()).unwrap();
+        for _ in 0..4 {
+            journal.emit_durable(&Event::new(EventType::FILESYSTEM_WRITE)).unwrap();
+            journal.rotate().unwrap();
+        }
+        if is_in_the_way {
+            fs::write(dir.path().join("REQUEST"), b"rotate\nasker 1\n").unwrap();
+        }
+        let patience = Duration::from_secs(60);
+        let began = Instant::now();
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                std::thread::sleep(Duration::from_millis(200));
+                journal.close().unwrap();
+            });
+            request_retention(dir.path(), &segments(2), None, patience).unwrap();
+        });
+        assert!(began.elapsed() < patience / 2, "{:?}", began.elapsed());
+        let report = examine_journal(dir.path(), OpenMode::Strict).unwrap();
+        assert!(report.is_whole() && report.segments.len() <= 3, "{report:?}");
+    }
+}

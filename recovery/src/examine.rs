@@ -110,10 +110,13 @@ fn examine_from(
         OpenMode::Strict | OpenMode::PointInTime => vec![true; inputs.len()],
         OpenMode::Salvage => placement::places(inputs, &openings),
     };
-    // A later open has looked at what an earlier epoch's watermark says, and decided about it.
+    // A later open has looked at what an earlier epoch's watermark says, and decided about it; that of another journal it would
+    // have replaced.
     let newest_mark = watermark.newest.as_ref();
-    let mark =
-        newest_mark.filter(|mark| openings.iter().flatten().all(|opening| opening.epoch <= mark.epoch));
+    let mark = newest_mark.filter(|mark| {
+        let mut of_it = openings.iter().flatten().filter(|opening| opening.journal_uuid == mark.journal_uuid);
+        of_it.all(|opening| opening.epoch <= mark.epoch)
+    });
     let mut report = Report {
         mode,
         watermark,

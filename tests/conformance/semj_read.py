@@ -683,7 +683,8 @@ def judge(files, mark=None, unretired=False):
     thinned = list(compacted([Segment(data, size, groups=1, headless=True) for _, _, data, size in files], THINNED))
     known = KnownDamage(files)
     openings = [opening_of(data, size, known) for _, _, data, size in files]
-    if mark and any(opening and opening.epoch > mark.epoch for opening in openings):
+    if mark and any(opening and opening.journal_uuid == mark.journal_uuid and opening.epoch > mark.epoch
+                    for opening in openings):
         mark = None
     out, previous, last_id = [], None, 0
     for i, (number, name, data, size) in enumerate(files):

@@ -796,6 +796,9 @@ def watermarks():
     c = Segment(3, 2, short, 2, 11)
     journal("journals/mark-superseded", "a segment of a later epoch has cut what the watermark speaks of", [
         first, (2, 7, rotten, "Whole", short, {}), (3, 11, c.file(), "OpenEnd", c, {})], watermark(slot(2, b)))
+    journal("journals/marked-other-journal-before", "the watermark of another journal, of an earlier epoch", [
+        first, (2, 7, rotten, "Whole", short, {}), (3, 11, c.file(), "Corrupt", c, {})],
+        watermark(slot(2, b, uuid=bytes(16))))
     journal("journals/mark-garbage", "a watermark file of which no slot is right", [
         first, (2, 7, b_file, "OpenEnd", b, {})], b"\xa5" * 100)
     sealed = Segment(2, 1, a, 1, 7)

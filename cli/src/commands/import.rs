@@ -2,7 +2,8 @@
 
 use std::collections::BTreeMap;
 use std::fs::File;
-use std::io::{self, BufRead, BufReader, Read, Write};
+use std::io::{self, BufRead, BufReader, ErrorKind, Read as _, Write};
+use std::os::fd::AsFd as _;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -20,6 +21,7 @@ use serde_json::json;
 use crate::Outcome;
 use crate::journal_arg::JournalOption;
 use crate::output::{self, Unit};
+use crate::source::{Pace, Source};
 use crate::whole::Whole;
 
 /// Import events into a journal.
@@ -28,6 +30,9 @@ use crate::whole::Whole;
 /// is is seen from its content. Events that bring an id keep it; ids must increase. They keep their times too, which are those
 /// of the machine that they come from: ages and --since go by the journal's own clock. A line may have a date in place of the time,
 /// wall_clock_ns in place of ktime_ns. When all are in, they are synced, the journal is closed, and what was written is verified.
+///
+/// What comes through a pipe can be read and followed as it comes. Ctrl-C or SIGTERM ends the input: what was read up to there is
+/// kept, and the status is 3.
 ///
 /// docs/json-lines.md has all fields of a line.
 #[derive(Debug, clap::Args)]
@@ -59,12 +64,16 @@ struct Tally {
 }
 
 pub(crate) fn run(args: &Args) -> Result<Outcome> {
-    let mut input = Input::open(args).with_context(|| format!("{}: can't read", args.input.display()))?;
+    let pace = Pace::default();
+    let mut input =
+        Input::open(args, &pace).with_context(|| format!("{}: can't read", args.input.display()))?;
     let dir = &args.journal.dir();
     let journal = Journal::open(dir, Options::default())?;
+    pace.end_by_signals()?;
     let before = journal.stats().last_emitted_id;
     let tally = Tally::default();
-    let mut import = Import { args, journal: &journal, tally, bar: input.progress(), opening: None };
+    let mut import =
+        Import { args, journal: &journal, tally, bar: input.progress(), pace: pace.clone(), opening: None };
     let started = Instant::now();
     let result = match input.kind {
         InputKind::Kernel => import.kernel(&mut input.reader, input.is_plain),
@@ -75,14 +84,22 @@ pub(crate) fn run(args: &Args) -> Result<Outcome> {
 
     // Whatever came before a bad line is kept.
     let closing = Instant::now();
-    journal.sync()?;
-    let stats = journal.close()?;
+    let synced = journal.sync();
+    let durable = journal.stats().last_durable_id;
+    let closed = synced.and_then(|()| journal.close());
     tally.journal_time += closing.elapsed();
     let elapsed = started.elapsed();
-    if let Err(error) = result {
-        output::say(format_args!("{}: kept in {}", output::count(tally.events, "event"), dir.display()));
-        return Err(error);
-    }
+    let stats = match (result, closed) {
+        (Ok(()), Ok(stats)) => stats,
+        (Err(error), Ok(_)) => {
+            output::say(format_args!("{}: kept in {}", output::count(tally.events, "event"), dir.display()));
+            return Err(error);
+        }
+        (result, Err(error)) => {
+            output::say(format_args!("{}: kept, up to id {durable}", dir.display()));
+            return Err(result.err().unwrap_or_else(|| error.into()));
+        }
+    };
 
     let verifying = Instant::now();
     let reader = Reader::open(dir, OpenMode::Strict).with_context(|| {
@@ -102,12 +119,13 @@ pub(crate) fn run(args: &Args) -> Result<Outcome> {
     let verified =
         Verified { segments: report.segments.len() as u64, bytes: verified_bytes, time: verify_time };
     output::unless_closed(print(args, dir, &tally, &stats, elapsed, &verified))?;
-    Ok(if tally.skipped > 0 {
+    if tally.skipped > 0 {
         output::say(format_args!("{} skipped", output::count(tally.skipped, "bad line")));
-        Outcome::Incomplete
-    } else {
-        Outcome::Good
-    })
+    }
+    if pace.is_over() {
+        output::say("ended by a signal: what comes behind that was not read");
+    }
+    Ok(if tally.skipped > 0 || pace.is_over() { Outcome::Incomplete } else { Outcome::Good })
 }
 
 /// What was read back, and in what time.
@@ -188,16 +206,17 @@ struct Input {
 }
 
 impl Input {
-    fn open(args: &Args) -> Result<Self> {
-        let (raw, size): (Box<dyn Read>, _) = if args.input.as_os_str() == "-" {
-            (Box::new(io::stdin().lock()), None)
+    fn open(args: &Args, pace: &Pace) -> Result<Self> {
+        let (file, size) = if args.input.as_os_str() == "-" {
+            (File::from(io::stdin().as_fd().try_clone_to_owned()?), None)
         } else {
             let file = File::open(&args.input)?;
             let size = file.metadata().ok().filter(std::fs::Metadata::is_file).map(|metadata| metadata.len());
-            (Box::new(file), size)
+            (file, size)
         };
         let bar = output::progress(size, Unit::Bytes).with_message("importing");
-        let reader = BufReader::with_capacity(256 << 10, bar.wrap_read(raw));
+        let source = Source::new(file, pace.clone());
+        let reader = BufReader::with_capacity(256 << 10, bar.wrap_read(source));
         let (kind, plain) = InputKind::probe(reader)?;
         if kind != InputKind::Zstd {
             return Ok(Self { reader: Box::new(plain), kind, is_plain: size.is_some(), size, bar });
@@ -233,6 +252,7 @@ struct Import<'a> {
     journal: &'a Journal,
     tally: Tally,
     bar: ProgressBar,
+    pace: Pace,
     /// Of the segment that is written: its clocks are those by which dates are read again.
     opening: Option<SegmentOpen>,
 }
@@ -243,31 +263,55 @@ const LINE_SIZE_MAX: u64 = 4 << 20;
 const LINES_AT_ONCE: usize = 1024;
 /// And bytes of them, but for the last one.
 const BYTES_AT_ONCE: usize = 4 << 20;
+/// And how long the first of them waits for the others.
+const TIME_AT_ONCE: Duration = Duration::from_millis(100);
 
 impl Import<'_> {
     fn json_lines(&mut self, reader: &mut dyn BufRead) -> Result<()> {
         let mut lines = vec![Vec::new(); LINES_AT_ONCE];
+        // The beginning of a line of which the rest has not come yet.
+        let mut begun = Vec::new();
         let mut line_number = 0;
         loop {
             let mut filled = 0;
             let mut bytes = 0;
             let mut read = Ok(());
             let mut is_too_long = false;
+            let mut is_at_end = false;
+            let mut first = None;
             for line in &mut lines {
-                if bytes >= BYTES_AT_ONCE {
+                if bytes >= BYTES_AT_ONCE
+                    || first.is_some_and(|first: Instant| first.elapsed() > TIME_AT_ONCE)
+                {
                     break;
                 }
                 line.clear();
                 line.shrink_to(BYTES_AT_ONCE / LINES_AT_ONCE);
-                match (&mut *reader).take(LINE_SIZE_MAX).read_until(b'\n', line) {
-                    Ok(0) => break,
-                    Ok(size) if size as u64 == LINE_SIZE_MAX && !line.ends_with(b"\n") => {
+                line.append(&mut begun);
+                self.pace.has_lines(filled > 0);
+                let most = LINE_SIZE_MAX - line.len() as u64;
+                match (&mut *reader).take(most).read_until(b'\n', line) {
+                    // What a signal has cut off is no line.
+                    Ok(_) if self.pace.is_over() && !line.ends_with(b"\n") => {
+                        is_at_end = true;
+                        break;
+                    }
+                    Ok(_) if line.is_empty() => {
+                        is_at_end = true;
+                        break;
+                    }
+                    Ok(_) if line.len() as u64 == LINE_SIZE_MAX && !line.ends_with(b"\n") => {
                         is_too_long = true;
                         break;
                     }
-                    Ok(size) => {
-                        bytes += size;
+                    Ok(_) => {
+                        bytes += line.len();
                         filled += 1;
+                        first.get_or_insert_with(Instant::now);
+                    }
+                    Err(error) if error.kind() == ErrorKind::WouldBlock => {
+                        begun = std::mem::take(line);
+                        break;
                     }
                     // The lines before it are good all the same.
                     Err(error) => {
@@ -276,6 +320,7 @@ impl Import<'_> {
                     }
                 }
             }
+            self.pace.has_lines(false);
             let zero_ns = self.zero_ns()?;
             let parse = |line| match zero_ns {
                 Some(zero_ns) => JsonEvent::parse_dated(line, zero_ns),
@@ -304,7 +349,7 @@ impl Import<'_> {
                 let error = Err(anyhow::anyhow!("the line is longer than any event can be"));
                 self.bad(error, || format!("{}:{line_number}", self.args.input.display()))?;
                 skip_line(reader).with_context(|| format!("{}: can't read", self.args.input.display()))?;
-            } else if filled == 0 {
+            } else if is_at_end {
                 return Ok(());
             }
         }

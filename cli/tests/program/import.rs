@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::io::Write;
-use std::process::Stdio;
+use std::process::{Command, Stdio};
 
 use serde_json::Value;
 
@@ -288,4 +288,41 @@ fn a_compressed_segment_is_imported_like_any_other_and_a_line_that_is_no_event_i
     let done = with_input(&["import", "-", "-j", text(&long), "--skip-bad", "--json"], input.as_bytes());
     let said: Value = serde_json::from_slice(&done.stdout).unwrap();
     assert_eq!((status(&done), &said["events"], &said["skipped"]), (3, &2.into(), &1.into()));
+}
+
+#[test]
+fn what_comes_through_a_pipe_is_there_as_it_comes_and_a_signal_ends_the_input_and_keeps_it() {
+    for signal in ["INT", "TERM"] {
+        let (_dir, journal) = place();
+        let mut import = command(&["import", "-", "-j", text(&journal)])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut input = import.stdin.take().unwrap();
+        // The last line has not come as a whole.
+        input
+            .write_all(
+                b"{\"event_type\":\"FilesystemCreate\",\"ktime_ns\":1}\n{\"event_type\":\"FilesystemWrite\",",
+            )
+            .unwrap();
+        let mut until = |count| {
+            while lines(&semj(&["cat", text(&journal), "--json"]).stdout).len() < count {
+                assert!(import.try_wait().unwrap().is_none(), "it has ended");
+            }
+        };
+        until(1);
+        input.write_all(b"\"ktime_ns\":2}\n{\"event_type\":\"Files").unwrap();
+        until(2);
+        let id = import.id().to_string();
+        assert!(Command::new("kill").args(["-s", signal, &id]).status().unwrap().success());
+        let output = import.wait_with_output().unwrap();
+        assert_eq!(output.status.code(), Some(3), "{signal}: {}", err(&output));
+        assert!(err(&output).contains("ended by a signal"), "{}", err(&output));
+        assert!(out(&output).contains("2  events, ids up to 2"), "{}", out(&output));
+        drop(input);
+        let verified = semj(&["verify", text(&journal)]);
+        assert!(out(&verified).contains("whole, closed: 2 events"), "{}", out(&verified));
+    }
 }
