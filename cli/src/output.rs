@@ -24,18 +24,20 @@ static IS_CLOSED: AtomicBool = AtomicBool::new(false);
 
 impl Write for Stdout {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.0.write(bytes).inspect_err(note_closed)
+        self.0.write(bytes).map_err(of_stdout)
     }
 
     fn flush(&mut self) -> io::Result<()> {
-        self.0.flush().inspect_err(note_closed)
+        self.0.flush().map_err(of_stdout)
     }
 }
 
-fn note_closed(error: &io::Error) {
+/// Says of what an error is, which could be that of a journal's disk, and notes where nobody reads any more.
+fn of_stdout(error: io::Error) -> io::Error {
     if error.kind() == io::ErrorKind::BrokenPipe {
         IS_CLOSED.store(true, Ordering::Relaxed);
     }
+    io::Error::new(error.kind(), format!("standard output: {error}"))
 }
 
 /// Whether standard output is a pipe that nobody reads any more.

@@ -4,6 +4,7 @@ use std::io::Write;
 use std::path::Path;
 
 use anyhow::{Result, bail};
+use semj::format::Watermark;
 use semj::recovery::Extent;
 use semj::{Error, Journal, OpenMode, Options, Report, SegmentReport, Verdict, examine_journal_watched};
 use serde_json::json;
@@ -75,6 +76,8 @@ pub(crate) fn run(args: &Args) -> Result<Outcome> {
 /// What is kept of a journal.
 struct Repair<'a> {
     fates: Vec<Fate<'a>>,
+    /// The newest segment, if it is not there at all: its number, and how many bytes it had.
+    missing: Option<(u64, u64)>,
     events: u64,
 }
 
@@ -91,19 +94,42 @@ struct Fate<'a> {
 impl<'a> Repair<'a> {
     /// By what the journal was found to be, and what is kept of it.
     fn new(before: &Report, after: &'a Report) -> Self {
+        let of_it = |mark: &Watermark| {
+            let mut openings = before.segments.iter().filter_map(|segment| segment.opening);
+            openings.any(|opening| opening.journal_uuid == mark.journal_uuid)
+        };
+        let mark = before.watermark.newest.filter(of_it);
         let fate = |(place, segment): (usize, &'a SegmentReport)| {
             let before = before.segments.iter().find(|before| before.name == segment.name);
-            Fate::new(before, segment, place < after.kept && segment.opening.is_some())
+            Fate::new(before, segment, place < after.kept && segment.opening.is_some(), mark.as_ref())
         };
-        Self { fates: after.segments.iter().enumerate().map(fate).collect(), events: after.events() }
+        let is_missing = |number: u64| before.segments.iter().all(|segment| segment.number < number);
+        let missing = mark.filter(|mark| is_missing(mark.segment_number));
+        Self {
+            fates: after.segments.iter().enumerate().map(fate).collect(),
+            missing: missing.map(|mark| (mark.segment_number, mark.end)),
+            events: after.events(),
+        }
     }
 
     fn loses_anything(&self) -> bool {
-        self.fates.iter().any(|fate| fate.loses_anything)
+        self.missing.is_some() || self.fates.iter().any(|fate| fate.loses_anything)
     }
 
     fn bytes_lost(&self) -> u64 {
-        self.fates.iter().map(|fate| fate.bytes_lost).sum()
+        let missing = self.missing.map_or(0, |(_, bytes)| bytes);
+        self.fates.iter().map(|fate| fate.bytes_lost).sum::<u64>() + missing
+    }
+
+    /// What was found and done, of which segment.
+    fn findings(&self) -> impl Iterator<Item = (String, String)> + '_ {
+        let of_fates = self
+            .fates
+            .iter()
+            .flat_map(|fate| fate.lines.iter().map(|line| (fate.segment.name.clone(), line.clone())));
+        of_fates.chain(self.missing.map(|(number, bytes)| {
+            (format!("segment {number}"), format!("not there: {} lost", output::bytes(bytes)))
+        }))
     }
 
     fn quarantined(&self) -> impl Iterator<Item = &Fate<'a>> {
@@ -112,12 +138,17 @@ impl<'a> Repair<'a> {
 }
 
 impl<'a> Fate<'a> {
-    fn new(before: Option<&SegmentReport>, segment: &'a SegmentReport, is_kept: bool) -> Self {
+    fn new(
+        before: Option<&SegmentReport>,
+        segment: &'a SegmentReport,
+        is_kept: bool,
+        mark: Option<&Watermark>,
+    ) -> Self {
         let mut fate = Self { segment, is_kept, lines: Vec::new(), bytes_lost: 0, loses_anything: false };
         if !is_kept {
             let fault = segment.fault.map_or_else(|| "behind the damage".into(), |fault| fault.to_string());
-            fate.lines.push(format!("to quarantine: {fault}"));
-            fate.loses_anything = true;
+            let size = size_in_quarantine(segment);
+            fate.lose(size, format!("to quarantine, {}: {fault}", output::bytes(size)));
             return fate;
         }
         // Damage that is on record already is not lost once more.
@@ -137,7 +168,11 @@ impl<'a> Fate<'a> {
         match (segment.verdict.is_good(), &segment.fault) {
             _ if fate.loses_anything => {}
             // What it lacks is not there at all.
-            (false, Some(fault)) => fate.lose(0, format!("kept; {fault}")),
+            (false, Some(fault)) => {
+                let mark = mark.filter(|mark| mark.segment_number == segment.number);
+                let end = mark.map_or(0, |mark| mark.end);
+                fate.lose(end.saturating_sub(segment.original_end()), format!("kept; {fault}"));
+            }
             _ if before.opening.is_none() => fate.lines.push("kept, and nothing of it is lost".into()),
             // It was only held against another one that is damaged.
             _ => {}
@@ -149,6 +184,16 @@ impl<'a> Fate<'a> {
         self.lines.push(line);
         self.bytes_lost += bytes;
         self.loses_anything = true;
+    }
+}
+
+/// Bytes of a segment that goes to quarantine as a whole, without the zeros that nothing was written to yet.
+fn size_in_quarantine(segment: &SegmentReport) -> u64 {
+    let end = segment.tail.map_or(segment.end, |tail| tail.end);
+    let said = segment.header.map_or(0, |header| header.journal_size);
+    match segment.opening {
+        Some(_) => (end as u64).max(said).min(segment.file_size as u64),
+        None => segment.file_size as u64,
     }
 }
 
@@ -165,9 +210,8 @@ fn print(args: &Args, dir: &Path, report: &Report, repair: Option<&Repair<'_>>) 
         if let Some(fields) = value.as_object_mut() {
             let fates = || repair.into_iter().flat_map(|repair| &repair.fates);
             let quarantined = fates().filter(|fate| !fate.is_kept).map(|fate| &fate.segment.name);
-            let findings = fates().flat_map(|fate| {
-                fate.lines.iter().map(|line| json!({ "segment": fate.segment.name, "what": line }))
-            });
+            let findings = repair.into_iter().flat_map(Repair::findings);
+            let findings = findings.map(|(segment, what)| json!({ "segment": segment, "what": what }));
             fields.insert("journal".into(), output::path(dir));
             fields.insert("mode".into(), json!(if args.point_in_time { "point_in_time" } else { "salvage" }));
             fields.insert("dry_run".into(), json!(args.dry_run));
@@ -184,10 +228,8 @@ fn print(args: &Args, dir: &Path, report: &Report, repair: Option<&Repair<'_>>) 
         return output::print_line(format_args!("{}: whole: {events}, nothing to repair", dir.display()));
     };
     let mut out = output::stdout();
-    for fate in &repair.fates {
-        for line in &fate.lines {
-            writeln!(out, "{}  {line}", fate.segment.name)?;
-        }
+    for (segment, what) in repair.findings() {
+        writeln!(out, "{segment}  {what}")?;
     }
     let quarantined = repair.quarantined().count() as u64;
     writeln!(

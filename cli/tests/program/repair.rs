@@ -195,6 +195,7 @@ fn an_end_that_is_not_there_is_lost_and_said_to_be() {
         for output in [&planned, &done] {
             assert_eq!(status(output), 3, "{what}: {}{}", out(output), err(output));
             assert!(!out(output).contains("nothing of it is lost"), "{what}: {}", out(output));
+            assert!(!out(output).contains(" 0 B lost"), "{what}: {}", out(output));
             assert!(out(output).lines().count() > 1, "{what}: it says which: {}", out(output));
         }
         assert_eq!(ids(&journal), (1..=20).collect::<Vec<_>>(), "{what}");
