@@ -49,6 +49,7 @@
 
 mod appender;
 mod batch;
+mod causality;
 mod committer;
 mod compaction;
 mod compressed;
@@ -92,6 +93,7 @@ mod watermark;
 mod writeback;
 mod writer;
 
+pub use causality::{CausalChain, Cause, Effect};
 pub use compaction::{
     Compaction, CompactionProgress, CompactionReport, SkippedSegment, compact, compact_on, plan_compaction,
 };
@@ -108,7 +110,7 @@ pub use journal::Journal;
 pub use metrics::{Metrics, PoolClass};
 pub use options::{Backpressure, CommitOn, GroupOrder, Options, Rotation, SyncPolicy, SyncStrategy};
 pub use progress::Progress;
-pub use query::{Chain, Effect, Matches};
+pub use query::Matches;
 pub use reader::{Events, KeptSegment, Located, Reader, Records};
 pub use request::{request_retention, request_rotation};
 pub use retention::{Needs, Retention, RetentionPlan, RetiringSegment, plan_retention, plan_retention_on};

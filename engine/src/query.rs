@@ -1,6 +1,6 @@
 //! Answering a question: segments, blocks and records are skipped as far as the index goes, and what is left is looked at.
 
-use std::collections::{HashSet, VecDeque};
+use std::collections::VecDeque;
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -371,96 +371,4 @@ impl<'r> Current<'r> {
         self.offsets.clear();
         self.runs = VecDeque::from([Run { extent, is_by_index: false }]);
     }
-}
-
-/// Why an event happened, and what came of it.
-#[derive(Clone, Debug)]
-pub struct Chain<'r> {
-    /// From the root cause to the event's parent: of each event the one cause that it names itself first.
-    pub causes: Vec<Record<'r>>,
-    /// A cause that is named and not in the journal; the causes begin behind it.
-    pub missing_cause: Option<u64>,
-    /// The event.
-    pub event: Record<'r>,
-    /// What followed from it, nearest first.
-    pub effects: Vec<Effect<'r>>,
-    /// Whether these are all.
-    pub is_complete: bool,
-}
-
-/// What followed from an event.
-#[derive(Clone, Copy, Debug)]
-pub struct Effect<'r> {
-    /// Steps from the event; 1 for what names it as its cause.
-    pub distance: u32,
-    /// The event that led to this one.
-    pub cause: u64,
-    /// The event.
-    pub record: Record<'r>,
-}
-
-pub(crate) fn chain(reader: &Reader, event_id: u64, effects_max: usize) -> Result<Option<Chain<'_>>, Error> {
-    let Some(event) = reader.get(event_id)? else { return Ok(None) };
-    let mut chain =
-        Chain { causes: Vec::new(), missing_cause: None, event, effects: Vec::new(), is_complete: true };
-
-    let mut seen = HashSet::from([event_id]);
-    let mut at = event;
-    while let Some(cause) = cause_of(&at).filter(|cause| seen.insert(*cause)) {
-        match reader.get(cause)? {
-            Some(record) => {
-                chain.causes.push(record);
-                at = record;
-            }
-            None => {
-                chain.missing_cause = Some(cause);
-                break;
-            }
-        }
-    }
-    chain.causes.reverse();
-
-    let mut seen = HashSet::from([event_id]);
-    let mut causes = HashSet::from([event_id]);
-    for distance in 1.. {
-        if causes.is_empty() {
-            break;
-        }
-        let query = Query::new().caused_by(causes.iter().copied());
-        let mut next = HashSet::new();
-        for record in reader.query(&query) {
-            let record = record?;
-            let parent = record.parent_event_id();
-            let links = record.links().filter(|link| causes.contains(&link.cause_event_id));
-            let linked = links.map(|link| (link.cause_event_id, link.effect_event_id));
-            let own = causes.contains(&parent).then_some((parent, record.event_id()));
-            for (cause, effect) in own.into_iter().chain(linked) {
-                if effect == 0 || !seen.insert(effect) {
-                    continue;
-                }
-                let record = if effect == record.event_id() { Some(record) } else { reader.get(effect)? };
-                if let Some(record) = record {
-                    if chain.effects.len() == effects_max {
-                        chain.is_complete = false;
-                        return Ok(Some(chain));
-                    }
-                    chain.effects.push(Effect { distance, cause, record });
-                }
-                // What is not there any more can still be named as the cause of what is.
-                next.insert(effect);
-            }
-        }
-        causes = next;
-    }
-    Ok(Some(chain))
-}
-
-/// What an event says that it came from: its parent, a link of its own in which it is the effect, or its root cause; the first of
-/// these that there is.
-fn cause_of(record: &Record<'_>) -> Option<u64> {
-    let id = record.event_id();
-    let parent = Some(record.parent_event_id()).filter(|parent| *parent != 0);
-    let linked = || record.links().find(|link| link.effect_event_id == id).map(|link| link.cause_event_id);
-    let root = || Some(record.root_cause_event_id());
-    parent.or_else(linked).or_else(root).filter(|cause| *cause != 0 && *cause != id)
 }

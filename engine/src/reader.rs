@@ -9,10 +9,11 @@ use semj_format::{Record, SegmentOpen};
 use semj_index::{Explain, Query};
 use semj_recovery::{Effort, OpenMode, Proof, Report};
 
+use crate::causality::{self, CausalChain};
 use crate::error::Error;
 use crate::examine;
 use crate::medium::{Disk, Map, Medium};
-use crate::query::{self, Chain, Matches};
+use crate::query::{self, Matches};
 use crate::retention::Figures;
 use crate::segment::{Segment, Walk};
 
@@ -175,14 +176,17 @@ impl Reader {
         Ok(*matches.explain())
     }
 
-    /// Why an event happened, back to the root cause, and what came of it, over all parents and causality links; no more
-    /// than `effects_max` of these. `None` if there is no such event.
+    /// Why an event happened, back to the root cause, and what came of it, over all parents and causality links; no more than
+    /// `limit` causes and `limit` effects. `None` if there is no such event.
+    ///
+    /// Causes are what events name themselves: their parents, and links of their own; where there is neither, the root cause.
+    /// Effects are what names an event as parent, or in a link.
     ///
     /// # Errors
     ///
     /// [`Error::Changed`], [`Error::Rotten`].
-    pub fn chain(&self, event_id: u64, effects_max: usize) -> Result<Option<Chain<'_>>, Error> {
-        query::chain(self, event_id, effects_max)
+    pub fn chain(&self, event_id: u64, limit: usize) -> Result<Option<CausalChain<'_>>, Error> {
+        causality::chain(self, event_id, limit)
     }
 
     pub(crate) fn segments(&self) -> &[Arc<Segment>] {

@@ -172,6 +172,41 @@ fn get_shows_one_event_and_chain_what_led_to_it_and_what_followed() {
 }
 
 #[test]
+fn a_chain_has_all_causes_and_each_effect_stands_below_what_it_followed_from() {
+    let (_dir, journal) = place();
+    // 3 and 10 follow from 2; 4 and 5 follow from 3 only.
+    let input = br#"{"event_type":"AgentDecision","ktime_ns":1,"event_id":1}
+{"event_type":"SystemSync","ktime_ns":2,"event_id":2,"parent_event_id":1}
+{"event_type":"SystemSync","ktime_ns":3,"event_id":3,"parent_event_id":2}
+{"event_type":"SystemSync","ktime_ns":4,"event_id":4,"parent_event_id":3}
+{"event_type":"SystemSync","ktime_ns":5,"event_id":5,"causality_links":[{"cause_event_id":3,"effect_event_id":5}]}
+{"event_type":"SystemSync","ktime_ns":6,"event_id":10,"parent_event_id":2}
+{"event_type":"SystemSync","ktime_ns":7,"event_id":11,"parent_event_id":4,"causality_links":[{"cause_event_id":10,"effect_event_id":11},{"cause_event_id":77,"effect_event_id":11}]}
+"#;
+    assert_eq!(status(&with_input(&["import", "-", "-j", text(&journal)], input)), 0);
+    let ids = |lines: &str| -> Vec<(usize, u64)> {
+        let of_line = |line: &str| {
+            let (before, rest) = line.split_once(['\u{2193}', '\u{2022}', '\u{2514}']).unwrap();
+            (
+                before[27..].trim_end_matches('\n').len(),
+                rest.split_whitespace().next().unwrap().parse().unwrap(),
+            )
+        };
+        lines.lines().map(of_line).collect()
+    };
+    let shown = semj(&["chain", "1", text(&journal)]);
+    let shown_ids = ids(&out(&shown));
+    assert_eq!(shown_ids.iter().map(|(_, id)| *id).collect::<Vec<_>>(), [1, 2, 3, 4, 5, 10, 11]);
+    let depth_of = |wanted| shown_ids.iter().find(|(_, id)| *id == wanted).unwrap().0;
+    assert!(depth_of(3) == depth_of(10) && depth_of(4) == depth_of(5) && depth_of(4) > depth_of(10));
+    // Both ways that lead to it, and the cause that is not there.
+    let shown = semj(&["chain", "11", text(&journal)]);
+    assert_eq!(ids(&out(&shown)).iter().map(|(_, id)| *id).collect::<Vec<_>>(), [1, 2, 3, 4, 10, 11]);
+    assert!(status(&shown) == 3 && err(&shown).contains("event 77 is named"), "{}", err(&shown));
+    assert_eq!(status(&semj(&["chain", "11", text(&journal), "-n", "2"])), 3);
+}
+
+#[test]
 fn however_long_a_chain_is_its_lines_are_not() {
     let (_dir, journal) = place();
     let line = |id: u64| {
