@@ -271,6 +271,22 @@ fn path(record: &Record<'_>) -> String {
     }
 }
 
+/// Why an event is not there, as far as the journal says.
+pub(crate) fn no_event(reader: &Reader, event_id: u64) -> String {
+    let report = reader.report();
+    let newest = report.tip.map_or(0, |tip| tip.last_event_id);
+    match report.retired {
+        Some(retired) if event_id <= retired.last_event_id => {
+            format!("no event {event_id}: those up to {} were retired", retired.last_event_id)
+        }
+        _ if event_id > newest => format!("no event {event_id}: the newest one is {newest}"),
+        _ if report.kept_segments().iter().any(|segment| segment.totals.thinned.events > 0) => {
+            format!("no event {event_id}: it may be one of those that were taken out")
+        }
+        _ => format!("no event {event_id}"),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

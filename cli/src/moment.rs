@@ -20,8 +20,15 @@ impl FromStr for Moment {
 
     fn from_str(text: &str) -> Result<Self, String> {
         let text = text.trim();
-        if let Ok(ktime) = text.parse() {
-            return Ok(Self::Ktime(ktime));
+        match text.parse() {
+            // A unit that was forgotten, much rather than a time before the clock began.
+            Ok(ktime) if ktime < 0 => {
+                return Err(format!(
+                    "{text}: a unit is missing, such as in {text}m, which is so many minutes ago"
+                ));
+            }
+            Ok(ktime) => return Ok(Self::Ktime(ktime)),
+            Err(_) => {}
         }
         let now = || ns(Timestamp::now());
         let midnight = || now().map(|now| now - now.rem_euclid(DAY_NS));
@@ -37,6 +44,9 @@ impl FromStr for Moment {
         let since = text.strip_prefix('-').or_else(|| text.strip_suffix("ago").map(str::trim_end));
         if let Some(since) = since {
             return Ok(Self::Wall(now()?.saturating_sub(duration_ns(since)?)));
+        }
+        if duration_ns(text).is_ok() {
+            return Err(format!("{text}: from when on? -{text}, or \"{text} ago\", is a time"));
         }
         let time = text.parse::<Timestamp>().or_else(|error| in_utc(text).ok_or(error)).map_err(|error| {
             format!(
@@ -95,11 +105,11 @@ pub(crate) fn duration_ns(text: &str) -> Result<i64, String> {
         let (unit, behind) = behind.split_at(letters);
         let factor: i64 = match unit {
             "ms" => 1_000_000,
-            "s" | "sec" => 1_000_000_000,
-            "m" | "min" => 60_000_000_000,
-            "h" => 3_600_000_000_000,
-            "d" => 86_400_000_000_000,
-            "w" => 604_800_000_000_000,
+            "s" | "sec" | "second" | "seconds" => 1_000_000_000,
+            "m" | "min" | "minute" | "minutes" => 60_000_000_000,
+            "h" | "hour" | "hours" => 3_600_000_000_000,
+            "d" | "day" | "days" => 86_400_000_000_000,
+            "w" | "week" | "weeks" => 604_800_000_000_000,
             _ => return Err(wrong()),
         };
         let number: i64 = number.parse().map_err(|_| wrong())?;
@@ -117,13 +127,22 @@ mod tests {
     #[test]
     fn times_are_absolute_relative_or_raw() {
         assert_eq!("1700000000".parse(), Ok(Moment::Ktime(1_700_000_000)));
-        assert_eq!("-5".parse(), Ok(Moment::Ktime(-5)));
+        // A unit was forgotten, or a sign.
+        for (wrong, hint) in [("-5", "-5m"), ("2h", "-2h")] {
+            let error = wrong.parse::<Moment>().unwrap_err();
+            assert!(error.contains(hint), "{error}");
+        }
         assert_eq!("2023-11-14T22:13:20Z".parse(), Ok(Moment::Wall(1_700_000_000_000_000_000)));
         assert_eq!("2023-11-14T23:13:20.5+01:00".parse(), Ok(Moment::Wall(1_700_000_000_500_000_000)));
         let now = ns(Timestamp::now()).unwrap();
-        for (text, seconds) in
-            [("-5m", 300), ("2h ago", 7200), ("-1h30m", 5400), ("1 d ago", 86_400), ("now", 0)]
-        {
+        for (text, seconds) in [
+            ("-5m", 300),
+            ("2h ago", 7200),
+            ("-1h30m", 5400),
+            ("1 day ago", 86_400),
+            ("2 weeks ago", 1_209_600),
+            ("now", 0),
+        ] {
             let Ok(Moment::Wall(time)) = text.parse() else { unreachable!("{text}") };
             let since = now - time;
             assert!((since - seconds * 1_000_000_000).abs() < 10_000_000_000, "{text} is {since} ns ago");

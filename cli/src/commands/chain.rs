@@ -41,7 +41,9 @@ pub(crate) fn run(args: &Args) -> Result<Outcome> {
     let dir = args.journal.source();
     let style = Style::new(args.json).dated(args.dates);
     let (shown, losses) = answer::with_reader(&dir, |reader| {
-        let Some(chain) = reader.chain(args.id, args.limit)? else { return Ok(None) };
+        let Some(chain) = reader.chain(args.id, args.limit)? else {
+            return Ok(Err(answer::no_event(reader, args.id)));
+        };
         let causes = chain.causes.iter().map(|cause| ("↓ ".to_owned(), &cause.record));
         let effects = if args.json { chain.effects.iter().collect() } else { below_causes(&chain) };
         let effects = effects.into_iter().map(|effect| {
@@ -61,12 +63,15 @@ pub(crate) fn run(args: &Args) -> Result<Outcome> {
             style.print_record(record, opening, &before, &mut out)?;
         }
         out.flush()?;
-        Ok(Some((chain.missing_causes, chain.is_complete)))
+        Ok(Ok((chain.missing_causes, chain.is_complete)))
     })?;
     output::say_losses(&losses);
-    let Some((missing_causes, is_complete)) = shown else {
-        output::say(format_args!("{}: no event {}", dir.display(), args.id));
-        return Ok(Outcome::Bad);
+    let (missing_causes, is_complete) = match shown {
+        Ok(shown) => shown,
+        Err(why) => {
+            output::say(format_args!("{}: {why}", dir.display()));
+            return Ok(Outcome::Bad);
+        }
     };
     for id in &missing_causes {
         output::say(format_args!("event {id} is named as the cause and is not in the journal"));

@@ -32,16 +32,19 @@ pub(crate) fn run(args: &Args) -> Result<Outcome> {
     let dir = args.journal.source();
     let style = Style::new(true).dated(args.dates);
     let (line, losses) = answer::with_reader(&dir, |reader| {
-        let Some(record) = reader.get(args.id)? else { return Ok(None) };
+        let Some(record) = reader.get(args.id)? else { return Ok(Err(answer::no_event(reader, args.id))) };
         let mut line = Vec::new();
         let opening = if style.has_dates() { answer::opening_of(reader, &record)? } else { None };
         style.print_record(&record, opening, "", &mut line)?;
-        Ok(Some(line))
+        Ok(Ok(line))
     })?;
     output::say_losses(&losses);
-    let Some(line) = line else {
-        output::say(format_args!("{}: no event {}", dir.display(), args.id));
-        return Ok(Outcome::Bad);
+    let line = match line {
+        Ok(line) => line,
+        Err(why) => {
+            output::say(format_args!("{}: {why}", dir.display()));
+            return Ok(Outcome::Bad);
+        }
     };
     output::unless_closed(print(args, &line))?;
     Ok(if losses.is_empty() { Outcome::Good } else { Outcome::Incomplete })

@@ -1,6 +1,7 @@
 //! `semj retain`.
 
 use std::fs;
+use std::io::Write as _;
 use std::process::Stdio;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -94,6 +95,8 @@ fn a_writer_is_asked_for_no_more_than_what_was_proven() {
         let asked = fs::read_to_string(&request).unwrap();
         assert!(asked.contains("max_segments 3\n"), "{asked}");
         assert!(asked.contains("keeps_from 21\n"), "{asked}");
+        // As a writer answers that has done it.
+        fs::OpenOptions::new().write(true).open(&request).unwrap().write_all(b"+\n").unwrap();
         fs::remove_file(request).unwrap();
         let done = asker.wait_with_output().unwrap();
         assert!(status(&done) == 0 && out(&done).contains("0 segments, 0 events"), "{}", out(&done));
