@@ -249,7 +249,7 @@ fn what_can_be_computed_takes_no_room() {
             previous_digest: previous,
             digest: Digest::ZERO,
         };
-        let commit = commit.seal_digest();
+        let commit = commit.with_digest();
         previous = commit.digest;
         records.extend_from_slice(&event);
         records.extend_from_slice(&own(EventType::JOURNAL_COMMIT, &commit.encode()));
@@ -334,7 +334,7 @@ fn times_and_types_of_any_value_come_back() {
 #[test]
 fn what_is_like_a_commit_and_is_none_comes_back() {
     let commit = EventType::JOURNAL_COMMIT.0;
-    let whole = Commit::decode(&[7; Commit::SIZE]).seal_digest().encode();
+    let whole = Commit::decode(&[7; Commit::SIZE]).with_digest().encode();
     let later_layout = (12, &1u32.to_le_bytes()[..]);
     let records = [
         record(0, commit, &[], &[], &whole[..159], &[]),

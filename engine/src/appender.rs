@@ -11,7 +11,7 @@ use semj_format::{Compacted, EventType};
 use crate::batch::Batch;
 use crate::directory;
 use crate::error::Error;
-use crate::flush::{Flush, Retired};
+use crate::flush::{Flush, FullSegment};
 use crate::front::{Front, GROUP_SIZE};
 use crate::medium::Medium;
 use crate::metrics::Recorder;
@@ -56,8 +56,8 @@ pub(crate) struct Appender {
     last_committed_id: u64,
     batch: Batch,
     group_order: GroupOrder,
-    retired: Vec<Retired>,
-    /// Segments that were retired and are not sealed on the disk, those in a flush that goes on included.
+    full: Vec<FullSegment>,
+    /// Segments that became full and are not sealed on the disk, those in a flush that goes on included.
     unsealed: usize,
     /// The last commit that a flush covers, and where it ends.
     flushed_upto: u64,
@@ -127,7 +127,7 @@ impl Appender {
             last_committed_id,
             batch: Batch::with_capacity(BATCH_CAPACITY),
             group_order: GroupOrder::default(),
-            retired: Vec::new(),
+            full: Vec::new(),
             unsealed: 0,
             flushed_end: 0,
             started_end: 0,
@@ -309,7 +309,7 @@ impl Appender {
         self.keeping.retired = retired;
         let gone_upto = retiring.map(|retired| retired.segment_number);
         let memory = self.write_cost.memory(now);
-        self.retired.push(Retired { sealing, next: Some(naming), gone_upto, memory });
+        self.full.push(FullSegment { sealing, next: Some(naming), gone_upto, memory });
         self.unsealed += 1;
         self.goes_without_spare = false;
         (self.flushed_end, self.started_end) = (0, 0);
@@ -323,7 +323,7 @@ impl Appender {
         let unsealed_end = self.writer.end();
         let (sealing, Previous { end_offset, .. }) =
             self.writer.seal(&mut self.chain, self.medium.monotonic_ns())?;
-        self.retired.push(Retired { sealing, next: None, gone_upto: None, memory: Memory::AtHand });
+        self.full.push(FullSegment { sealing, next: None, gone_upto: None, memory: Memory::AtHand });
         recorder.sealed(&self.mark(), end_offset - unsealed_end);
         Ok(())
     }
@@ -343,11 +343,11 @@ impl Appender {
     /// Where syncs of few bytes follow each other it prepares the blocks ahead.
     pub(crate) fn flush(&mut self) -> Result<Option<Flush>, Error> {
         let mark = self.mark();
-        if self.flushed_upto == mark.commit_sequence && self.retired.is_empty() {
+        if self.flushed_upto == mark.commit_sequence && self.full.is_empty() {
             return Ok(None);
         }
         let bytes = mark.end.saturating_sub(self.flushed_end);
-        let is_small = self.retired.is_empty() && bytes < SMALL_FLUSH;
+        let is_small = self.full.is_empty() && bytes < SMALL_FLUSH;
         self.small_flushes = if is_small { self.small_flushes + 1 } else { 0 };
         if self.small_flushes >= SMALL_FLUSHES {
             self.writer.write_ahead()?;
@@ -355,7 +355,7 @@ impl Appender {
         self.flushed_upto = mark.commit_sequence;
         self.flushed_end = mark.end;
         let active = (Arc::clone(self.writer.segment()), Arc::clone(self.writer.file()));
-        Ok(Some(Flush { retired: std::mem::take(&mut self.retired), active, mark }))
+        Ok(Some(Flush { full: std::mem::take(&mut self.full), active, mark }))
     }
 
     /// Has the disk begin with what it was not told of yet, if that is enough.
@@ -370,7 +370,7 @@ impl Appender {
 
     /// A flush has reached the disk.
     pub(crate) fn flushed(&mut self, flush: &Flush) {
-        self.unsealed = self.unsealed.saturating_sub(flush.retired.len());
+        self.unsealed = self.unsealed.saturating_sub(flush.full.len());
         self.chain.synced_upto = self.chain.synced_upto.max(flush.mark.commit_sequence);
     }
 
@@ -380,8 +380,8 @@ impl Appender {
     }
 
     /// Whether a full segment is still to be sealed on the disk, and no flush was handed out for it.
-    pub(crate) fn has_retired(&self) -> bool {
-        !self.retired.is_empty()
+    pub(crate) fn has_full(&self) -> bool {
+        !self.full.is_empty()
     }
 
     /// Whether a file for the next segment should be made now, off this path.

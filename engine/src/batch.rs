@@ -3,7 +3,7 @@
 use std::ops::Range;
 
 use semj_format::control::{self, Body as _, GapReason, GapType};
-use semj_format::draft::{checksum_of_unsealed, seal_checksum, set_checksum};
+use semj_format::draft::{computed_checksum_of, set_checksum, set_computed_checksum};
 use semj_format::{Draft, EventHeader, Gap, Measure, Record, Records};
 
 use crate::helping::{GroupRoot, Helping, SHARED_SIZE_MIN, hash_alone};
@@ -56,13 +56,15 @@ impl Batch {
 
     /// Encodes a draft with this header behind the other records.
     pub(crate) fn push(&mut self, header: &EventHeader, draft: &Draft<'_>, measure: Measure) {
-        self.put(header.event_id, measure.size(), |out| draft.encode_unsealed_with(header, measure, out));
+        self.put(header.event_id, measure.size(), |out| {
+            draft.encode_without_checksum_with(header, measure, out);
+        });
     }
 
     /// Encodes a record of the journal's own, which is a header and a payload, behind the other records.
     pub(crate) fn push_own(&mut self, draft: &Draft<'_>) {
         let size = EventHeader::SIZE + draft.payload.len();
-        self.put(draft.header.event_id, size, |out| draft.encode_unsealed_into(out));
+        self.put(draft.header.event_id, size, |out| draft.encode_without_checksum_into(out));
     }
 
     fn put(&mut self, event_id: u64, size: usize, encode: impl FnOnce(&mut [u8])) {
@@ -70,17 +72,17 @@ impl Batch {
         let start = self.begin(event_id);
         self.bytes.resize(start + size, 0);
         encode(&mut self.bytes[start..]);
-        seal_checksum(&mut self.bytes[start..]);
+        set_computed_checksum(&mut self.bytes[start..]);
     }
 
     /// Copies an event's record, whose checksum is still to be set, behind the others.
     #[inline]
-    pub(crate) fn push_unsealed(&mut self, event_id: u64, record: &[u8]) {
+    pub(crate) fn push_without_checksum(&mut self, event_id: u64, record: &[u8]) {
         self.count(event_id);
         let start = self.begin(event_id);
         self.fetch_ahead(record.len());
         // Of the record where it lies: what is copied can't be read again at once without waiting for each store.
-        let checksum = checksum_of_unsealed(record);
+        let checksum = computed_checksum_of(record);
         self.bytes.extend_from_slice(record);
         set_checksum(checksum, &mut self.bytes[start..]);
     }

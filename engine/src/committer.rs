@@ -23,7 +23,7 @@ use semj_format::EventType;
 use crate::appender::{Appended, Appender};
 use crate::directory;
 use crate::error::Error;
-use crate::flush::Retired;
+use crate::flush::FullSegment;
 use crate::front::{Front, Work};
 use crate::group_commit::{GroupCommit, Turn};
 use crate::keeper;
@@ -221,11 +221,11 @@ impl Committer {
 
     /// Has others come to the appender behind a group, and tells of it.
     fn let_go(&self, appender: MutexGuard<'_, Appender>) {
-        let has_retired = appender.has_retired();
+        let has_full = appender.has_full();
         // Between two groups it is the turn of those who wait for durability.
         MutexGuard::unlock_fair(appender);
         if self.timing.has_threads {
-            self.note_appended(has_retired);
+            self.note_appended(has_full);
         }
     }
 
@@ -383,7 +383,7 @@ impl Committer {
             if let Some(flush) = flush {
                 self.recorder.synced(flush.run(&*self.medium, &self.dir)?);
                 self.appender.lock().flushed(&flush);
-                for Retired { sealing, memory, .. } in &flush.retired {
+                for FullSegment { sealing, memory, .. } in &flush.full {
                     self.release(sealing, *memory)?;
                 }
                 if let Some(upto) = flush.gone_upto() {

@@ -58,7 +58,7 @@ impl ConsumerState {
 impl Consumer {
     /// Goes on behind what the consumer of this name has saved; a new one begins with the oldest event, and that is saved
     /// at once: from here on retention keeps what it has not read. Only what a rotation had decided on before, and is about to say
-    /// on the disk, may still go: [`Error::Retired`] tells of it, if anything was read by then. [`Journal::consumer`] waits for that.
+    /// on the disk, may still go: [`Error::Retired`] tells of it, if anything was read by then. [`crate::Journal::consumer`] waits for that.
     ///
     /// # Errors
     ///
@@ -185,7 +185,7 @@ impl Consumer {
             more_reserved: [0; 12],
             checksum: 0,
         }
-        .seal_checksum();
+        .with_checksum();
         let path = self.dir.join(&self.name);
         let unfinished = self.dir.join(format!("{}.tmp", self.name));
         let file = self.medium.create(&unfinished, ConsumerMark::SIZE as u64);

@@ -12,7 +12,7 @@ use crate::writer::{Naming, Sealing};
 
 /// A segment that is full, and the one behind it; none behind the last one at close.
 #[derive(Debug)]
-pub(crate) struct Retired {
+pub(crate) struct FullSegment {
     pub(crate) sealing: Sealing,
     pub(crate) next: Option<Naming>,
     /// The last segment that the next one says is retired: it and those before it can go when that has its name.
@@ -25,7 +25,7 @@ pub(crate) struct Retired {
 #[derive(Debug)]
 pub(crate) struct Flush {
     /// Segments that became full, oldest first.
-    pub(crate) retired: Vec<Retired>,
+    pub(crate) full: Vec<FullSegment>,
     /// The active segment, and its file.
     pub(crate) active: (Arc<Segment>, Arc<dyn File>),
     /// The moment.
@@ -35,7 +35,7 @@ pub(crate) struct Flush {
 impl Flush {
     /// The last segment that can be removed when it is done.
     pub(crate) fn gone_upto(&self) -> Option<u64> {
-        self.retired.iter().filter_map(|retired| retired.gone_upto).max()
+        self.full.iter().filter_map(|full| full.gone_upto).max()
     }
 
     /// Does it. Gives how many syncs of segment data it took.
@@ -44,16 +44,16 @@ impl Flush {
     /// is durable before the next segment has its name.
     pub(crate) fn run(&self, medium: &dyn Medium, dir: &Path) -> Result<u64, Error> {
         let mut syncs = 0;
-        for retired in &self.retired {
-            retired.sealing.finish()?;
+        for full in &self.full {
+            full.sealing.finish()?;
             syncs += 2;
-            if let Some(next) = &retired.next {
+            if let Some(next) = &full.next {
                 next.finish(medium, dir)?;
                 syncs += 1;
             }
         }
         // The naming of the active segment has synced it, at a time when the moment was past.
-        if self.retired.is_empty() {
+        if self.full.is_empty() {
             let (segment, file) = &self.active;
             file.sync_data().map_err(Error::io("sync", segment.path()))?;
             syncs += 1;

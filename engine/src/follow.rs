@@ -516,7 +516,7 @@ impl Follower {
                 Ok(Some(seal))
                     if self.seen.records == 0
                         && seal.previous_digest == self.digest
-                        && seal.seal_digest().digest == seal.digest =>
+                        && seal.computed_digest() == seal.digest =>
                 {
                     Kind::Seal(seal.digest)
                 }
@@ -537,7 +537,7 @@ impl Follower {
             && commit.record_count == self.seen.records
             && commit.event_count == self.seen.events
             && commit.byte_count == (self.seen.bytes as u64).wrapping_add_signed(self.seen.taken_out)
-            && commit.seal_digest().digest == commit.digest
+            && commit.computed_digest() == commit.digest
     }
 
     /// From here on this is the segment, and nothing of it was looked at.

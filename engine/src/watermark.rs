@@ -116,7 +116,7 @@ impl WatermarkWriter {
             reserved: [0; 20],
             checksum: 0,
         }
-        .seal_checksum();
+        .with_checksum();
         let offset = (self.slot * SLOT_STRIDE) as u64;
         self.file.write_at(offset, &watermark.encode()).map_err(Error::io("write", &self.path))?;
         self.file.sync_data().map_err(Error::io("sync", &self.path))?;

@@ -96,7 +96,7 @@ impl Chain {
             previous_digest: self.digest,
             digest: Digest::ZERO,
         }
-        .seal_digest();
+        .with_digest();
         self.digest = commit.digest;
         let start = batch.len();
         self.push(batch, Commit::EVENT_TYPE, &commit.encode(), monotonic_ns);
@@ -467,7 +467,7 @@ impl SegmentWriter {
             previous_digest: chain.digest,
             digest: Digest::ZERO,
         }
-        .seal_digest();
+        .with_digest();
         let mut group = Batch::default();
         chain.push(&mut group, SegmentSeal::EVENT_TYPE, &seal.encode(), monotonic_ns);
         self.file.write_at(self.at as u64, group.bytes()).map_err(Error::io("write", self.segment.path()))?;

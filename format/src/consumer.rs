@@ -81,7 +81,7 @@ pub enum ConsumerMarkError {
 impl ConsumerMark {
     /// The same with a right checksum.
     #[must_use]
-    pub fn seal_checksum(mut self) -> Self {
+    pub fn with_checksum(mut self) -> Self {
         self.checksum = self.computed_checksum();
         self
     }
@@ -148,7 +148,7 @@ mod tests {
             more_reserved: [0; 12],
             checksum: 0,
         }
-        .seal_checksum();
+        .with_checksum();
         let bytes = mark.encode();
         assert_eq!(ConsumerMark::parse(&bytes), Ok(mark));
         for bit in 0..bytes.len() * 8 {

@@ -154,8 +154,8 @@ impl Commit {
         digest::commit(&self.encode()[..128])
     }
 
-    /// Sets the digest to that of the other fields.
-    pub fn seal_digest(mut self) -> Self {
+    /// The same with the digest of its other fields.
+    pub fn with_digest(mut self) -> Self {
         self.digest = self.computed_digest();
         self
     }
@@ -199,8 +199,8 @@ impl SegmentSeal {
         digest::seal(&self.encode()[..144])
     }
 
-    /// Sets the digest to that of the other fields.
-    pub fn seal_digest(mut self) -> Self {
+    /// The same with the digest of its other fields.
+    pub fn with_digest(mut self) -> Self {
         self.digest = self.computed_digest();
         self
     }
@@ -549,7 +549,7 @@ mod tests {
             previous_digest: Digest::ZERO,
             digest: Digest::ZERO,
         }
-        .seal_digest()
+        .with_digest()
     }
 
     #[test]

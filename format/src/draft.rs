@@ -80,19 +80,19 @@ impl Measure {
     }
 }
 
-/// Sets the checksum of a record that [`Draft::encode_unsealed_into`] has written.
+/// Sets the checksum of a record that [`Draft::encode_without_checksum_into`] has written.
 ///
 /// # Panics
 ///
 /// If `record` is shorter than a record's header.
 #[inline]
-pub fn seal_checksum(record: &mut [u8]) {
-    set_checksum(checksum_of_unsealed(record), record);
+pub fn set_computed_checksum(record: &mut [u8]) {
+    set_checksum(computed_checksum_of(record), record);
 }
 
-/// The checksum of a record that [`Draft::encode_unsealed_into`] has written, for [`set_checksum`] on a copy of it.
+/// The checksum of a record that [`Draft::encode_without_checksum_into`] has written, for [`set_checksum`] on a copy of it.
 #[inline]
-pub fn checksum_of_unsealed(record: &[u8]) -> u32 {
+pub fn computed_checksum_of(record: &[u8]) -> u32 {
     kernel_crc32(record)
 }
 
@@ -202,33 +202,38 @@ impl<'a> Draft<'a> {
     /// If `out` does not have the length that [`Self::encoded_size`] gave. It is the caller that makes room.
     #[inline]
     pub fn encode_into(&self, out: &mut [u8]) {
-        self.encode_unsealed_into(out);
-        seal_checksum(out);
+        self.encode_without_checksum_into(out);
+        set_computed_checksum(out);
     }
 
-    /// [`Self::encode_into`] with a checksum of zero, for [`seal_checksum`] to set later.
+    /// [`Self::encode_into`] with a checksum of zero, for [`set_computed_checksum`] to set later.
     ///
     /// # Panics
     ///
     /// As [`Self::encode_into`].
     #[inline]
-    pub fn encode_unsealed_into(&self, out: &mut [u8]) {
+    pub fn encode_without_checksum_into(&self, out: &mut [u8]) {
         let tail_size = self.payload.len() + self.metadata.len() + self.links.len() * LINK_SIZE;
         let context_size = out.len() - EventHeader::SIZE - tail_size;
         let is_plain = self.is_plain();
         let presence = self.presence(is_plain);
         let measure = Measure { size: out.len(), context_size, presence, is_plain };
-        self.encode_unsealed_with(&self.header, measure, out);
+        self.encode_without_checksum_with(&self.header, measure, out);
     }
 
-    /// [`Self::encode_unsealed_into`] with another header, for a draft of which it is known what it takes: `measure` is
+    /// [`Self::encode_without_checksum_into`] with another header, for a draft of which it is known what it takes: `measure` is
     /// what [`Self::measure`] gave of this draft.
     ///
     /// # Panics
     ///
     /// If `out` does not have the length that `measure` says.
     #[inline(always)]
-    pub fn encode_unsealed_with(&self, header_fields: &EventHeader, measure: Measure, out: &mut [u8]) {
+    pub fn encode_without_checksum_with(
+        &self,
+        header_fields: &EventHeader,
+        measure: Measure,
+        out: &mut [u8],
+    ) {
         let size = out.len();
         // Bytes that are too many would stay as they are, and be a part of the record.
         assert_eq!(size, measure.size, "a record has the size that was measured");
@@ -389,7 +394,7 @@ mod tests {
     fn a_record_is_not_encoded_into_more_than_it_takes() {
         let draft = full_draft(&[], b"payload");
         let measure = draft.measure().unwrap();
-        draft.encode_unsealed_with(&draft.header, measure, &mut vec![0xEE; measure.size() + 1]);
+        draft.encode_without_checksum_with(&draft.header, measure, &mut vec![0xEE; measure.size() + 1]);
     }
 
     #[test]

@@ -85,7 +85,7 @@ pub enum WatermarkError {
 impl Watermark {
     /// The same with a right checksum.
     #[must_use]
-    pub fn seal_checksum(mut self) -> Self {
+    pub fn with_checksum(mut self) -> Self {
         self.checksum = self.computed_checksum();
         self
     }
@@ -173,7 +173,7 @@ mod tests {
             reserved: [0; 20],
             checksum: 0,
         }
-        .seal_checksum()
+        .with_checksum()
     }
 
     fn file(slots: [Option<u64>; 2]) -> std::vec::Vec<u8> {
@@ -197,7 +197,7 @@ mod tests {
             assert!(Watermark::parse(&damaged).is_err(), "bit {bit}");
         }
         assert_eq!(Watermark::parse(&bytes[..127]), Err(WatermarkError::Truncated { missing: 1 }));
-        let newer = Watermark { version: 2, ..watermark(1) }.seal_checksum();
+        let newer = Watermark { version: 2, ..watermark(1) }.with_checksum();
         assert_eq!(Watermark::parse(&newer.encode()), Err(WatermarkError::Version { found: 2 }));
     }
 

@@ -81,7 +81,7 @@ impl Journal {
         if flags & MARKED != 0
             && let Some((slot, behind)) = rest.split_first_chunk::<MARK_SIZE>()
         {
-            mark = Some(Watermark::decode(slot).seal_checksum());
+            mark = Some(Watermark::decode(slot).with_checksum());
             rest = behind;
         }
         let (mut rest, damages) = split_damage(flags, rest);

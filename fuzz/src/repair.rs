@@ -205,7 +205,7 @@ impl Walk {
                         ..commit
                     };
                 }
-                digests.then(|| commit.seal_digest().encode().to_vec())
+                digests.then(|| commit.with_digest().encode().to_vec())
             }
             EventType::JOURNAL_SEGMENT_SEAL => {
                 let mut seal: SegmentSeal = body_of(record)?;
@@ -225,7 +225,7 @@ impl Walk {
                         ..seal
                     };
                 }
-                digests.then(|| seal.seal_digest().encode().to_vec())
+                digests.then(|| seal.with_digest().encode().to_vec())
             }
             _ => None,
         }

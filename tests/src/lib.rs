@@ -125,7 +125,7 @@ impl SegmentBuilder {
             previous_digest: self.digest,
             digest: Digest::ZERO,
         })
-        .seal_digest();
+        .with_digest();
         self.digest = commit.digest;
         let bytes = control_record::<Commit>(&commit.encode());
         self.commit_leaves.push(semj_format::digest::leaf(&bytes));
@@ -155,7 +155,7 @@ impl SegmentBuilder {
             previous_digest: self.digest,
             digest: Digest::ZERO,
         }
-        .seal_digest();
+        .with_digest();
         self.digest = seal.digest;
         self.bytes.extend_from_slice(&control_record::<SegmentSeal>(&seal.encode()));
         self.records += 1;

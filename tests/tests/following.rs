@@ -257,7 +257,7 @@ fn a_mark_of_an_earlier_epoch_vouches_for_nothing_that_a_later_one_has_written()
     let commit_sequence = mark.commit_sequence + 10;
     let mut earlier = vec![0; its_own.len()];
     earlier[..Watermark::SIZE]
-        .copy_from_slice(&Watermark { commit_sequence, ..mark }.seal_checksum().encode());
+        .copy_from_slice(&Watermark { commit_sequence, ..mark }.with_checksum().encode());
     std::fs::write(&path, earlier).unwrap();
     let mut follower = Follower::open(crashed.path(), Start::Beginning, View::Durable).unwrap();
     assert_eq!(follower.next(PATIENCE).unwrap().unwrap().record.event_id(), 1);

@@ -194,7 +194,7 @@ fn a_forged_commit_with_the_last_id_there_is_does_not_keep_a_journal_shut() {
     forged.commit_sequence += 7;
     forged.synced_upto = forged.commit_sequence - 1;
     forged.last_event_id = u64::MAX;
-    let forged = forged.seal_digest();
+    let forged = forged.with_digest();
     let body = forged.encode();
     let draft = control::draft(EventType::JOURNAL_COMMIT, &body, 0, 0);
     let mut record = vec![0; draft.encoded_size().unwrap()];

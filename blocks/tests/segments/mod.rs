@@ -166,7 +166,7 @@ pub(crate) fn records(random: &mut Random, count: u64) -> Vec<u8> {
                 previous_digest: previous,
                 digest: Digest::ZERO,
             };
-            let mut commit = commit.seal_digest();
+            let mut commit = commit.with_digest();
             if random.is_one_in(9) {
                 commit.digest = Digest([9; 32]);
             }
@@ -203,7 +203,7 @@ pub(crate) fn segment(random: &mut Random) -> (Vec<u8>, u64) {
     bytes.extend_from_slice(&own(EventType::JOURNAL_SEGMENT_OPEN, &open.encode()));
     let mut commit = Commit::decode(&[0; Commit::SIZE]);
     commit.record_count = 1;
-    bytes.extend_from_slice(&own(EventType::JOURNAL_COMMIT, &commit.seal_digest().encode()));
+    bytes.extend_from_slice(&own(EventType::JOURNAL_COMMIT, &commit.with_digest().encode()));
     for _ in 0..random.below(4) {
         let count = random.below(300);
         bytes.extend_from_slice(&records(random, count));

@@ -115,11 +115,11 @@ impl Current {
         }
         let commit = |record: &Record<'_>| {
             let commit = control::parse::<Commit>(record).ok()??;
-            (commit.seal_digest().digest == commit.digest).then_some(commit.digest)
+            (commit.computed_digest() == commit.digest).then_some(commit.digest)
         };
         let seal = |record: &Record<'_>| {
             let seal = control::parse::<SegmentSeal>(record).ok()??;
-            (seal.seal_digest().digest == seal.digest).then_some(seal.digest)
+            (seal.computed_digest() == seal.digest).then_some(seal.digest)
         };
         Ok(self.ends_with(position, control::record_size::<Commit>(), commit)?
             || self.ends_with(position, control::record_size::<SegmentSeal>(), seal)?)

@@ -240,7 +240,7 @@ impl Front {
             if !fits(batch, record.len(), 1) {
                 return Taken::NoRoom;
             }
-            batch.push_unsealed(header.event_id, record);
+            batch.push_without_checksum(header.event_id, record);
             self.free(place, slot);
             return Taken::Places(1);
         }
@@ -306,7 +306,7 @@ impl Front {
         for (place, slot) in (place..place + count).zip(slots) {
             // SAFETY: as above.
             let (header, record) = unsafe { self.slab.read(slot) };
-            batch.push_unsealed(header.event_id, record);
+            batch.push_without_checksum(header.event_id, record);
             self.free(place, slot);
         }
         Taken::Places(count)

@@ -274,7 +274,7 @@ impl Front {
         // SAFETY: the slot is this claimant's: the home slot of the place, or one that it has taken; it was taken by
         // the record's size.
         let bytes = unsafe { self.slab.fill(slot.unwrap_or(home), slot_header) };
-        event.draft.encode_unsealed_with(&event.header(id), event.measure, bytes);
+        event.draft.encode_without_checksum_with(&event.header(id), event.measure, bytes);
         std::mem::forget(guard);
         let is_published = self.ring.publish(&self.slab, place, home, slot.unwrap_or(home));
         if !is_published {
