@@ -5,7 +5,6 @@ use std::path::Path;
 
 use anyhow::Result;
 use semj::format::SegmentOpen;
-use semj::index::query::wall_clock_of;
 use semj::reader::Located;
 use semj::{Category, Error, EventType, OpenMode, Query, Reader, Record};
 use semj_interchange::json;
@@ -197,7 +196,7 @@ impl Style {
         let ktime = record.ktime_ns();
         let opening = opening.filter(|opening| has_clock(opening));
         if self.is_json {
-            let date = opening.filter(|_| self.has_dates).map(|opening| wall_clock_of(ktime, opening));
+            let date = opening.filter(|_| self.has_dates).map(|opening| opening.wall_clock_of(ktime));
             let written = match (record.is_control(), date) {
                 (false, None) => json::write_event(record, out),
                 (false, Some(date)) => json::write_dated_event(record, date, out),
@@ -207,7 +206,7 @@ impl Style {
             return Ok(written?);
         }
         let date =
-            opening.map_or_else(String::new, |opening| output::wall_clock(wall_clock_of(ktime, opening)));
+            opening.map_or_else(String::new, |opening| output::wall_clock(opening.wall_clock_of(ktime)));
         let mut head = format!("{date:<27}  {before}{:>8}  ", record.event_id());
         // An event from another machine or boot has a monotonic time of its own, of which the segment's clocks say nothing.
         if self.width.is_none_or(|width| width >= KTIME_WIDTH) {

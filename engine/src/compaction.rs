@@ -26,7 +26,8 @@ use crate::committer::Committer;
 use crate::compressed::{self, CompressedMap};
 use crate::directory;
 use crate::error::Error;
-use crate::medium::{Disk, File, LockOutcome, Map, Medium};
+use crate::medium::{Disk, LockOutcome, Map, Medium};
+use crate::replace;
 use crate::request;
 use crate::retention;
 use crate::segment::Segment;
@@ -114,7 +115,7 @@ pub fn compact_on(
     progress: &mut dyn FnMut(CompactionProgress) -> ControlFlow<()>,
 ) -> Result<CompactionReport, Error> {
     let segments = segments(medium, dir)?;
-    let _lock = lock(medium, dir)?;
+    let _lock = replace::lock(medium, dir)?;
     let plan = Plan::make(medium, dir, compaction, &segments, Newest::UnlessWritten)?;
     let mut report = plan.run(medium, dir, compaction, &mut Others { medium, dir }, progress)?;
     if report.compacted > 0 {
@@ -148,7 +149,7 @@ pub(crate) fn compact_own(
 ) -> Result<CompactionReport, Error> {
     let (medium, dir) = (&*committer.medium, committer.dir());
     let segments = segments(medium, dir)?;
-    let _lock = lock(medium, dir)?;
+    let _lock = replace::lock(medium, dir)?;
     let mut plan = Plan::make(medium, dir, compaction, &segments, Newest::Stays)?;
     plan.todo.retain(|todo| !passed_over.contains(&todo.number));
     plan.run(medium, dir, compaction, &mut Own(committer), progress)
@@ -190,25 +191,6 @@ fn segments(medium: &dyn Medium, dir: &Path) -> Result<Vec<(u64, String)>, Error
         return Err(Error::NoJournal { dir: dir.to_owned() });
     }
     Ok(segments)
-}
-
-/// What keeps others from putting files in the places of segments, and removes what somebody began and did not finish.
-pub(crate) fn lock(medium: &dyn Medium, dir: &Path) -> Result<Box<dyn Debug + Send + Sync>, Error> {
-    let path = dir.join(directory::COMPACTION_LOCK);
-    let lock = match medium.lock(&path).map_err(Error::io("lock", &path))? {
-        LockOutcome::Acquired(lock) => lock,
-        LockOutcome::Held(pid) => return Err(Error::Compacting { dir: dir.to_owned(), pid }),
-    };
-    // The writer takes it too: somebody else who came first must not keep it from that.
-    if let Err(error) = medium.take_after(&path, &dir.join(directory::LOCK)) {
-        tracing::debug!(%error, path = %path.display(), "it stays whose it is");
-    }
-    let names = medium.list(dir).map_err(Error::io("list", dir))?;
-    for name in names.iter().filter(|name| directory::is_compressing(name)) {
-        let path = dir.join(name);
-        medium.remove(&path).map_err(Error::io("remove", &path))?;
-    }
-    Ok(lock)
 }
 
 /// The lock that a writer has as long as it has the journal open.
@@ -449,7 +431,9 @@ fn compact_one(
         return Err(Error::changed(&path, &**map));
     }
     let unfinished = dir.join(directory::compressing(name));
-    let written = write(medium, &unfinished, &path, &packed).and_then(|file| {
+    let written = replace::write_like(medium, &unfinished, &path, &packed);
+    let mapped = written.and_then(|file| file.map().map_err(Error::io("map", &unfinished)));
+    let written = mapped.and_then(|file| {
         let is_read_back = file.bytes(0..file.size()) == packed && file.is_intact();
         if is_read_back { Ok(file) } else { Err(Error::NotGivenBack { path: path.clone(), source: None }) }
     });
@@ -529,38 +513,4 @@ pub(crate) fn codec_of(medium: &dyn Medium, path: &Path) -> Option<Codec> {
         Method::Zstd => Codec::Zstd(ZSTD_LEVEL),
         Method::Snappy => Codec::Snappy,
     })
-}
-
-/// Writes what is to take a segment's name under a name of its own, durably.
-pub(crate) fn write(
-    medium: &dyn Medium,
-    unfinished: &Path,
-    segment: &Path,
-    bytes: &[u8],
-) -> Result<Box<dyn Map>, Error> {
-    let file = create_like(medium, unfinished, segment, bytes.len() as u64)?;
-    file.write_at(0, bytes).map_err(Error::io("write", unfinished))?;
-    file.sync_all().map_err(Error::io("sync", unfinished))?;
-    file.map().map_err(Error::io("map", unfinished))
-}
-
-/// Creates a file that whoever may read or write another may read or write too, and nobody else. It has no bytes before that.
-pub(crate) fn create_like(
-    medium: &dyn Medium,
-    path: &Path,
-    model: &Path,
-    size: u64,
-) -> Result<Box<dyn File>, Error> {
-    let file = medium.create(path, size).map_err(Error::io("create", path))?;
-    take_after(medium, path, model)?;
-    Ok(file)
-}
-
-/// Has whoever may read or write a file be able to read or write another.
-pub(crate) fn take_after(medium: &dyn Medium, path: &Path, model: &Path) -> Result<(), Error> {
-    match medium.take_after(path, model) {
-        // It was retired: what it would be for is gone too, or a copy of what somebody still has mapped.
-        Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
-        taken => taken.map_err(Error::io("set the permissions of", path)),
-    }
 }

@@ -15,7 +15,7 @@ use crate::error::Error;
 use crate::medium::{Disk, Map, Medium};
 use crate::progress::Progress;
 use crate::restored;
-use crate::retention::Figures;
+use crate::segment::Figures;
 use crate::segment::Segment;
 use crate::sidecar;
 use crate::watermark;

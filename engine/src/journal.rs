@@ -29,6 +29,7 @@ use crate::open::{self, Opened, Opening};
 use crate::options::{Backpressure, CommitOn, Options, SyncPolicy, SyncStrategy};
 use crate::progress::Progress;
 use crate::reader::Reader;
+use crate::replace;
 use crate::retention::{self, Needs, Retention};
 use crate::segment::Segments;
 use crate::snapshot::{self, SnapshotOptions, SnapshotProgress, SnapshotReport};
@@ -470,7 +471,7 @@ impl Journal {
     pub fn thin_watched(&self, rules: &[ThinRule], progress: &Progress) -> Result<ThinReport, Error> {
         self.sync()?;
         self.without_compactor(|| {
-            let _one_at_a_time = compaction::lock(&*self.medium, self.dir())?;
+            let _one_at_a_time = replace::lock(&*self.medium, self.dir())?;
             let lowest_needed = retention::lowest_of_others(&*self.medium, self.dir(), self.needs.as_ref())?;
             let segments = self.segments.snapshot();
             thinning::thin(&self.committer, &segments, rules, lowest_needed, progress)

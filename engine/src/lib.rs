@@ -76,6 +76,7 @@ mod progress;
 mod quarantine;
 mod query;
 pub mod reader;
+mod replace;
 mod request;
 mod residency;
 mod restored;

@@ -5,11 +5,9 @@ use std::path::Path;
 use std::sync::Arc;
 
 use semj_format::control::{self, Compacted, PreviousEnd};
-use semj_format::journal_header::{FLAG_CUT, FLAG_SEALED, FLAG_THINNED};
-use semj_format::{Digest, EventType, JournalHeader};
+use semj_format::{Digest, EventType};
 use semj_recovery::{Effort, OpenMode, Report, SegmentReport};
 
-use crate::compaction;
 use crate::directory;
 use crate::error::Error;
 use crate::examine::{Found, examine_dir_watched};
@@ -17,6 +15,7 @@ use crate::medium::{Map, Medium};
 use crate::notes::{self, given_up_tail};
 use crate::progress::Progress;
 use crate::quarantine::Quarantine;
+use crate::replace;
 use crate::request;
 use crate::retention::{self, Ended, Needs, Plan, Rest, Retention};
 use crate::segment::Segment;
@@ -100,7 +99,7 @@ pub(crate) fn open_for_writing(
     };
     // Who compacts a segment meanwhile would put it back in its place, or another file in that of the one that is written here.
     let _compaction = match found.gives_up_files() {
-        true => Some(compaction::lock(medium, dir)?),
+        true => Some(replace::lock(medium, dir)?),
         false => None,
     };
     remove_unfinished(medium, dir)?;
@@ -181,7 +180,7 @@ fn prepare(
             quarantine.keep_file(segment)?;
             *map = unpack::write_native(medium, dir, &segment.name, &**map)?;
             quarantine.has_replaced();
-        } else if final_header(segment).is_some() && has_other_names(medium, &dir.join(&segment.name))? {
+        } else if segment.final_header().is_some() && has_other_names(medium, &dir.join(&segment.name))? {
             // A snapshot shares it, or the journal that this is a snapshot of, and is not to lose what is cut off here.
             *map = unpack::write_native(medium, dir, &segment.name, &**map)?;
         }
@@ -264,20 +263,10 @@ fn make_durable(
     medium.sync_dir(dir).map_err(Error::io("sync", dir))
 }
 
-/// The header of a segment that ends where it does, with its final figures. Behind damage a walk by sizes gets lost;
-/// figures that speak of records there would not be true.
-pub(crate) fn final_header(segment: &SegmentReport) -> Option<JournalHeader> {
-    let end_flag = if segment.is_sealed { FLAG_SEALED } else { FLAG_CUT };
-    let totals = &segment.totals;
-    let flags = if totals.thinned.events > 0 { end_flag | FLAG_THINNED } else { end_flag };
-    let can_be = segment.header.is_some() && segment.damaged.is_empty();
-    can_be.then(|| JournalHeader::new(totals.records_left(), totals.next_event_id, segment.end as u64, flags))
-}
-
 /// Makes the headers of segments final that a crash or a cut left as they were at creation.
 fn finish_old_headers(medium: &dyn Medium, dir: &Path, report: &Report) -> Result<(), Error> {
     for segment in report.kept_segments().iter().filter(|segment| !segment.is_final()) {
-        let Some(header) = final_header(segment) else { continue };
+        let Some(header) = segment.final_header() else { continue };
         let path = dir.join(&segment.name);
         let file = medium.open(&path, true).map_err(Error::io("open", &path))?;
         finish_header(&*file, &path, &header)?;
@@ -291,7 +280,7 @@ fn remove_unfinished(medium: &dyn Medium, dir: &Path) -> Result<(), Error> {
     let mut names = medium.list(dir).map_err(Error::io("list", dir))?;
     // Somebody may be at these, who needs no writer.
     if names.extract_if(.., |name| directory::is_compressing(name)).count() > 0 {
-        match compaction::lock(medium, dir) {
+        match replace::lock(medium, dir) {
             Ok(_) | Err(Error::Compacting { .. }) => {}
             Err(error) => return Err(error),
         }

@@ -5,10 +5,10 @@ use std::path::{Path, PathBuf};
 
 use semj_recovery::SegmentReport;
 
-use crate::compaction;
 use crate::directory;
 use crate::error::Error;
 use crate::medium::Medium;
+use crate::replace::write_like;
 
 /// Where bytes go that are taken out of the journal. The engine never deletes them.
 pub(crate) struct Quarantine<'a> {
@@ -110,9 +110,7 @@ impl<'a> Quarantine<'a> {
         let target = self.target(segment, offset)?;
         self.copies.push(target.clone());
         let model = self.dir.join(&segment.name);
-        let file = compaction::create_like(self.medium, &target, &model, bytes.len() as u64)?;
-        file.write_at(0, bytes).map_err(Error::io("write", &target))?;
-        file.sync_all().map_err(Error::io("sync", &target))?;
+        write_like(self.medium, &target, &model, bytes)?;
         let quarantine = directory::quarantine(self.dir);
         self.medium.sync_dir(&quarantine).map_err(Error::io("sync", &quarantine))?;
         Ok(target)

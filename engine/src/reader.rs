@@ -14,7 +14,7 @@ use crate::error::Error;
 use crate::examine;
 use crate::medium::{Disk, Map, Medium};
 use crate::query::{self, Matches};
-use crate::retention::Figures;
+use crate::segment::Figures;
 use crate::segment::{Segment, Walk};
 
 /// A view of a journal as it was at one moment.

@@ -18,7 +18,7 @@ use crate::error::Error;
 use crate::examine;
 use crate::medium::{Disk, Medium};
 use crate::progress::Progress;
-use crate::segment::Segment;
+use crate::segment::{Figures, Segment};
 use crate::writer::SEGMENT_SIZE_MIN;
 use crate::{consumer, directory, request};
 
@@ -117,27 +117,6 @@ pub(crate) struct Ended {
     digest: Digest,
     /// When it was ended, or a little later. CLOCK_REALTIME.
     ended_ns: i64,
-}
-
-/// What was counted in a segment.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Figures {
-    pub(crate) records: u64,
-    pub(crate) events: u64,
-    pub(crate) first_event_id: u64,
-    pub(crate) last_event_id: u64,
-}
-
-impl Figures {
-    pub(crate) fn of(report: &SegmentReport) -> Self {
-        let totals = &report.totals;
-        Self {
-            records: totals.records,
-            events: totals.events,
-            first_event_id: totals.first_event_id,
-            last_event_id: if totals.events == 0 { 0 } else { totals.last_event_id },
-        }
-    }
 }
 
 impl Ended {

@@ -10,14 +10,34 @@ use parking_lot::{Mutex, RwLock};
 use semj_format::{Digest, JournalHeader, Record, RecordError, Records, SegmentOpen};
 use semj_index::sidecar::EVENTS_PER_PLACE;
 use semj_index::{Origin, Sought};
-use semj_recovery::Extent;
+use semj_recovery::{Extent, SegmentReport};
 
 use crate::error::Error;
 use crate::medium::{Map, Medium};
 use crate::prefetch;
-use crate::retention::Figures;
 use crate::segment_index::SegmentIndex;
 use crate::sidecar::Indexer;
+
+/// What was counted in a segment.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Figures {
+    pub(crate) records: u64,
+    pub(crate) events: u64,
+    pub(crate) first_event_id: u64,
+    pub(crate) last_event_id: u64,
+}
+
+impl Figures {
+    pub(crate) fn of(report: &SegmentReport) -> Self {
+        let totals = &report.totals;
+        Self {
+            records: totals.records,
+            events: totals.events,
+            first_event_id: totals.first_event_id,
+            last_event_id: if totals.events == 0 { 0 } else { totals.last_event_id },
+        }
+    }
+}
 
 /// Bytes of an event that is not known yet, about.
 const FETCHED_PER_EVENT: usize = 256;

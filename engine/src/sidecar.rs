@@ -15,12 +15,12 @@ use std::{process, thread};
 use semj_index::OwnedSidecar;
 use semj_recovery::{Effort, OpenMode, Proof};
 
-use crate::compaction::create_like;
 use crate::directory;
 use crate::error::Error;
 use crate::examine;
 use crate::medium::{Disk, Map, Medium};
 use crate::progress::Progress;
+use crate::replace::write_like;
 use crate::segment::Segment;
 use crate::segment_index;
 
@@ -62,11 +62,9 @@ pub(crate) fn write_as(
     segment: &Path,
     bytes: &[u8],
 ) -> Result<(), Error> {
-    let file = create_like(medium, unfinished, segment, bytes.len() as u64)?;
-    let written =
-        file.write_at(0, bytes).and_then(|()| file.sync_all()).map_err(Error::io("write", unfinished));
+    let written = write_like(medium, unfinished, segment, bytes);
     let named =
-        written.and_then(|()| medium.rename(unfinished, path).map_err(Error::io("rename", unfinished)));
+        written.and_then(|_| medium.rename(unfinished, path).map_err(Error::io("rename", unfinished)));
     named.inspect_err(|_| {
         // What can't be removed is removed by the next open.
         drop(medium.remove(unfinished));

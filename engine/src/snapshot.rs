@@ -15,13 +15,12 @@ use semj_format::journal_header::{FLAG_CUT, FLAG_SEALED, FLAG_THINNED};
 use semj_format::{Commit, Digest, JournalHeader, Records, WatermarkFile, control};
 use semj_recovery::{Effort, OpenMode, Proof, Scanner, SegmentReport, Tip};
 
-use crate::compaction::{create_like, take_after};
 use crate::compressed;
 use crate::directory;
 use crate::error::Error;
 use crate::examine::{self, Found};
 use crate::medium::{Disk, LockOutcome, Map, Medium};
-use crate::open;
+use crate::replace::{create_like, take_after};
 use crate::retention;
 use crate::sidecar;
 use crate::watermark::{self, Mark, WatermarkWriter};
@@ -535,7 +534,7 @@ impl Taker<'_> {
         if !map.is_intact() {
             return Err(Error::changed(&source, map));
         }
-        if let Some(header) = open::final_header(segment).filter(|_| !segment.is_final()) {
+        if let Some(header) = segment.final_header().filter(|_| !segment.is_final()) {
             file.write_at(0, &header.encode()).map_err(write)?;
         }
         file.sync_all().map_err(Error::io("sync", unfinished))

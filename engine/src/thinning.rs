@@ -29,8 +29,9 @@ use crate::error::Error;
 use crate::medium::{Disk, Medium};
 use crate::progress::Progress;
 use crate::reader::Reader;
-use crate::retention::{self, Figures, Needs};
-use crate::segment::Segment;
+use crate::replace;
+use crate::retention::{self, Needs};
+use crate::segment::{Figures, Segment};
 
 /// Statements that one new segment makes at most: they stand in its first group.
 const STATEMENTS_MAX: usize = 32;
@@ -103,9 +104,7 @@ struct Thinner<'a> {
 
 impl Thinner<'_> {
     fn takes(&self, opening: &SegmentOpen, record: &Record<'_>) -> bool {
-        let happened_ns =
-            opening.wall_clock_ns.saturating_add(record.ktime_ns().saturating_sub(opening.monotonic_ns));
-        let age_ns = self.now_ns.saturating_sub(happened_ns);
+        let age_ns = self.now_ns.saturating_sub(opening.wall_clock_of(record.ktime_ns()));
         !record.is_control()
             && self.lowest_needed.is_none_or(|lowest| record.event_id() < lowest)
             && self.rules.iter().any(|rule| rule.takes(record, age_ns))
@@ -288,7 +287,8 @@ fn replace(
     let bytes = packed.as_ref().unwrap_or(&native).as_slice();
     let name = segment.path().file_name().and_then(|name| name.to_str()).unwrap_or_default();
     let unfinished = committer.dir().join(directory::copying(name));
-    let map = compaction::write(medium, &unfinished, segment.path(), bytes)?;
+    let file = replace::write_like(medium, &unfinished, segment.path(), bytes)?;
+    let map = file.map().map_err(Error::io("map", &unfinished))?;
     let is_read_back = map.bytes(0..map.size()) == bytes && map.is_intact();
     let map = compressed::unpacking(map);
     let is_right = is_read_back && map.packed_size().is_some() == packed.is_some();

@@ -5,10 +5,10 @@
 
 use std::path::Path;
 
-use crate::compaction::create_like;
 use crate::directory;
 use crate::error::Error;
 use crate::medium::{Map, Medium};
+use crate::replace::create_like;
 
 /// Puts the native bytes that a segment's file stands for in its place, zeros for what can't be had of them.
 pub(crate) fn write_native(

@@ -20,7 +20,7 @@ use crate::helping::{GroupRoot, hash_alone};
 use crate::medium::{ClockAnchor, File, Medium};
 use crate::options::Rotation;
 use crate::residency::WriteCost;
-use crate::retention::Figures;
+use crate::segment::Figures;
 use crate::segment::Segment;
 use crate::watermark::Mark;
 

@@ -113,6 +113,25 @@ impl PreviousEnd {
     }
 }
 
+impl SegmentOpen {
+    /// When an event of the segment happened, by the segment's clocks: nanoseconds since 1970, as far as an `i64` goes.
+    pub fn wall_clock_of(&self, ktime_ns: i64) -> i64 {
+        let wall = i128::from(ktime_ns) - i128::from(self.monotonic_ns) + i128::from(self.wall_clock_ns);
+        wall.clamp(i64::MIN.into(), i64::MAX.into()) as i64
+    }
+
+    /// What the monotonic clock showed when the wall clock showed this, or would have. The least and the greatest time stand for
+    /// all before and behind.
+    pub fn ktime_of(&self, wall_clock_ns: i64) -> i64 {
+        if wall_clock_ns == i64::MIN || wall_clock_ns == i64::MAX {
+            return wall_clock_ns;
+        }
+        let ktime =
+            i128::from(wall_clock_ns) - i128::from(self.wall_clock_ns) + i128::from(self.monotonic_ns);
+        ktime.clamp(i64::MIN.into(), i64::MAX.into()) as i64
+    }
+}
+
 on_disk! {
     /// Stands behind each group of records and makes them part of the journal.
     pub struct Commit [160] {

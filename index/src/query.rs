@@ -384,7 +384,7 @@ impl Query {
         let mut ktime_ns = self.ktime_ns;
         if let Some((first, last)) = self.wall_clock_ns {
             let (first, last) =
-                if first > last { NEVER } else { (ktime_of(first, opening), ktime_of(last, opening)) };
+                if first > last { NEVER } else { (opening.ktime_of(first), opening.ktime_of(last)) };
             let (least, greatest) = ktime_ns.unwrap_or((i64::MIN, i64::MAX));
             ktime_ns = Some((first.max(least), last.min(greatest)));
         }
@@ -395,23 +395,6 @@ impl Query {
         };
         Plan { query: self, ktime_ns, own }
     }
-}
-
-/// What the monotonic clock showed when the wall clock showed this, or would have. The least and the greatest time stand
-/// for all before and behind.
-fn ktime_of(wall_clock_ns: i64, opening: &SegmentOpen) -> i64 {
-    if wall_clock_ns == i64::MIN || wall_clock_ns == i64::MAX {
-        return wall_clock_ns;
-    }
-    let ktime =
-        i128::from(wall_clock_ns) - i128::from(opening.wall_clock_ns) + i128::from(opening.monotonic_ns);
-    ktime.clamp(i64::MIN.into(), i64::MAX.into()) as i64
-}
-
-/// When an event happened by the clocks of its segment: nanoseconds since 1970.
-pub fn wall_clock_of(ktime_ns: i64, opening: &SegmentOpen) -> i64 {
-    let wall = i128::from(ktime_ns) - i128::from(opening.monotonic_ns) + i128::from(opening.wall_clock_ns);
-    wall.clamp(i64::MIN.into(), i64::MAX.into()) as i64
 }
 
 /// A question to one segment.

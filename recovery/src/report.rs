@@ -1,7 +1,7 @@
 //! What goes into an examination and what comes out of it.
 
 use semj_format::control::{Compacted, DamagedRange, PreviousEnd};
-use semj_format::journal_header::{FLAG_CUT, FLAG_SEALED};
+use semj_format::journal_header::{FLAG_CUT, FLAG_SEALED, FLAG_THINNED};
 use semj_format::{Digest, JournalHeader, SegmentOpen, WatermarkFile};
 
 use crate::decision::Verdict;
@@ -283,6 +283,17 @@ impl SegmentReport {
     pub fn is_final(&self) -> bool {
         let flag = if self.is_sealed { FLAG_SEALED } else { FLAG_CUT };
         self.header.is_some_and(|header| header.flags & flag != 0 && header.journal_size == self.end as u64)
+    }
+
+    /// The header of a segment that ends where it does, with its final figures; `None` behind damage, where a walk by sizes gets lost,
+    /// so that figures which speak of records there would not be true.
+    pub fn final_header(&self) -> Option<JournalHeader> {
+        let end_flag = if self.is_sealed { FLAG_SEALED } else { FLAG_CUT };
+        let totals = &self.totals;
+        let flags = if totals.thinned.events > 0 { end_flag | FLAG_THINNED } else { end_flag };
+        let can_be = self.header.is_some() && self.damaged.is_empty();
+        can_be
+            .then(|| JournalHeader::new(totals.records_left(), totals.next_event_id, self.end as u64, flags))
     }
 
     /// Events in it, without those that were taken out since. Where that was not looked at, they are as many as a record says.

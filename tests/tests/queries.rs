@@ -9,7 +9,6 @@ use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
 
 use semj::format::{CausalityLink, DraftContext, EventHeader, SegmentOpen};
-use semj::index::query::wall_clock_of;
 use semj::{
     CommitOn, Context, Draft, EventType, Glob, Journal, OpenMode, Options, Query, Reader, Record,
     SidecarState, rebuild_sidecars, verify_sidecars,
@@ -218,11 +217,11 @@ fn question(
                 all.push(Box::new(move |record, _| (first..last).contains(&record.ktime_ns())));
             }
             3 => {
-                let first = wall_clock_of(random.below(last_ktime as u64) as i64, opening);
+                let first = opening.wall_clock_of(random.below(last_ktime as u64) as i64);
                 let last = first.saturating_add(random.below(100_000_000) as i64);
                 query = query.time(first..=last);
                 all.push(Box::new(move |record, opening| {
-                    (first..=last).contains(&wall_clock_of(record.ktime_ns(), opening))
+                    (first..=last).contains(&opening.wall_clock_of(record.ktime_ns()))
                 }));
             }
             4 => {

@@ -9,7 +9,6 @@ use std::time::Instant;
 use anyhow::{Context as _, Result};
 use clap::ValueEnum;
 use clap::error::ErrorKind;
-use semj::index::query::wall_clock_of;
 use semj::{EventType, Located, Query, Reader};
 use semj_interchange::{json, kernel};
 use serde_json::json;
@@ -97,7 +96,7 @@ pub(crate) fn run(args: &Args) -> Result<Outcome> {
             match &mut writer {
                 Some(writer) => writer.write(record, &mut out)?,
                 None if args.dates && answer::has_clock(located.opening) => {
-                    let date = wall_clock_of(record.ktime_ns(), located.opening);
+                    let date = located.opening.wall_clock_of(record.ktime_ns());
                     json::write_dated_event(record, date, &mut out)?;
                 }
                 None => json::write_event(record, &mut out)?,

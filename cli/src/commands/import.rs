@@ -10,7 +10,6 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, Result, bail};
 use indicatif::ProgressBar;
 use semj::format::{JournalHeader, SegmentOpen};
-use semj::index::query::wall_clock_of;
 use semj::recovery::Scanner;
 use semj::{Draft, EventType, Journal, OpenMode, Options, Query, Reader, Record, Stats};
 use semj_interchange::InputKind;
@@ -364,7 +363,7 @@ impl Import<'_> {
             let last = reader.query(&last).next_located().transpose()?;
             self.opening = last.map(|located| *located.opening);
         }
-        Ok(self.opening.map(|opening| wall_clock_of(0, &opening)))
+        Ok(self.opening.map(|opening| opening.wall_clock_of(0)))
     }
 
     /// Lets a good result pass; reports a bad one, or makes it the command's error.
