@@ -301,11 +301,6 @@ impl<'a> Compressor<'a> {
         self
     }
 
-    /// The codec in use: not [`Codec::Auto`].
-    pub const fn codec(&self) -> Codec {
-        self.codec
-    }
-
     /// Measures both choices on a block from the middle of the segment.
     fn choose(&mut self) -> Result<(), EncodeError> {
         let mut at = JournalHeader::SIZE;
@@ -334,11 +329,6 @@ impl<'a> Compressor<'a> {
     /// Offset in the native segment up to which it is compressed.
     pub const fn done(&self) -> usize {
         self.at
-    }
-
-    /// Offset in the native segment where its records end.
-    pub const fn end(&self) -> usize {
-        self.segment.len()
     }
 
     /// Makes the next block. `false`: there are no more.

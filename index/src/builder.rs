@@ -209,7 +209,7 @@ impl Blocks {
     }
 
     /// Offset behind the last full block; 0 where there is none.
-    pub fn full_end(&self) -> usize {
+    fn full_end(&self) -> usize {
         self.entries.last().map_or(0, |entry| Block::decode(entry).end())
     }
 

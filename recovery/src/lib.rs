@@ -24,7 +24,7 @@ mod known;
 mod placement;
 pub mod report;
 mod retired;
-pub mod salvage;
+mod salvage;
 pub mod scanner;
 mod segment;
 pub mod trust;

@@ -253,7 +253,7 @@ impl<'a> Scanner<'a> {
 
     /// Stops at this offset if a group ends there: the segment that follows says that this one was cut there, as it was
     /// before anything was taken out.
-    pub fn stop_at(self, offset: usize) -> Self {
+    pub(crate) fn stop_at(self, offset: usize) -> Self {
         // Where events were taken out nothing stands where it stood, and the file may be longer than it was.
         let stopped = if self.is_thinned() { self } else { self.with_end(offset) };
         Self { cut: Some(offset as u64), ..stopped }
