@@ -6,7 +6,7 @@
 //! | --- | --- |
 //! | [`scanner`] | walks one segment group by group and stops at the first thing that is not right |
 //! | [`evidence`], [`decision`] | what is known about a segment's end, and the table that turns it into a verdict |
-//! | [`salvage`] | finds what proves itself behind damage |
+//! | `salvage` | finds what proves itself behind damage |
 //! | `known`, `placement` | damage that earlier opens have recorded; which files have a place in the journal |
 //! | `retired` | segments that were taken out on purpose, and where the journal begins without them |
 //! | [`trust`] | what was proven before and need not be read again |

@@ -3,7 +3,7 @@
 //! A group is handed out only when all its records have a right frame and checksum and its Commit a right
 //! place in the chain, so whoever reads what the scanner gives reads the journal. Where something is wrong
 //! the scanner stops: behind a wrong length nothing says where the next record begins. What to make of the
-//! rest is for [`crate::decision`] and [`crate::salvage`].
+//! rest is for [`crate::decision`] and `salvage`.
 
 use std::collections::VecDeque;
 
