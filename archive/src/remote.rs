@@ -186,6 +186,7 @@ fn report(segments: Vec<SegmentReport>) -> Report {
         watermark: WatermarkFile::default(),
         retired: None,
         thinned: Vec::new(),
+        known_damage: Vec::new(),
         leftovers: Vec::new(),
         kept: segments.len(),
         tip,

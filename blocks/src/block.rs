@@ -131,7 +131,12 @@ impl BlockDecoder {
     pub fn decode(&mut self, bytes: &[u8], out: &mut [u8]) -> Result<BlockHeader, DecodeError> {
         let (header, method, data) = BlockHeader::parse(bytes)?;
         if header.uncompressed_size as usize != out.len() {
-            return Err(DecodeError::Contradiction { what: "a storage block's uncompressed_size" });
+            let (found, expected) = (header.uncompressed_size.into(), out.len() as u64);
+            return Err(DecodeError::Figure {
+                field: "a storage block's uncompressed_size",
+                found,
+                expected,
+            });
         }
         let counts = match header.block_version {
             VERSION_PLAIN => {

@@ -1,6 +1,6 @@
 //! What can be wrong.
 
-use semj_format::RecordError;
+use semj_format::{HeaderError, RecordError};
 use thiserror::Error;
 
 /// Why a segment can't be compressed.
@@ -77,10 +77,37 @@ pub enum DecodeError {
         found: u64,
     },
     /// A checksum or digest is not that of the bytes.
-    #[error("the checksum of {what} is wrong")]
+    #[error("{what} has the checksum {found}, computed {computed}")]
     Checksum {
         /// What it is of.
         what: &'static str,
+        /// The one that stands there, in hexadecimal digits.
+        found: String,
+        /// That of the bytes.
+        computed: String,
+    },
+    /// One of the blocks.
+    #[error("block {block} at offset {offset}: {source}")]
+    Block {
+        /// Its place among the blocks, from 0.
+        block: usize,
+        /// Offset in the file.
+        offset: u64,
+        /// What is wrong with it.
+        source: Box<Self>,
+    },
+    /// The journal header at the beginning, or the native one in the seal.
+    #[error("journal header: {0}")]
+    Header(#[source] HeaderError),
+    /// A size, number or offset is not what the rest says.
+    #[error("{field} is {found}, expected {expected}")]
+    Figure {
+        /// The field.
+        field: &'static str,
+        /// Its value.
+        found: u64,
+        /// What it should be.
+        expected: u64,
     },
     /// More would come out than is promised, or may be: a bomb.
     #[error("{what}: {found} bytes, the limit is {limit}")]
@@ -106,4 +133,11 @@ pub enum DecodeError {
         /// What was read.
         what: &'static str,
     },
+}
+
+impl DecodeError {
+    /// Of a CRC-32.
+    pub(crate) fn crc32(what: &'static str, found: u32, computed: u32) -> Self {
+        Self::Checksum { what, found: format!("{found:08x}"), computed: format!("{computed:08x}") }
+    }
 }

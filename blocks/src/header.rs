@@ -72,11 +72,16 @@ impl BlockHeader {
         // A u32 fits into a usize wherever a segment can be mapped.
         let end = header.block_size as usize;
         let data = bytes.get(Self::SIZE..end).ok_or_else(|| truncated(end))?;
-        if header.computed_checksum(data) != header.block_checksum {
-            return Err(DecodeError::Checksum { what: "a storage block" });
+        let computed = header.computed_checksum(data);
+        if computed != header.block_checksum {
+            return Err(DecodeError::crc32("a storage block", header.block_checksum, computed));
         }
         if data.len() != header.compressed_size as usize {
-            return Err(DecodeError::Contradiction { what: "a storage block's size" });
+            return Err(DecodeError::Figure {
+                field: "a storage block's compressed_size",
+                found: header.compressed_size.into(),
+                expected: data.len() as u64,
+            });
         }
         if !matches!(header.block_version, VERSION_PLAIN | VERSION_REGROUPED) {
             return Err(DecodeError::Unknown { field: "block_version", found: header.block_version.into() });

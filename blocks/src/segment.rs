@@ -107,8 +107,9 @@ impl FileSeal {
     /// A seal that is right by itself.
     pub(crate) fn parse(bytes: &[u8; Self::SIZE]) -> Result<Self, DecodeError> {
         let seal = Self::decode(bytes);
-        if seal.checksum != seal.computed_checksum() {
-            return Err(DecodeError::Checksum { what: "a compressed segment's seal" });
+        let computed = seal.computed_checksum();
+        if seal.checksum != computed {
+            return Err(DecodeError::crc32("a compressed segment's seal", seal.checksum, computed));
         }
         if seal.magic != SEAL_MAGIC {
             return Err(DecodeError::Unknown { field: "the seal's magic", found: seal.magic.into() });
@@ -123,10 +124,12 @@ impl FileSeal {
     pub(crate) fn entries(&self, index: &[u8]) -> Result<Vec<IndexEntry>, DecodeError> {
         let entries = entries(index)?;
         if entries.len() as u64 != self.block_count {
-            return Err(DecodeError::Contradiction { what: "block_count" });
+            let (found, expected) = (self.block_count, entries.len() as u64);
+            return Err(DecodeError::Figure { field: "block_count", found, expected });
         }
-        if kernel_crc32(index) != self.index_checksum {
-            return Err(DecodeError::Checksum { what: "a block index" });
+        let computed = kernel_crc32(index);
+        if computed != self.index_checksum {
+            return Err(DecodeError::crc32("a block index", self.index_checksum, computed));
         }
         Ok(entries)
     }
@@ -136,7 +139,7 @@ impl FileSeal {
 pub(crate) fn entries(index: &[u8]) -> Result<Vec<IndexEntry>, DecodeError> {
     let (entries, excess) = index.as_chunks::<{ IndexEntry::SIZE }>();
     if !excess.is_empty() || entries.is_empty() {
-        return Err(DecodeError::Contradiction { what: "block_count" });
+        return Err(DecodeError::Contradiction { what: "the size of a block index" });
     }
     Ok(entries.iter().map(IndexEntry::decode).collect())
 }
@@ -429,14 +432,25 @@ impl Layout {
     ///
     /// It is not the header of a compressed segment of this size.
     pub fn index_offset(head: &[u8], size: u64) -> Result<u64, DecodeError> {
-        let contradiction = |what| DecodeError::Contradiction { what };
-        let header = JournalHeader::parse(head).map_err(|_| contradiction("the header"))?;
-        if header.flags & FLAG_COMPRESSED == 0 || header.journal_size != size {
-            return Err(contradiction("a compressed segment's header"));
+        let header = JournalHeader::parse(head).map_err(DecodeError::Header)?;
+        if header.flags & FLAG_COMPRESSED == 0 {
+            return Err(DecodeError::Contradiction { what: "a compressed segment's header" });
         }
-        let places = JournalHeader::SIZE as u64..=size.saturating_sub(FileSeal::SIZE as u64);
-        if !places.contains(&header.index_offset) {
-            return Err(contradiction("index_offset"));
+        if header.journal_size != size {
+            let (found, expected) = (header.journal_size, size);
+            return Err(DecodeError::Figure {
+                field: "a compressed segment's journal_size",
+                found,
+                expected,
+            });
+        }
+        let highest = size.saturating_sub(FileSeal::SIZE as u64);
+        if !(JournalHeader::SIZE as u64..=highest).contains(&header.index_offset) {
+            return Err(DecodeError::TooLarge {
+                what: "index_offset",
+                found: header.index_offset,
+                limit: highest,
+            });
         }
         Ok(header.index_offset)
     }
@@ -460,9 +474,15 @@ impl Layout {
     /// What is wrong with it.
     pub fn parse_ends(head: &[u8], tail: &[u8]) -> Result<Self, DecodeError> {
         let contradiction = |what| DecodeError::Contradiction { what };
-        let header = JournalHeader::parse(head).map_err(|_| contradiction("the header"))?;
-        if header.index_offset.checked_add(tail.len() as u64) != Some(header.journal_size) {
-            return Err(contradiction("index_offset"));
+        let header = JournalHeader::parse(head).map_err(DecodeError::Header)?;
+        let end = header.index_offset.saturating_add(tail.len() as u64);
+        if end != header.journal_size {
+            let (found, expected) = (header.journal_size, end);
+            return Err(DecodeError::Figure {
+                field: "a compressed segment's journal_size",
+                found,
+                expected,
+            });
         }
         let what = "a compressed segment";
         let truncated = DecodeError::Truncated { what, needed: FileSeal::SIZE, available: tail.len() };
@@ -470,7 +490,7 @@ impl Layout {
         let seal = FileSeal::parse(seal)?;
         let entries = seal.entries(index)?;
         let (at, native_at) = entries_end(&entries).ok_or_else(|| contradiction("a block index"))?;
-        let native = JournalHeader::parse(&seal.native_header).map_err(|_| contradiction("native_header"))?;
+        let native = JournalHeader::parse(&seal.native_header).map_err(DecodeError::Header)?;
         let fits = at == header.index_offset
             && native_at == seal.native_end
             && is_seal_of(&seal, &native)
@@ -564,12 +584,13 @@ impl Layout {
     ///
     /// [`DecodeError::Checksum`]: it is not.
     pub fn verify_digest(&self, file: &[u8]) -> Result<(), DecodeError> {
-        let what = "a compressed segment's file";
         let digest_at = file.len().saturating_sub(FileSeal::SIZE - FILE_DIGEST_AT);
-        if digest::plain(&file[..digest_at]) != self.seal.file_digest {
-            return Err(DecodeError::Checksum { what });
+        let (found, computed) = (self.seal.file_digest, digest::plain(&file[..digest_at]));
+        if computed == found {
+            return Ok(());
         }
-        Ok(())
+        let what = "a compressed segment's file";
+        Err(DecodeError::Checksum { what, found: found.to_string(), computed: computed.to_string() })
     }
 
     /// The native segment up to its end, byte for byte. Behind it come as many zeros as make [`FileSeal::native_size`].
@@ -582,19 +603,24 @@ impl Layout {
         for (block, entry) in self.entries.iter().enumerate() {
             let start = native.len();
             native.resize(start + entry.uncompressed_size as usize, 0);
-            self.decode(file, block, decoder, &mut native[start..])?;
+            let decoded = self.decode(file, block, decoder, &mut native[start..]);
+            let of_block =
+                |source| DecodeError::Block { block, offset: entry.offset, source: Box::new(source) };
+            decoded.map_err(of_block)?;
         }
         Ok(native)
     }
 }
 
-/// The native segment that a compressed file gives back, up to its end. The file is held against its own digest first.
+/// The native segment that a compressed file gives back, up to its end. The file is held against its own digest too.
 ///
 /// # Errors
 ///
 /// What is wrong with the file.
 pub fn unpack(file: &[u8]) -> Result<Vec<u8>, DecodeError> {
     let layout = Layout::parse(file)?;
+    // Where a block is damaged, that says more than the file's digest.
+    let native = layout.decompress(file, &mut BlockDecoder::default())?;
     layout.verify_digest(file)?;
-    layout.decompress(file, &mut BlockDecoder::default())
+    Ok(native)
 }

@@ -6,7 +6,7 @@ mod segments;
 use quickcheck::{QuickCheck, TestResult};
 use semj_blocks::{
     BLOCK_SIZE_MAX, BlockDecoder, BlockEncoder, BlockHeader, Codec, Compressor, DecodeError, EncodeError,
-    FileSeal, Layout, VERSION_PLAIN, VERSION_REGROUPED,
+    FileSeal, Layout, VERSION_PLAIN, VERSION_REGROUPED, unpack,
 };
 use semj_format::checksum::kernel_crc32;
 use semj_format::control::{Commit, SegmentOpen};
@@ -96,10 +96,11 @@ fn a_flipped_bit_of_a_compressed_file_is_noticed() {
     let layout = Layout::parse(&file).unwrap();
     let mut bad = file;
     bad[60] ^= 1;
-    assert_eq!(
-        layout.verify_digest(&bad),
-        Err(DecodeError::Checksum { what: "a compressed segment's file" })
-    );
+    let error = layout.verify_digest(&bad).unwrap_err();
+    assert!(matches!(error, DecodeError::Checksum { what: "a compressed segment's file", .. }), "{error}");
+    // Where a block is damaged, that is named.
+    let error = unpack(&bad).unwrap_err();
+    assert!(matches!(error, DecodeError::Block { block: 0, offset: 52, .. }), "{error}");
 }
 
 /// A block with other data than those that it was made with, and all that can be computed again right.
@@ -556,7 +557,10 @@ fn a_file_that_stands_for_no_sealed_segment_is_refused() {
     (seal.block_count, seal.native_end, seal.index_checksum) = (0, 52, kernel_crc32(&[][..]));
     seal.checksum = kernel_crc32(&seal.encode()[..FileSeal::SIZE - 4]);
     let found = Layout::parse(&[&header.encode()[..], &seal.encode()].concat());
-    assert!(matches!(found, Err(DecodeError::Contradiction { what: "block_count" })), "{found:?}");
+    assert!(
+        matches!(found, Err(DecodeError::Contradiction { what: "the size of a block index" })),
+        "{found:?}"
+    );
 }
 
 #[test]

@@ -48,6 +48,14 @@ pub enum FaultKind {
         /// Which.
         found: &'static str,
     },
+    /// Events are missing, with records in their places, and no Compacted says that so many were taken out.
+    #[error("{taken_out} events were taken out of the segment, and what says so speaks of {said}")]
+    Unstated {
+        /// How many are missing.
+        taken_out: u64,
+        /// How many were taken out, as is said.
+        said: u64,
+    },
     /// The segment that this one goes on from is not there.
     #[error("segment {segment_number}, which it goes on from, is missing")]
     MissingSegment {
@@ -92,6 +100,7 @@ impl FaultKind {
             self,
             Self::Control(ControlError::Size { .. })
                 | Self::Misplaced { .. }
+                | Self::Unstated { .. }
                 | Self::MissingSegment { .. }
                 | Self::Figure { .. }
                 | Self::Digest { .. }

@@ -37,6 +37,10 @@ impl KnownDamage {
         Self::new(&ranges.collect::<Vec<_>>())
     }
 
+    pub(crate) fn ranges(&self) -> &[DamagedRange] {
+        &self.0
+    }
+
     /// Whether there is any of this segment.
     pub(crate) fn is_any(&self, segment_number: u64) -> bool {
         self.0.iter().any(|range| range.segment_number == segment_number)

@@ -205,6 +205,8 @@ pub struct Report {
     pub retired: Option<Compacted>,
     /// Bodies of the records that say which events were taken out of segments that are left.
     pub thinned: Vec<Vec<u8>>,
+    /// Damage that earlier opens have recorded. Ranges that adjoin are one.
+    pub known_damage: Vec<DamagedRange>,
     /// Names of files of retired segments, which are none of the journal's any more and are to be removed.
     pub leftovers: Vec<String>,
     /// The segments, in their order.
@@ -255,6 +257,15 @@ impl Report {
             (next.previous_segment, next.previous_end_offset) == (segment.number, segment.original_end())
         });
         Some(next.map_or(segment.totals.digest, |next| next.previous_digest))
+    }
+
+    /// Whether an earlier open has recorded that all of this is damaged in a segment.
+    pub fn is_on_record(&self, segment_number: u64, damage: &Extent) -> bool {
+        self.known_damage.iter().any(|range| {
+            range.segment_number == segment_number
+                && range.offset <= damage.start as u64
+                && damage.end as u64 <= range.offset.saturating_add(range.length)
+        })
     }
 
     /// Whether nothing that was committed is missing, as far as the bytes can tell.

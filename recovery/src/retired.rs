@@ -131,10 +131,10 @@ impl Thinned {
         }
         let is_asked = input.number.is_some() && is_to_be_said;
         if is_asked && is_thinned && segment.verdict.is_good() && !self.says(segment) {
-            let found = "record in the place of events of which no Compacted says that they were taken out";
+            let kind =
+                FaultKind::Unstated { taken_out: segment.totals.thinned.events, said: self.said_of(segment) };
             segment.verdict = Verdict::Corrupt;
-            segment.fault =
-                Some(Fault { offset: JournalHeader::SIZE as u64, kind: FaultKind::Misplaced { found } });
+            segment.fault = Some(Fault { offset: JournalHeader::SIZE as u64, kind });
         }
     }
 }

@@ -605,8 +605,12 @@ impl<'a> Scanner<'a> {
             return Ok(());
         };
         let check = Check { offset: seal_at as u64 };
-        check.figure("header total_events", header.total_events, self.totals.records_left())?;
-        check.figure("header journal_size", header.journal_size, self.at as u64)
+        check.figure(
+            "header total_events (at offset 12)",
+            header.total_events,
+            self.totals.records_left(),
+        )?;
+        check.figure("header journal_size (at offset 28)", header.journal_size, self.at as u64)
     }
 }
 

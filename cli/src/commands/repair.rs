@@ -99,9 +99,17 @@ impl<'a> Repair<'a> {
             openings.any(|opening| opening.journal_uuid == mark.journal_uuid)
         };
         let mark = before.watermark.newest.filter(of_it);
+        let before_all = before;
         let fate = |(place, segment): (usize, &'a SegmentReport)| {
             let before = before.segments.iter().find(|before| before.name == segment.name);
-            Fate::new(before, segment, place < after.kept && segment.opening.is_some(), mark.as_ref())
+            let on_record = |damage: &Extent| before_all.is_on_record(segment.number, damage);
+            Fate::new(
+                before,
+                segment,
+                place < after.kept && segment.opening.is_some(),
+                mark.as_ref(),
+                on_record,
+            )
         };
         let is_missing = |number: u64| before.segments.iter().all(|segment| segment.number < number);
         let missing = mark.filter(|mark| is_missing(mark.segment_number));
@@ -143,6 +151,7 @@ impl<'a> Fate<'a> {
         segment: &'a SegmentReport,
         is_kept: bool,
         mark: Option<&Watermark>,
+        is_on_record: impl Fn(&Extent) -> bool,
     ) -> Self {
         let mut fate = Self { segment, is_kept, lines: Vec::new(), bytes_lost: 0, loses_anything: false };
         if !is_kept {
@@ -156,7 +165,7 @@ impl<'a> Fate<'a> {
         if let Some(lost) = segment.lost_before.filter(|_| before.lost_before.is_none()) {
             fate.lose(lost.length, format!("kept; {}", output::lost_segment(&lost)));
         }
-        for damage in segment.damaged.iter().filter(|damage| !before.damaged.contains(damage)) {
+        for damage in segment.damaged.iter().filter(|damage| !is_on_record(damage)) {
             let size = damage.size() as u64;
             fate.lose(size, format!("kept but for {} at offset {}", output::bytes(size), damage.start));
         }
