@@ -119,8 +119,9 @@ impl Segment {
             is_retired: AtomicBool::new(false),
         };
         if is_verified && !has_sidecar {
-            // All of it has just been read.
+            // All of it has just been read, and its pages have gone: they came back for this.
             segment.index.seek(&segment, 0)?;
+            segment.map.unload();
         }
         Ok(segment)
     }
