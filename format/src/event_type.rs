@@ -167,7 +167,16 @@ impl fmt::Display for EventType {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.name() {
             Some(name) => f.pad(name),
-            None => write!(f, "{:#06x}", self.0),
+            None => {
+                let mut text = *b"0x00000000";
+                let count = (8 - self.0.leading_zeros() as usize / 4).max(4);
+                for (place, digit) in text[2..].iter_mut().take(count).enumerate() {
+                    let value = (self.0 >> (4 * (count - 1 - place))) & 0xF;
+                    *digit = b"0123456789abcdef"[value as usize];
+                }
+                // Digits are ASCII, and there are eight at most.
+                f.pad(core::str::from_utf8(&text[..2 + count]).unwrap_or_default())
+            }
         }
     }
 }

@@ -5,7 +5,7 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use anyhow::Result;
-use semj::{Follower, Located, Position, Start, View};
+use semj::{Follower, Located, Position, Query, Start, View};
 
 use crate::Outcome;
 use crate::answer::{self, Style};
@@ -25,7 +25,7 @@ const FOLLOWED_LINES: usize = 10;
 /// A damaged journal is shown as far as it proves itself; what is missing is said, and the status is 3.
 #[derive(Debug, clap::Args)]
 #[command(
-    after_help = "Examples:\n  semj cat ./journal --limit 20 --reverse\n  semj cat ./journal --id 100..200 --json\n  \
+    after_help = "Examples:\n  semj cat ./journal --tail 20\n  semj cat ./journal --id 100..200 --json\n  \
                   semj cat ./journal --type FilesystemDelete --path /project/src --since -5m\n  \
                   semj cat ./journal --follow --priority high\n  semj cat ./journal --control"
 )]
@@ -38,6 +38,9 @@ pub(crate) struct Args {
     /// nothing else wants the processor, so that the writer is as fast as without it.
     #[arg(short, long, conflicts_with_all = ["reverse", "id", "until"])]
     follow: bool,
+    /// The last so many events, in their order.
+    #[arg(long, value_name = "N", conflicts_with_all = ["reverse", "limit", "follow"])]
+    tail: Option<usize>,
     /// Of events that come, only those that are on the disk: up to a second later.
     #[arg(long, requires = "follow")]
     durable: bool,
@@ -65,7 +68,10 @@ pub(crate) fn run(args: &Args) -> Result<Outcome> {
         }
         return follow(args, &dir, style, &mut out);
     }
-    let losses = answer::each(&dir, &args.filter.query(), |located| style.print(located, &mut out))?;
+    let losses = match args.tail {
+        Some(count) => show_last(&dir, &args.filter.unlimited(), count, style, &mut out, |_| true)?,
+        None => answer::each(&dir, &args.filter.query(), |located| style.print(located, &mut out))?,
+    };
     out.flush()?;
     output::say_losses(&losses);
     Ok(if losses.is_empty() { Outcome::Good } else { Outcome::Incomplete })
@@ -79,7 +85,7 @@ fn follow(args: &Args, dir: &Path, style: Style, out: &mut impl Write) -> Result
     let mut follower = Follower::open(dir, Start::End, view)?;
     // Who looks on slows down nobody.
     follower.give_way();
-    show_last(args, dir, style, out, &follower.position())?;
+    show_past(args, dir, style, out, &follower.position())?;
     let query = args.filter.unlimited();
     let mut contexts = 0;
     let mut patience = Some(Duration::ZERO);
@@ -118,8 +124,8 @@ fn follow(args: &Args, dir: &Path, style: Style, out: &mut impl Write) -> Result
     }
 }
 
-/// Prints what is there before `end`.
-fn show_last(args: &Args, dir: &Path, style: Style, out: &mut impl Write, end: &Position) -> Result<()> {
+/// Prints what is there before `end`, as much of it as is asked for.
+fn show_past(args: &Args, dir: &Path, style: Style, out: &mut impl Write, end: &Position) -> Result<()> {
     let end = (end.segment_number, end.offset);
     let query = args.filter.unlimited();
     let limit = match args.filter.limit() {
@@ -128,16 +134,29 @@ fn show_last(args: &Args, dir: &Path, style: Style, out: &mut impl Write, end: &
         None => FOLLOWED_LINES,
     };
     let is_shown = |located: &Located<'_>| (located.opening.segment_number, located.offset) < end;
-    if limit == usize::MAX {
-        let losses = answer::each(dir, &query, |located| match is_shown(located) {
+    let losses = if limit == usize::MAX {
+        answer::each(dir, &query, |located| match is_shown(located) {
             true => style.print(located, out),
             false => Ok(()),
-        })?;
-        out.flush()?;
-        output::say_losses(&losses);
-        return Ok(());
-    }
-    let query = query.reverse();
+        })?
+    } else {
+        show_last(dir, &query, limit, style, out, is_shown)?
+    };
+    out.flush()?;
+    output::say_losses(&losses);
+    Ok(())
+}
+
+/// Prints the last events that a query has, in their order. Gives what is lost of the journal.
+fn show_last(
+    dir: &Path,
+    query: &Query,
+    limit: usize,
+    style: Style,
+    out: &mut impl Write,
+    is_shown: impl Fn(&Located<'_>) -> bool,
+) -> Result<Vec<String>> {
+    let query = query.clone().reverse();
     let (lines, losses) = answer::with_reader(dir, |reader| {
         let mut last = Vec::new();
         'parts: for part in reader.parts(&query) {
@@ -159,7 +178,5 @@ fn show_last(args: &Args, dir: &Path, style: Style, out: &mut impl Write, end: &
     for line in &lines {
         out.write_all(line)?;
     }
-    out.flush()?;
-    output::say_losses(&losses);
-    Ok(())
+    Ok(losses)
 }

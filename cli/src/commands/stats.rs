@@ -45,8 +45,10 @@ struct Figures {
     parts: [(&'static str, u64); 5],
     /// The journal's own records.
     own: Share,
-    /// The first time and the last.
+    /// The first time and the last, by the events' own clocks.
     times: Option<(i64, i64)>,
+    /// The same by the clocks of their segments, of those that have any.
+    dates: Option<(i64, i64)>,
     first_id: u64,
     gaps: Gaps,
 }
@@ -60,6 +62,7 @@ pub(crate) fn run(args: &Args) -> Result<Outcome> {
     let mut parts = [("headers", 0u64), ("contexts", 0), ("payloads", 0), ("metadata", 0), ("links", 0)];
     let mut own = Share::default();
     let mut times: Option<(i64, i64)> = None;
+    let mut dates: Option<(i64, i64)> = None;
     let mut first_id = 0;
     // Those of segments that opening has not looked through too.
     let mut gaps = Gaps::default();
@@ -93,21 +96,27 @@ pub(crate) fn run(args: &Args) -> Result<Outcome> {
                 *total += size as u64;
             }
             let ktime = record.ktime_ns();
-            let (first, last) = times.get_or_insert((ktime, ktime));
-            *first = (*first).min(ktime);
-            *last = (*last).max(ktime);
+            times = Some(extended(times, ktime));
+            if answer::has_clock(located.opening) {
+                dates = Some(extended(dates, located.opening.wall_clock_of(ktime)));
+            }
         }
         bar.set_position(by_type.values().map(|share| share.records).sum());
     }
     bar.finish_and_clear();
-    let figures = Figures { by_type, parts, own, times, first_id, gaps };
+    let figures = Figures { by_type, parts, own, times, dates, first_id, gaps };
     output::unless_closed(print(args, &dir, reader.report(), &figures))?;
     output::say_losses(&losses);
     Ok(if losses.is_empty() { Outcome::Good } else { Outcome::Incomplete })
 }
 
+/// A range of times with one more in it.
+fn extended(times: Option<(i64, i64)>, time: i64) -> (i64, i64) {
+    times.map_or((time, time), |(first, last)| (first.min(time), last.max(time)))
+}
+
 fn print(args: &Args, dir: &Path, report: &Report, figures: &Figures) -> Result<()> {
-    let &Figures { ref by_type, parts, own, times, first_id, gaps } = figures;
+    let &Figures { ref by_type, parts, own, times, dates, first_id, gaps } = figures;
     let events: u64 = by_type.values().map(|share| share.records).sum();
     let bytes: u64 = report.segments.iter().map(|segment| segment.end as u64).sum();
     let stored: u64 = report.segments.iter().map(SegmentReport::stored_size).sum();
@@ -133,6 +142,8 @@ fn print(args: &Args, dir: &Path, report: &Report, figures: &Figures) -> Result<
             fields.insert("last_event_id".into(), json!(last_id));
             fields.insert("first_ktime_ns".into(), json!(times.map(|(first, _)| first)));
             fields.insert("last_ktime_ns".into(), json!(times.map(|(_, last)| last)));
+            fields.insert("first_wall_clock_ns".into(), json!(dates.map(|(first, _)| first)));
+            fields.insert("last_wall_clock_ns".into(), json!(dates.map(|(_, last)| last)));
         }
         return output::print_json(&value);
     }
@@ -148,12 +159,13 @@ fn print(args: &Args, dir: &Path, report: &Report, figures: &Figures) -> Result<
     for line in output::gaps(gaps) {
         writeln!(out, "{line}")?;
     }
-    if let Some((first, last)) = times {
-        writeln!(
-            out,
-            "{:>12.3}  seconds from first to last",
-            (i128::from(last) - i128::from(first)) as f64 / 1e9
-        )?;
+    if let Some((first, last)) = dates.or(times) {
+        let seconds = (i128::from(last) - i128::from(first)) as f64 / 1e9;
+        write!(out, "{seconds:>12.3}  seconds from first to last")?;
+        if dates.is_some() {
+            write!(out, ", {} to {}", output::wall_clock(first), output::wall_clock(last))?;
+        }
+        writeln!(out)?;
     }
     writeln!(out)?;
     for (name, size) in parts.into_iter().chain([("own records", own.bytes)]) {

@@ -6,8 +6,8 @@ use std::process::{Output, Stdio};
 use serde_json::Value;
 
 use crate::support::{
-    TRACE, command, err, lines, out, packed, place, related, segment, semj, small, status, text, with_input,
-    with_memory,
+    TRACE, command, err, lines, out, packed, place, related, segment, segmented, semj, small, status, text,
+    with_input, with_memory,
 };
 
 #[test]
@@ -288,4 +288,38 @@ fn an_effect_that_is_not_there_is_no_end_of_the_chain() {
     let shown = semj(&["chain", "1", text(&journal), "--json", "--limit", "1"]);
     let ids: Vec<_> = lines(&shown.stdout).iter().map(|line| line["event_id"].as_u64().unwrap()).collect();
     assert_eq!((ids, status(&shown)), (vec![1, 3], 0), "{}", err(&shown));
+}
+
+#[test]
+fn the_last_events_are_shown_in_their_order() {
+    let (_dir, journal) = segmented(3);
+    let ids = |args: &[&str]| -> Vec<u64> {
+        let output = semj(&[&["cat", text(&journal), "--json"], args].concat());
+        assert_eq!(status(&output), 0, "{}", err(&output));
+        lines(&output.stdout).iter().map(|line| line["event_id"].as_u64().unwrap()).collect()
+    };
+    let all = ids(&[]);
+    for count in [0, 1, 15, all.len(), all.len() + 1] {
+        let last = &all[all.len().saturating_sub(count)..];
+        assert_eq!(ids(&["--tail", &count.to_string()]), last, "{count}");
+    }
+    assert_eq!(ids(&["--tail", "3", "--id", "..12"]), [10, 11, 12]);
+    assert_eq!(status(&semj(&["cat", text(&journal), "--tail", "3", "--limit", "3"])), 2);
+}
+
+#[test]
+fn stats_says_from_when_to_when_and_its_columns_stand_below_each_other() {
+    let (_dir, journal) = place();
+    let input = br#"{"event_type":"SystemSync","wall_clock_ns":1700000000000000000}
+{"event_type":11259375,"wall_clock_ns":1700000001500000000}
+"#;
+    assert_eq!(status(&with_input(&["import", "-", "-j", text(&journal)], input)), 0);
+    let shown = out(&semj(&["stats", text(&journal)]));
+    let span = "       1.500  seconds from first to last, 2023-11-14T22:13:20.000000Z to 2023-11-14T22:13:21.500000Z";
+    assert!(shown.lines().any(|line| line == span), "{shown}");
+    let types: Vec<_> = shown.lines().take(2).collect();
+    assert!(types.iter().any(|line| line.contains("0xabcdef ")), "{shown}");
+    assert_eq!(types[0].len(), types[1].len(), "{shown}");
+    let value: Value = serde_json::from_slice(&semj(&["stats", text(&journal), "--json"]).stdout).unwrap();
+    assert_eq!(value["last_wall_clock_ns"], 1_700_000_001_500_000_000i64);
 }
