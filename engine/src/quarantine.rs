@@ -10,7 +10,8 @@ use crate::error::Error;
 use crate::medium::Medium;
 use crate::replace::write_like;
 
-/// Where bytes go that are taken out of the journal. The engine never deletes them.
+/// Where bytes go that are taken out of the journal. The engine never deletes them; only copies of what is still in its place it takes
+/// back, where nothing comes of the open that has made them.
 pub(crate) struct Quarantine<'a> {
     medium: &'a dyn Medium,
     dir: &'a Path,

@@ -1,6 +1,6 @@
 //! `semj import`: events from a file into a journal.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::fs::File;
 use std::io::{self, BufRead, BufReader, ErrorKind, Read as _, Write};
 use std::os::fd::AsFd as _;
@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail};
 use indicatif::ProgressBar;
-use semj::format::{JournalHeader, SegmentOpen};
+use semj::format::{CausalityLink, EventHeader, JournalHeader, SegmentOpen};
 use semj::recovery::Scanner;
 use semj::{Draft, EventType, Journal, OpenMode, Options, Query, Reader, Record, Stats};
 use semj_interchange::InputKind;
@@ -26,7 +26,7 @@ use crate::whole::Whole;
 /// Import events into a journal.
 ///
 /// FILE holds JSON lines, or is a journal in the kernel's format or a segment of a journal; each may be compressed with zstd. What it
-/// is is seen from its content. Events that bring an id keep it; ids must increase. They keep their times too, which are those
+/// is is seen from its content. Events that bring an id keep it; ids must increase, or --new-ids gives others. They keep their times too, which are those
 /// of the machine that they come from: ages and --since go by the journal's own clock. A line may have a date in place of the time,
 /// wall_clock_ns in place of ktime_ns. When all are in, they are synced, the journal is closed, and what was written is verified.
 ///
@@ -44,6 +44,10 @@ pub(crate) struct Args {
     input: PathBuf,
     #[command(flatten)]
     journal: JournalOption,
+    /// Give all events new ids, behind those that the journal has. What names an event of the same import as its parent, root
+    /// cause or cause names it by its new id then; other ids stay as they are.
+    #[arg(long)]
+    new_ids: bool,
     /// Go on behind a line that is no event, and count them.
     #[arg(long)]
     skip_bad: bool,
@@ -71,8 +75,16 @@ pub(crate) fn run(args: &Args) -> Result<Outcome> {
     pace.end_by_signals()?;
     let before = journal.stats().last_emitted_id;
     let tally = Tally::default();
-    let mut import =
-        Import { args, journal: &journal, tally, bar: input.progress(), pace: pace.clone(), opening: None };
+    let mut import = Import {
+        args,
+        journal: &journal,
+        tally,
+        bar: input.progress(),
+        pace: pace.clone(),
+        opening: None,
+        next_id: before + 1,
+        new_ids: HashMap::new(),
+    };
     let started = Instant::now();
     let result = match input.kind {
         InputKind::Kernel => import.kernel(&mut input.reader, input.is_plain),
@@ -254,6 +266,10 @@ struct Import<'a> {
     pace: Pace,
     /// Of the segment that is written: its clocks are those by which dates are read again.
     opening: Option<SegmentOpen>,
+    /// The id that the next event gets.
+    next_id: u64,
+    /// The ids that events have got in place of their own.
+    new_ids: HashMap<u64, u64>,
 }
 
 /// Bytes of a line at most: the largest record, each byte of which is escaped by six, has fewer than 1 MiB.
@@ -369,6 +385,10 @@ impl Import<'_> {
     /// Lets a good result pass; reports a bad one, or makes it the command's error.
     fn bad(&mut self, imported: Result<()>, place: impl Fn() -> String) -> Result<()> {
         let Err(error) = imported else { return Ok(()) };
+        let error = match error.downcast_ref() {
+            Some(semj::Error::IdOrder { .. }) => error.context("--new-ids gives events other ids"),
+            _ => error,
+        };
         // What the journal itself failed at is no fault of the line.
         if !self.args.skip_bad || matches!(error.downcast_ref(), Some(semj::Error::Poisoned { .. })) {
             return Err(error.context(place()));
@@ -380,9 +400,50 @@ impl Import<'_> {
     }
 
     fn import(&mut self, draft: &Draft<'_>) -> Result<()> {
-        self.journal.import(draft)?;
+        if self.args.new_ids {
+            self.import_anew(draft)?;
+        } else {
+            self.journal.import(draft)?;
+        }
         self.tally.events += 1;
         *self.tally.by_type.entry(EventType(draft.header.event_type)).or_default() += 1;
+        Ok(())
+    }
+
+    /// Imports an event with the next id.
+    fn import_anew(&mut self, draft: &Draft<'_>) -> Result<()> {
+        let own = draft.header.event_id;
+        let next = self.next_id;
+        let renamed = |id: u64| match self.new_ids.get(&id) {
+            _ if id == own && own != 0 => next,
+            Some(new) => *new,
+            None => id,
+        };
+        // What is the event's own id anyway, the journal gives.
+        let unless_own = |id: u64| if id == own { 0 } else { id };
+        let header = EventHeader {
+            event_id: 0,
+            sequence: unless_own(draft.header.sequence),
+            global_sequence: unless_own(draft.header.global_sequence),
+            local_sequence: unless_own(draft.header.local_sequence),
+            parent_event_id: renamed(draft.header.parent_event_id),
+            root_cause_event_id: renamed(draft.header.root_cause_event_id),
+            ..draft.header
+        };
+        let links: Vec<_> = draft
+            .links
+            .iter()
+            .map(|link| CausalityLink {
+                cause_event_id: renamed(link.cause_event_id),
+                effect_event_id: renamed(link.effect_event_id),
+                ..*link
+            })
+            .collect();
+        let new = self.journal.import(&Draft { header, links: &links, ..*draft })?;
+        self.next_id = new + 1;
+        if own != 0 {
+            self.new_ids.insert(own, new);
+        }
         Ok(())
     }
 

@@ -7,8 +7,8 @@ use std::process::{Command, Stdio};
 use serde_json::Value;
 
 use crate::support::{
-    TRACE, by_priority, command, contains, damage, err, lines, out, place, segment, segmented, semj, small,
-    status, text, until_it_has_a_file_in, with_input,
+    TRACE, by_priority, command, contains, damage, err, lines, out, place, related, segment, segmented, semj,
+    small, status, text, until_it_has_a_file_in, with_input,
 };
 
 #[test]
@@ -325,4 +325,37 @@ fn what_comes_through_a_pipe_is_there_as_it_comes_and_a_signal_ends_the_input_an
         let verified = semj(&["verify", text(&journal)]);
         assert!(out(&verified).contains("whole, closed: 2 events"), "{}", out(&verified));
     }
+}
+
+#[test]
+fn events_with_ids_that_the_journal_has_can_be_taken_in_as_new_ones_and_still_name_each_other() {
+    let (_dir, journal) = related();
+    let exported = semj(&["export", text(&journal)]).stdout;
+    let again = with_input(&["import", "-", "-j", text(&journal)], &exported);
+    assert_eq!(status(&again), 1, "{}", out(&again));
+    assert!(err(&again).contains("--new-ids"), "{}", err(&again));
+    let again = with_input(&["import", "-", "--new-ids", "-j", text(&journal)], &exported);
+    assert_eq!(status(&again), 0, "{}", err(&again));
+    let all = lines(&semj(&["export", text(&journal)]).stdout);
+    let (old, new) = all.split_at(all.len() / 2);
+    let count = old.len() as u64;
+    assert!(count >= 5);
+    let moved = |id: &Value| match id.as_u64() {
+        None | Some(0) => id.clone(),
+        Some(id) => (id + count).into(),
+    };
+    let links = |event: &Value, of: &dyn Fn(&Value) -> Value| -> Vec<(Value, Value)> {
+        let links = event["causality_links"].as_array().cloned().unwrap_or_default();
+        links.iter().map(|link| (of(&link["cause_event_id"]), of(&link["effect_event_id"]))).collect()
+    };
+    for (old, new) in old.iter().zip(new) {
+        for field in ["event_id", "sequence", "global_sequence", "parent_event_id", "root_cause_event_id"] {
+            assert_eq!(new[field], moved(&old[field]), "{field}: {new}");
+        }
+        for field in ["event_type", "ktime_ns", "context", "payload", "process_id"] {
+            assert_eq!(new[field], old[field], "{field}");
+        }
+        assert_eq!(links(new, &Value::clone), links(old, &moved));
+    }
+    assert_eq!(status(&semj(&["verify", text(&journal)])), 0);
 }
