@@ -3,6 +3,7 @@
 use std::borrow::Cow;
 use std::fs::File;
 use std::io::{self, BufRead, BufReader, Read as _, Write as _};
+use std::os::unix::fs::FileTypeExt as _;
 use std::path::Path;
 
 use anyhow::{Context as _, Result, bail};
@@ -25,10 +26,21 @@ impl Whole {
     /// Maps a file, or reads what is none: a pipe, a device.
     pub(crate) fn open(path: &Path) -> Result<Self> {
         let file = File::open(path)?;
-        if file.metadata()?.is_file() {
+        let kind = file.metadata()?.file_type();
+        if kind.is_file() {
             return Self::map(path);
         }
-        Self::read(&mut BufReader::with_capacity(256 << 10, file))
+        let mut reader = BufReader::with_capacity(256 << 10, file);
+        if !kind.is_char_device() && !kind.is_block_device() {
+            return Self::read(&mut reader);
+        }
+        // Some devices have no end.
+        let mut bytes = Vec::new();
+        reader.take(SPOOLED_MIN as u64).read_to_end(&mut bytes)?;
+        match bytes.len() < SPOOLED_MIN {
+            true => Ok(Self::InMemory(bytes)),
+            false => bail!("a device, and no file"),
+        }
     }
 
     /// Maps a file.
@@ -106,5 +118,6 @@ mod tests {
         assert!(empty.bytes().is_empty() && empty.native().unwrap().is_empty() && empty.check().is_ok());
         let none = Whole::open(Path::new("/dev/null")).unwrap();
         assert!(matches!(none, Whole::InMemory(bytes) if bytes.is_empty()));
+        assert!(Whole::open(Path::new("/dev/zero")).is_err());
     }
 }
