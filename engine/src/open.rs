@@ -178,11 +178,10 @@ fn prepare(
         }
         if map.is_restored() || map.packed_size().is_some() {
             quarantine.keep_file(segment)?;
-            *map = unpack::write_native(medium, dir, &segment.name, &**map)?;
-            quarantine.has_replaced();
+            *map = unpack::write_native(medium, dir, &segment.name, &**map, || quarantine.is_replaced())?;
         } else if segment.final_header().is_some() && has_other_names(medium, &dir.join(&segment.name))? {
             // A snapshot shares it, or the journal that this is a snapshot of, and is not to lose what is cut off here.
-            *map = unpack::write_native(medium, dir, &segment.name, &**map)?;
+            *map = unpack::write_native(medium, dir, &segment.name, &**map, || ())?;
         }
     }
     let mut quarantined_bytes = 0;

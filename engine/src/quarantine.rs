@@ -88,8 +88,8 @@ impl<'a> Quarantine<'a> {
         Ok(())
     }
 
-    /// Another file is in the place of the one that was copied last: the copy is all that there is of it.
-    pub(crate) fn has_replaced(&mut self) {
+    /// Another file takes the place of the one that was copied last: the copy may be all that there is of it.
+    pub(crate) fn is_replaced(&mut self) {
         self.copies.pop();
     }
 

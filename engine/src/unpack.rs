@@ -10,12 +10,14 @@ use crate::error::Error;
 use crate::medium::{Map, Medium};
 use crate::replace::create_like;
 
-/// Puts the native bytes that a segment's file stands for in its place, zeros for what can't be had of them.
+/// Puts the native bytes that a segment's file stands for in its place, zeros for what can't be had of them. `replaces` is called
+/// when all of that is durable, and before it takes the place: nobody knows from there on which of the two is in it.
 pub(crate) fn write_native(
     medium: &dyn Medium,
     dir: &Path,
     name: &str,
     map: &dyn Map,
+    replaces: impl FnOnce(),
 ) -> Result<Box<dyn Map>, Error> {
     let path = dir.join(name);
     let unfinished = dir.join(directory::copying(name));
@@ -29,6 +31,7 @@ pub(crate) fn write_native(
         // If that fails too, the next open does it.
         drop(medium.remove(&unfinished));
     })?;
+    replaces();
     medium.rename(&unfinished, &path).map_err(Error::io("rename", &unfinished))?;
     medium.sync_dir(dir).map_err(Error::io("sync", dir))?;
     Ok(file)

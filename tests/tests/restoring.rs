@@ -10,7 +10,7 @@ use semj::{
     Codec, CommitOn, Compaction, Error, Event, EventType, Journal, OpenMode, Options, Proof, Reader,
     compact_on,
 };
-use semj_tests::disk::{Choices, Faults, SimulatedDisk};
+use semj_tests::disk::{Choices, Faults, SimulatedDisk, SyncFailure};
 use semj_tests::random::Random;
 
 const DIR: &str = "/journal";
@@ -87,12 +87,14 @@ fn the_power_may_go_at_any_step() {
 }
 
 #[test]
-fn any_write_or_creation_may_fail() {
+fn any_write_creation_or_sync_may_fail() {
     let mut failures = 0;
     for step in 1..200 {
         for faults in [
             Faults { write_fails_at: Some(step), ..Faults::default() },
             Faults { full_at: Some(step), ..Faults::default() },
+            Faults { sync_fails_at: Some((step, SyncFailure::KeptClean)), ..Faults::default() },
+            Faults { sync_fails_at: Some((step, SyncFailure::Dropped)), ..Faults::default() },
         ] {
             let (disk, files) = damaged(step);
             disk.set_faults(faults);
