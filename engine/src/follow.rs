@@ -140,7 +140,7 @@ pub struct Follower {
     looked_at_names: Option<Instant>,
     /// The last commit that is durable, as far as that is known.
     durable: u64,
-    /// Where this segment has ended, once that is asked for and known: see [`Follower::kept_end`].
+    /// Where this segment has ended, once that is asked for and known: see [`Follower::find_kept_end`].
     kept_end: Option<u64>,
 }
 
@@ -397,6 +397,10 @@ impl Follower {
         if self.view == View::Published || commit.commit_sequence <= self.durable {
             return Ok(Standing::Given);
         }
+        let group_end = self.original(self.start + end as u64).wrapping_add_signed(self.seen.taken_out);
+        if let Some(kept) = self.kept_end {
+            return Ok(if group_end <= kept { Standing::Given } else { Standing::TakenBack });
+        }
         let opening = self.segment.opening;
         let mark = watermark::read(&*self.medium, &self.dir)?.newest;
         let mark = mark.filter(|mark| mark.journal_uuid == opening.journal_uuid);
@@ -409,9 +413,7 @@ impl Follower {
             }
             // An open has decided what is left of this segment, and made that durable. The next segment says where it ends.
             Some((Ordering::Greater, _)) => {
-                let group_end =
-                    self.original(self.start + end as u64).wrapping_add_signed(self.seen.taken_out);
-                let kept = self.kept_end()?;
+                let kept = self.find_kept_end()?;
                 Ok(if group_end <= kept { Standing::Given } else { Standing::TakenBack })
             }
         }
@@ -419,10 +421,7 @@ impl Follower {
 
     /// Where this segment, of an epoch that is over, has ended, as the next one says. Where none does, as in a copy of some
     /// segments, nothing says that anything was cut off.
-    fn kept_end(&mut self) -> Result<u64, Error> {
-        if let Some(end) = self.kept_end {
-            return Ok(end);
-        }
+    fn find_kept_end(&mut self) -> Result<u64, Error> {
         let number = self.segment.opening.segment_number;
         let (medium, dir) = (Arc::clone(&self.medium), self.dir.clone());
         let end = Names::with(&*medium, &dir, |names| {

@@ -120,7 +120,7 @@ fn lost_newest(report: &Report) -> Vec<DamagedRange> {
             length: (segment.file_size as u64).max(1),
         })
         .collect();
-    if let Some(mark) = report.watermark.newest
+    if let Some(mark) = report.own_mark()
         && mark.segment_number > kept
         && report.segments.iter().all(|segment| segment.number != mark.segment_number)
     {

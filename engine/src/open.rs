@@ -130,7 +130,12 @@ pub(crate) fn open_for_writing(
     let fitting = usize::try_from(fitting).unwrap_or(usize::MAX).max(THINNED_MAX);
     let unsaid = thinned.split_off(thinned.len().min(fitting));
     said.extend(thinned);
-    let writer = SegmentWriter::create(new, &said, &mut chain).inspect_err(|_| quarantine.take_back())?;
+    let begun = SegmentWriter::begin(new, &said, &mut chain);
+    let begun = begun.and_then(|(writer, naming)| naming.sync().map(|()| (writer, naming)));
+    let (writer, naming) = begun.inspect_err(|_| quarantine.take_back())?;
+    // From here on it may be there, and what it says of the segment before gives up what stands behind that one's end.
+    naming.give_name(medium, dir)?;
+    chain.synced_upto = chain.commit_sequence;
     for (i, segment) in report.segments.iter().enumerate().rev() {
         // A salvage may keep what stands behind a file that has no place in the journal.
         if i >= report.kept || segment.opening.is_none() {

@@ -1,9 +1,9 @@
 //! What one process asks of the writer of a journal, which is another: to end its segment, to let old ones go, and to
 //! take up files that were compacted.
 //!
-//! The request is a small file, made whole under another name. The writer looks for it now and then, does what it says, and
-//! removes it when that is durable: that is the answer. One that it can't do, or does not understand, it turns down: it writes so
-//! into the file, which the asker still has open, before it removes it. Who comes while there is one waits for it to be answered.
+//! The request is a small file, made whole under another name. The writer looks for it now and then and does what it says. When that
+//! is durable, it writes so into the file, which the asker still has open, and removes it; so it does with one that it can't do or does
+//! not understand, which it turns down. Who comes while there is one waits for it to be answered.
 
 use std::fmt::Write as _;
 use std::io::{self, ErrorKind};

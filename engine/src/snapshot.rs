@@ -386,7 +386,7 @@ fn agree(
     let found = target.bytes(start..end);
     // As the next segment goes on from it: the journal's own may have lost its end since.
     let has_end = end_digest.is_some_and(|digest| found == digest.0);
-    if has_end && (segment.is_sealed || !segment.damaged.is_empty()) {
+    if has_end && (segment.is_sealed || !segment.damaged.is_empty() || is_thinned(segment)) {
         return Some(Agreed::Whole);
     }
     // Where the segment's end is known to be lost, its file may end before.

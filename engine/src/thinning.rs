@@ -30,6 +30,7 @@ use crate::medium::{Disk, Medium};
 use crate::progress::Progress;
 use crate::reader::Reader;
 use crate::replace;
+use crate::request;
 use crate::retention::{self, Needs};
 use crate::segment::{Figures, Segment};
 
@@ -196,7 +197,7 @@ fn with_next(segments: &[Arc<Segment>]) -> impl Iterator<Item = (&Arc<Segment>, 
 fn obstacle(segment: &Segment, next: &SegmentOpen) -> Option<&'static str> {
     let is_named = next.previous_segment == segment.number() && segment.ends_with(&next.previous_digest);
     match (segment.is_whole(), is_named) {
-        (false, _) => Some("a part of it is damaged"),
+        (false, _) => Some(DAMAGED),
         (true, false) => Some("the segment behind it does not say where it ends"),
         (true, true) => None,
     }
@@ -206,13 +207,20 @@ fn obstacle(segment: &Segment, next: &SegmentOpen) -> Option<&'static str> {
 fn skipped(segments: &[Arc<Segment>], thinner: Thinner<'_>) -> Vec<ThinSkipped> {
     let obstacles =
         with_next(segments).filter_map(|(segment, next)| Some((segment, obstacle(segment, next)?)));
-    let skipped = obstacles.filter_map(|(segment, reason)| {
+    obstacles.filter_map(|(segment, reason)| ThinSkipped::of(segment, reason, thinner)).collect()
+}
+
+/// Why nothing goes of a segment with damage.
+const DAMAGED: &str = "a part of it is damaged";
+
+impl ThinSkipped {
+    /// If the segment holds events that would go.
+    fn of(segment: &Segment, reason: &'static str, thinner: Thinner<'_>) -> Option<Self> {
         // More damage, that nobody has recorded, is what its readers are told of.
         let events = Count::of(segment, thinner).map_or(0, |count| count.now);
         let name = segment.path().file_name().unwrap_or_default().to_string_lossy().into_owned();
-        (events > 0).then_some(ThinSkipped { name, reason, events })
-    });
-    skipped.collect()
+        (events > 0).then_some(Self { name, reason, events })
+    }
 }
 
 /// Takes events out of the segments of a journal that is open for writing.
@@ -532,6 +540,8 @@ pub fn nothing_to_thin(
 struct LookedAt<'a> {
     reader: Reader,
     thinner: Thinner<'a>,
+    /// Whether somebody writes to it, so that the newest segment goes on.
+    has_writer: bool,
 }
 
 impl<'a> LookedAt<'a> {
@@ -539,11 +549,20 @@ impl<'a> LookedAt<'a> {
         let reader = Reader::open_newest(dir, semj_recovery::OpenMode::Strict)?;
         let now_ns = Disk.clock_anchor().wall_clock_ns;
         let lowest_needed = retention::lowest_of_others(&Disk, dir, needs)?;
-        Ok(Self { reader, thinner: Thinner { rules, now_ns, lowest_needed } })
+        let has_writer = request::has_writer(&Disk, dir);
+        Ok(Self { reader, thinner: Thinner { rules, now_ns, lowest_needed }, has_writer })
+    }
+
+    /// The newest segment of a journal that nobody writes to: it has ended, and has one behind it as soon as the journal is opened.
+    fn newest(&self) -> Option<&Arc<Segment>> {
+        self.reader.segments().last().filter(|_| !self.has_writer)
     }
 
     fn skipped(&self) -> Vec<ThinSkipped> {
-        skipped(self.reader.segments(), self.thinner)
+        let mut skipped = skipped(self.reader.segments(), self.thinner);
+        let damaged = self.newest().filter(|newest| !newest.is_whole());
+        skipped.extend(damaged.and_then(|newest| ThinSkipped::of(newest, DAMAGED, self.thinner)));
+        skipped
     }
 
     /// Looks at the segments of which something may go; with whether they are sealed.
@@ -553,10 +572,10 @@ impl<'a> LookedAt<'a> {
         mut look: impl FnMut(&Segment, bool) -> Result<ControlFlow<()>, Error>,
     ) -> Result<(), Error> {
         let all = self.reader.segments();
-        // Of a closed journal the newest one has ended too, and has one behind it as soon as the journal is opened.
-        let newest = all.last().filter(|newest| self.reader.report().is_closed() && newest.is_whole());
+        let newest = self.newest().filter(|newest| newest.is_whole());
+        let is_closed = self.reader.report().is_closed();
         let ended = candidates(all).map(|(segment, next)| (segment, is_sealed(next)));
-        let segments: Vec<_> = ended.chain(newest.map(|newest| (newest, true))).collect();
+        let segments: Vec<_> = ended.chain(newest.map(|newest| (newest, is_closed))).collect();
         progress.begin(segments.iter().map(|(segment, _)| segment.end() as u64).sum());
         for (segment, is_sealed) in segments {
             if look(segment, is_sealed)?.is_break() {

@@ -184,7 +184,17 @@ pub(crate) struct Naming {
 impl Naming {
     /// Makes what was written of the segment durable, and then its name.
     pub(crate) fn finish(&self, medium: &dyn Medium, dir: &Path) -> Result<(), Error> {
-        self.file.sync_all().map_err(Error::io("sync", &self.unfinished))?;
+        self.sync()?;
+        self.give_name(medium, dir)
+    }
+
+    /// Makes what was written of the segment durable.
+    pub(crate) fn sync(&self) -> Result<(), Error> {
+        self.file.sync_all().map_err(Error::io("sync", &self.unfinished))
+    }
+
+    /// Gives it its name, durably. Where that fails it may have it all the same.
+    pub(crate) fn give_name(&self, medium: &dyn Medium, dir: &Path) -> Result<(), Error> {
         medium.rename(&self.unfinished, &self.path).map_err(Error::io("rename", &self.unfinished))?;
         medium.sync_dir(dir).map_err(Error::io("sync", dir))
     }
@@ -236,19 +246,6 @@ pub(crate) struct SegmentWriter {
 }
 
 impl SegmentWriter {
-    /// Creates a segment as [`Self::begin`] does. When this returns, file and name are durable.
-    pub(crate) fn create(
-        new: NewSegment<'_>,
-        notes: &[(EventType, Vec<u8>)],
-        chain: &mut Chain,
-    ) -> Result<Self, Error> {
-        let (medium, dir) = (new.medium, new.dir);
-        let (writer, naming) = Self::begin(new, notes, chain)?;
-        naming.finish(medium, dir)?;
-        chain.synced_upto = chain.commit_sequence;
-        Ok(writer)
-    }
-
     /// Begins a segment whose first group is its SegmentOpen and the control records in `notes`, given as types and
     /// bodies. Readers of this process see it; it gets its name later.
     pub(crate) fn begin(

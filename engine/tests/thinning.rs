@@ -500,12 +500,14 @@ fn events_of_a_segment_that_a_crash_has_ended_are_taken_out_too() {
     let (dir, gone_dir) = (crashed, dir);
     drop((journal, gone_dir));
 
+    let planned_before = plan_thinning(dir.path(), &[reads()], None).unwrap();
     let journal = Journal::open(dir.path(), small()).unwrap();
     let before = examine_journal(dir.path(), OpenMode::Strict).unwrap();
     assert!(!before.segments[1].is_sealed && before.segments[1].is_final());
     let plan = plan_thinning(dir.path(), &[reads()], None).unwrap();
     let done = journal.thin(&[reads()]).unwrap();
     assert_eq!(plan, done, "a plan says what happens");
+    assert_eq!((planned_before.segments, planned_before.events), (done.segments, done.events));
     assert_eq!((done.segments, done.skipped.len()), (2, 0));
     let left: Vec<_> = (1..=200).filter(|id| type_of(*id) != READ).collect();
     assert_eq!(ids(&journal.reader()), left);
@@ -522,6 +524,9 @@ fn events_of_a_segment_that_a_crash_has_ended_are_taken_out_too() {
     };
     assert_eq!(ends(&before), ends(&after));
     // It is opened at once too, and more can go.
+    let reader = Reader::open_newest(dir.path(), OpenMode::Strict).unwrap();
+    assert!(reader.report().segments.iter().take(2).all(|segment| !segment.is_verified));
+    assert_eq!(ids(&reader), left);
     let journal = Journal::open(dir.path(), small()).unwrap();
     let low = ThinRule { priority: Priority::LOW, ..ThinRule::default() };
     journal.thin(&[low]).unwrap();

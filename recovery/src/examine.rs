@@ -118,6 +118,11 @@ fn examine_from(
         let mut of_it = openings.iter().flatten().filter(|opening| opening.journal_uuid == mark.journal_uuid);
         of_it.all(|opening| opening.epoch <= mark.epoch)
     });
+    let is_own = |mark: &&Watermark| {
+        let mut openings = openings.iter().flatten().peekable();
+        openings.peek().is_none() || openings.any(|opening| opening.journal_uuid == mark.journal_uuid)
+    };
+    let own_mark = newest_mark.filter(is_own);
     let mut report = Report {
         mode,
         watermark,
@@ -128,9 +133,9 @@ fn examine_from(
         segments: Vec::new(),
         kept: inputs.len(),
         tip: None,
-        highest_epoch: newest_mark.map_or(0, |mark| mark.epoch),
-        highest_segment_number: newest_mark.map_or(0, |mark| mark.segment_number),
-        highest_event_id: newest_mark.map_or(0, |mark| mark.last_event_id),
+        highest_epoch: own_mark.map_or(0, |mark| mark.epoch),
+        highest_segment_number: own_mark.map_or(0, |mark| mark.segment_number),
+        highest_event_id: own_mark.map_or(0, |mark| mark.last_event_id),
     };
     let context =
         Context { openings, mark: mark.copied(), known, thinned, is_part, is_unretired, mode, effort };

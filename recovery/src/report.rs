@@ -2,7 +2,7 @@
 
 use semj_format::control::{Compacted, DamagedRange, PreviousEnd};
 use semj_format::journal_header::{FLAG_CUT, FLAG_SEALED, FLAG_THINNED};
-use semj_format::{Digest, JournalHeader, SegmentOpen, WatermarkFile};
+use semj_format::{Digest, JournalHeader, SegmentOpen, Watermark, WatermarkFile};
 
 use crate::decision::Verdict;
 use crate::fault::Fault;
@@ -257,6 +257,15 @@ impl Report {
             (next.previous_segment, next.previous_end_offset) == (segment.number, segment.original_end())
         });
         Some(next.map_or(segment.totals.digest, |next| next.previous_digest))
+    }
+
+    /// The newest watermark, unless it is that of another journal: none of the segments here has its UUID.
+    pub fn own_mark(&self) -> Option<&Watermark> {
+        let mut openings = self.segments.iter().filter_map(|segment| segment.opening).peekable();
+        let mark = self.watermark.newest.as_ref()?;
+        let is_own =
+            openings.peek().is_none() || openings.any(|opening| opening.journal_uuid == mark.journal_uuid);
+        is_own.then_some(mark)
     }
 
     /// Whether an earlier open has recorded that all of this is damaged in a segment.

@@ -8,7 +8,7 @@
 //!
 //! Where anything does not fit, nothing is decided here: the segment is examined like any other.
 
-use semj_format::control::{self, PreviousEnd};
+use semj_format::control::{self, PreviousEnd, Thinned};
 use semj_format::journal_header::{FLAG_CUT, FLAG_SEALED, FLAG_THINNED};
 use semj_format::{
     Commit, Digest, EventType, JournalHeader, Record, Records, SegmentOpen, SegmentSeal, Watermark,
@@ -98,7 +98,7 @@ pub(crate) fn whole_segment(
     let is_sealed = header.flags & FLAG_SEALED != 0;
     let is_final = is_sealed || header.flags & FLAG_CUT != 0;
     // Of one that events were taken out of, the end is named that it had before.
-    let is_thinned = is_sealed && header.flags & FLAG_THINNED != 0;
+    let is_thinned = header.flags & FLAG_THINNED != 0;
     let fits = named.is_of(scanner.opening())
         && (named.end == header.journal_size || is_thinned)
         && named.is_sealed.is_none_or(|sealed| sealed == is_sealed);
@@ -175,8 +175,13 @@ fn of_walk(scanner: &Scanner<'_>, end: usize) -> Option<Totals> {
     let mut last = None;
     for found in Records::new(bytes, JournalHeader::SIZE) {
         let (_, record) = found.ok()?;
-        totals.records += 1;
         last = None;
+        if let Some(gone) = Thinned::parse(&record) {
+            totals.records += u64::from(gone.event_count);
+            totals.events += u64::from(gone.event_count);
+            continue;
+        }
+        totals.records += 1;
         if !record.is_control() {
             totals.events += 1;
         } else if record.event_type() == EventType::JOURNAL_COMMIT {

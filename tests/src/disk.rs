@@ -83,6 +83,8 @@ pub struct Faults {
     pub power_cut_at: Option<u64>,
     /// The first sync from this step on fails.
     pub sync_fails_at: Option<(u64, SyncFailure)>,
+    /// The first sync of a directory from this step on fails: what it would make durable may be so or not.
+    pub dir_sync_fails_at: Option<u64>,
     /// The first write from this step on fails half-way.
     pub write_fails_at: Option<u64>,
     /// The first creation from this step on finds the disk full.
@@ -387,6 +389,7 @@ impl SimulatedDisk {
         let state = self.lock();
         let faults = &state.faults;
         u32::from(faults.sync_fails_at.is_some())
+            + u32::from(faults.dir_sync_fails_at.is_some())
             + u32::from(faults.write_fails_at.is_some())
             + u32::from(faults.full_at.is_some())
     }
@@ -593,6 +596,10 @@ impl Medium for SimulatedDisk {
         let barrier = if is_quarantine { Barrier::QuarantineDirectory } else { Barrier::Directory };
         if state.faults.left_out == Some(barrier) {
             return Ok(());
+        }
+        let steps = state.steps;
+        if State::is_due(&mut state.faults.dir_sync_fails_at, steps) {
+            return Err(io::Error::from_raw_os_error(5));
         }
         let (synced, rest): (Vec<_>, Vec<_>) =
             std::mem::take(&mut state.name_changes).into_iter().partition(|change| change.dir == dir);

@@ -337,6 +337,7 @@ impl History {
         Faults {
             power_cut_at: (!random.one_in(3)).then(|| 1 + random.below(150)),
             sync_fails_at: step(random, 6).map(|at| (at, failure)),
+            dir_sync_fails_at: None,
             write_fails_at: step(random, 10),
             full_at: step(random, 10),
             left_out: None,

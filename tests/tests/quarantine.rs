@@ -46,8 +46,10 @@ fn damages(bytes: &[u8]) -> [usize; 2] {
 #[test]
 fn what_a_snapshot_shares_is_not_cut_by_a_recovery_of_the_other_one() {
     for mode in [OpenMode::PointInTime, OpenMode::Salvage] {
-        for (is_newest, place) in [(true, 0), (true, 1), (false, 0), (false, 1)] {
-            let what = format!("{mode:?}, newest: {is_newest}, place {place}");
+        for case in 0..8 {
+            let [is_newest, is_snapshot, is_middle] = [1, 2, 4].map(|bit| case & bit != 0);
+            let place = usize::from(is_middle);
+            let what = format!("{mode:?}, newest: {is_newest}, snapshot: {is_snapshot}, place {place}");
             let parent = tempfile::tempdir().unwrap();
             let [dir, target] = ["journal", "snapshot"].map(|name| parent.path().join(name));
             let journal = Journal::open(&dir, options(OpenMode::Strict)).unwrap();
@@ -65,12 +67,14 @@ fn what_a_snapshot_shares_is_not_cut_by_a_recovery_of_the_other_one() {
             // In place: both have it.
             let file = fs::OpenOptions::new().write(true).open(&path).unwrap();
             std::os::unix::fs::FileExt::write_all_at(&file, &bytes[damage..=damage], damage as u64).unwrap();
-            let before = files(&target);
+            let both = [files(&dir), files(&target)];
+            let before = |of: &Path| if of == dir { both[0].clone() } else { both[1].clone() };
 
             // Whichever of the two is recovered: the other one stays as it is.
-            Journal::open(&dir, options(mode)).unwrap().close().unwrap();
-            assert!(files(&target) == before, "{what}");
-            Journal::open(&dir, options(OpenMode::Strict)).unwrap().close().unwrap();
+            let (recovered, other) = if is_snapshot { (&target, &dir) } else { (&dir, &target) };
+            Journal::open(recovered, options(mode)).unwrap().close().unwrap();
+            assert!(files(other) == before(other), "{what}");
+            Journal::open(recovered, options(OpenMode::Strict)).unwrap().close().unwrap();
         }
     }
 }
@@ -100,12 +104,13 @@ fn an_open_of_which_nothing_comes_leaves_nothing_in_quarantine() {
     let quarantined = |disk: &SimulatedDisk| disk.files(&Path::new(DIR).join("quarantine")).len();
     let (mut failures, mut steps) = (0, 0);
     for after in 1.. {
-        let is_over = [true, false].map(|is_full| {
+        let all_faults = [
+            Faults { full_at: Some(after), ..Faults::default() },
+            Faults { write_fails_at: Some(after), ..Faults::default() },
+            Faults { dir_sync_fails_at: Some(after), ..Faults::default() },
+        ];
+        let is_over = all_faults.map(|faults| {
             let disk = torn(after);
-            let faults = match is_full {
-                true => Faults { full_at: Some(after), ..Faults::default() },
-                false => Faults { write_fails_at: Some(after), ..Faults::default() },
-            };
             disk.set_faults(faults);
             let opened = open(&disk, OpenMode::Strict);
             let is_met = disk.faults_left() == 0;
@@ -118,13 +123,13 @@ fn an_open_of_which_nothing_comes_leaves_nothing_in_quarantine() {
             let segments = disk.files(Path::new(DIR));
             let has_new = segments.iter().filter(|(name, _)| name.ends_with(".semj")).count();
             let expected = if has_new > segment_count() { 1 } else { 0 };
-            assert_eq!(quarantined(&disk), expected, "step {after}, full: {is_full}: {error}");
+            assert_eq!(quarantined(&disk), expected, "{faults:?}: {error}");
             open(&disk, OpenMode::Strict).unwrap().close().unwrap();
-            assert_eq!(quarantined(&disk), 1, "step {after}, full: {is_full}");
+            assert_eq!(quarantined(&disk), 1, "{faults:?}");
             false
         });
         steps = after;
-        if is_over == [true, true] {
+        if is_over == [true; 3] {
             break;
         }
     }

@@ -94,22 +94,12 @@ struct Fate<'a> {
 impl<'a> Repair<'a> {
     /// By what the journal was found to be, and what is kept of it.
     fn new(before: &Report, after: &'a Report) -> Self {
-        let of_it = |mark: &Watermark| {
-            let mut openings = before.segments.iter().filter_map(|segment| segment.opening);
-            openings.any(|opening| opening.journal_uuid == mark.journal_uuid)
-        };
-        let mark = before.watermark.newest.filter(of_it);
+        let mark = before.own_mark();
         let before_all = before;
         let fate = |(place, segment): (usize, &'a SegmentReport)| {
             let before = before.segments.iter().find(|before| before.name == segment.name);
             let on_record = |damage: &Extent| before_all.is_on_record(segment.number, damage);
-            Fate::new(
-                before,
-                segment,
-                place < after.kept && segment.opening.is_some(),
-                mark.as_ref(),
-                on_record,
-            )
+            Fate::new(before, segment, place < after.kept && segment.opening.is_some(), mark, on_record)
         };
         let is_missing = |number: u64| before.segments.iter().all(|segment| segment.number < number);
         let missing = mark.filter(|mark| is_missing(mark.segment_number));

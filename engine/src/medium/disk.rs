@@ -53,11 +53,14 @@ impl Medium for Disk {
             self.sync_dir(parent.unwrap_or(Path::new(".")))
         };
         if missing.is_empty() {
-            // Whoever made it may have died before its name was durable. Where the directory above may not be opened, it is
-            // somebody else's matter.
-            return match sync_parent(dir) {
-                Err(error) if error.kind() == io::ErrorKind::PermissionDenied => Ok(()),
-                synced => synced,
+            // Whoever made it may have died before its name was durable. Where the directory above may not be opened, or is of a
+            // file system that is not written to, it is somebody else's matter.
+            use io::ErrorKind::{InvalidInput, PermissionDenied, ReadOnlyFilesystem, Unsupported};
+            return match sync_parent(dir).map_err(|error| (error.kind(), error)) {
+                Ok(()) | Err((InvalidInput | PermissionDenied | ReadOnlyFilesystem | Unsupported, _)) => {
+                    Ok(())
+                }
+                Err((_, error)) => Err(error),
             };
         }
         // Each level that is new becomes durable in the one above it.
