@@ -157,13 +157,21 @@ fn show_last(
     is_shown: impl Fn(&Located<'_>) -> bool,
 ) -> Result<Vec<String>> {
     let query = query.clone().reverse();
-    let (lines, losses) = answer::with_reader(dir, |reader| {
-        let mut last = Vec::new();
+    let ((lines, unread), mut losses) = answer::with_reader(dir, |reader| {
+        let (mut last, mut unread) = (Vec::new(), Vec::new());
         'parts: for part in reader.parts(&query) {
             let mut found = part.query(&query).located();
             while last.len() < limit {
                 let Some(located) = found.next() else { continue 'parts };
-                let located = located?;
+                let located = match located {
+                    Ok(located) => located,
+                    // Nothing before it in this segment can be had.
+                    Err(error) if remote::url(dir).is_some() => {
+                        unread.push(answer::archive_loss(dir, error)?);
+                        continue 'parts;
+                    }
+                    Err(error) => return Err(error.into()),
+                };
                 if is_shown(&located) {
                     let mut line = Vec::new();
                     style.print(&located, &mut line)?;
@@ -173,8 +181,9 @@ fn show_last(
             break;
         }
         last.reverse();
-        Ok(last)
+        Ok((last, unread))
     })?;
+    losses.extend(unread);
     for line in &lines {
         out.write_all(line)?;
     }

@@ -100,6 +100,7 @@ pub(crate) fn run(args: &Args) -> Result<Outcome> {
     let closed = synced.and_then(|()| journal.close());
     tally.journal_time += closing.elapsed();
     let elapsed = started.elapsed();
+    pace.has_ended();
     let stats = match (result, closed) {
         (Ok(()), Ok(stats)) => stats,
         (Err(error), Ok(_)) => {
@@ -133,10 +134,10 @@ pub(crate) fn run(args: &Args) -> Result<Outcome> {
     if tally.skipped > 0 {
         output::say(format_args!("{} skipped", output::count(tally.skipped, "bad line")));
     }
-    if pace.is_over() {
+    if pace.is_cut() {
         output::say("ended by a signal: what comes behind that was not read");
     }
-    Ok(if tally.skipped > 0 || pace.is_over() { Outcome::Incomplete } else { Outcome::Good })
+    Ok(if tally.skipped > 0 || pace.is_cut() { Outcome::Incomplete } else { Outcome::Good })
 }
 
 /// What was read back, and in what time.
@@ -307,7 +308,12 @@ impl Import<'_> {
                 let most = LINE_SIZE_MAX - line.len() as u64;
                 match (&mut *reader).take(most).read_until(b'\n', line) {
                     // What a signal has cut off is no line.
-                    Ok(_) if self.pace.is_over() && !line.ends_with(b"\n") => {
+                    Ok(_) if self.pace.is_cut() && !line.ends_with(b"\n") => {
+                        is_at_end = true;
+                        break;
+                    }
+                    // Nor is a frame that ends there a damaged one.
+                    Err(_) if self.pace.is_cut() => {
                         is_at_end = true;
                         break;
                     }
@@ -450,6 +456,10 @@ impl Import<'_> {
     fn kernel(&mut self, reader: &mut dyn BufRead, is_plain: bool) -> Result<()> {
         let name = self.args.input.display().to_string();
         let whole = if is_plain { Whole::map(&self.args.input) } else { Whole::read(reader) };
+        if self.pace.is_cut() {
+            // What has come of it is no journal.
+            return Ok(());
+        }
         let whole = whole.with_context(|| format!("{name}: can't read"))?;
         let imported = self.whole(&name, &whole);
         // What is gone of a file looks like damage, and is another matter.
@@ -464,6 +474,9 @@ impl Import<'_> {
         }
         let journal = KernelJournal::parse(&bytes).with_context(|| name.to_owned())?;
         for record in journal.records() {
+            if self.pace.cuts() {
+                break;
+            }
             // Behind a record that is no record nothing says where the next one begins, so there is no
             // skipping here.
             let (offset, record) = record.with_context(|| name.to_owned())?;
@@ -476,6 +489,9 @@ impl Import<'_> {
     /// A segment of another journal: its events are those that a commit covers.
     fn segment(&mut self, name: &str, segment: &mut Scanner<'_>) -> Result<()> {
         while let Some(group) = segment.next_group() {
+            if self.pace.cuts() {
+                return Ok(());
+            }
             let mut events: Vec<_> = group.records().filter(|(_, record)| !record.is_control()).collect();
             // Where a group is ordered by priority, they stand in another order than that of the ids.
             events.sort_by_key(|(_, record)| record.event_id());
