@@ -325,3 +325,35 @@ fn the_watermark_is_written_while_there_is_always_something_to_sync() {
     });
     assert!(marks.len() >= 10, "{marks:?}");
 }
+
+#[test]
+fn the_mark_of_another_journal_is_refused_whatever_its_epoch_and_a_salvage_takes_nothing_from_it() {
+    let [dir, other] = [(); 2].map(|()| tempfile::tempdir().unwrap());
+    let journal = open(other.path(), OpenMode::Strict).unwrap();
+    emit(&journal, 40);
+    for _ in 0..3 {
+        journal.rotate().unwrap();
+    }
+    emit(&journal, 1);
+    journal.close().unwrap();
+    // This one is at a later epoch.
+    for _ in 0..2 {
+        let journal = open(dir.path(), OpenMode::Strict).unwrap();
+        emit(&journal, 3);
+        journal.close().unwrap();
+    }
+    fs::copy(other.path().join("WATERMARK"), dir.path().join("WATERMARK")).unwrap();
+    let (verdict, fault) = refusal(dir.path());
+    assert_eq!(verdict, Verdict::Corrupt);
+    assert!(fault.contains("another journal"), "{fault}");
+
+    let journal = open(dir.path(), OpenMode::Salvage).unwrap();
+    assert!(journal.recovery().segments.iter().all(|segment| segment.damaged.is_empty()));
+    let number = journal.stats().segment_number;
+    emit(&journal, 1);
+    journal.close().unwrap();
+    assert_eq!(number, 3, "segment numbers go on as they were");
+    assert_eq!(ids(dir.path()), (1..=7).collect::<Vec<_>>(), "and so do ids");
+    let reader = Reader::open(dir.path(), OpenMode::Strict).unwrap();
+    assert!(reader.report().is_whole() && reader.report().known_damage.is_empty(), "{:?}", reader.report());
+}
