@@ -179,7 +179,8 @@ fn events_that_are_dropped_leave_the_places_that_are_left_to_more_urgent_ones() 
         let dropped = journal.emit(&event(Priority::BACKGROUND));
         assert!(matches!(dropped, Err(Error::Dropped { .. })), "{dropped:?}");
     }
-    for _ in 0..PLACES / 2 {
+    // Who appends may have begun meanwhile, and given the note of them a place before it was held up: one.
+    for _ in 0..PLACES / 2 - 1 {
         journal.emit(&event(Priority::NORMAL)).unwrap();
     }
     held.let_go();
