@@ -89,18 +89,8 @@ impl Consumer {
         Self::open_from(medium, dir, name, view, Start::At, || ())
     }
 
-    /// [`Consumer::open_on`]; `settle` returns when the disk has what rotations had decided to retire before the call.
-    pub(crate) fn open_settled(
-        medium: Arc<dyn Medium>,
-        dir: &Path,
-        name: &str,
-        view: View,
-        settle: impl FnOnce(),
-    ) -> Result<Self, Error> {
-        Self::open_from(medium, dir, name, view, Start::At, settle)
-    }
-
-    fn open_from(
+    /// The same from where `start_at` says. `settle` returns when the disk has what rotations had decided to retire before the call.
+    pub(crate) fn open_from(
         medium: Arc<dyn Medium>,
         dir: &Path,
         name: &str,

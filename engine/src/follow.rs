@@ -398,8 +398,9 @@ impl Follower {
             return Ok(Standing::Given);
         }
         let group_end = self.original(self.start + end as u64).wrapping_add_signed(self.seen.taken_out);
+        let by_end = |kept| if group_end <= kept { Standing::Given } else { Standing::TakenBack };
         if let Some(kept) = self.kept_end {
-            return Ok(if group_end <= kept { Standing::Given } else { Standing::TakenBack });
+            return Ok(by_end(kept));
         }
         let opening = self.segment.opening;
         let mark = watermark::read(&*self.medium, &self.dir)?.newest;
@@ -412,10 +413,7 @@ impl Follower {
                 Ok(if commit.commit_sequence <= self.durable { Standing::Given } else { Standing::Waits })
             }
             // An open has decided what is left of this segment, and made that durable. The next segment says where it ends.
-            Some((Ordering::Greater, _)) => {
-                let kept = self.find_kept_end()?;
-                Ok(if group_end <= kept { Standing::Given } else { Standing::TakenBack })
-            }
+            Some((Ordering::Greater, _)) => self.find_kept_end().map(by_end),
         }
     }
 

@@ -434,8 +434,8 @@ impl Journal {
     ///
     /// As [`Consumer::open`].
     pub fn consumer(&self, name: &str) -> Result<Consumer, Error> {
-        let medium = Arc::clone(&self.medium);
-        Consumer::open_settled(medium, &self.committer.dir, name, View::Durable, || self.committer.settle())
+        let (medium, dir) = (Arc::clone(&self.medium), &self.committer.dir);
+        Consumer::open_from(medium, dir, name, View::Durable, Start::At, || self.committer.settle())
     }
 
     /// Retires what passes these limits, with a [`Journal::rotate`]: the new segment says what was retired, and counts too.

@@ -10,7 +10,7 @@ use crate::decision::Verdict;
 use crate::fault::{Fault, FaultKind};
 use crate::known::KnownDamage;
 use crate::placement;
-use crate::report::{OpenMode, Packed, Report, SegmentInput, SegmentReport, Tip};
+use crate::report::{OpenMode, Packed, Report, SegmentInput, SegmentReport, Tip, is_own_mark};
 use crate::retired::{Beginning, Thinned};
 use crate::scanner::Scanner;
 use crate::segment::{self, Examined, Follows, examine_segment, trusted_segment};
@@ -118,11 +118,7 @@ fn examine_from(
         let mut of_it = openings.iter().flatten().filter(|opening| opening.journal_uuid == mark.journal_uuid);
         of_it.all(|opening| opening.epoch <= mark.epoch)
     });
-    let is_own = |mark: &&Watermark| {
-        let mut openings = openings.iter().flatten().peekable();
-        openings.peek().is_none() || openings.any(|opening| opening.journal_uuid == mark.journal_uuid)
-    };
-    let own_mark = newest_mark.filter(is_own);
+    let own_mark = newest_mark.filter(|mark| is_own_mark(mark, openings.iter().flatten()));
     let mut report = Report {
         mode,
         watermark,

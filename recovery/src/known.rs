@@ -76,16 +76,21 @@ impl KnownDamage {
     }
 
     fn covers_range(&self, segment_number: u64, start: u64, end: u64) -> bool {
-        self.0.iter().any(|range| {
-            range.segment_number == segment_number
-                && range.offset <= start
-                && end <= range.offset.saturating_add(range.length)
-        })
+        covers(&self.0, segment_number, start, end)
     }
 }
 
 /// Where a segment's header stands.
 pub(crate) const HEADER: Extent = Extent { start: 0, end: JournalHeader::SIZE };
+
+/// Whether one of these ranges covers everything between two places of a segment.
+pub(crate) fn covers(ranges: &[DamagedRange], segment_number: u64, start: u64, end: u64) -> bool {
+    ranges.iter().any(|range| {
+        range.segment_number == segment_number
+            && range.offset <= start
+            && end <= range.offset.saturating_add(range.length)
+    })
+}
 
 #[cfg(test)]
 mod tests {

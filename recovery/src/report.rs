@@ -6,6 +6,7 @@ use semj_format::{Digest, JournalHeader, SegmentOpen, Watermark, WatermarkFile};
 
 use crate::decision::Verdict;
 use crate::fault::Fault;
+use crate::known::covers;
 use crate::scanner::{Gaps, Scanner, Totals};
 
 /// What to do about a journal that is not whole.
@@ -261,20 +262,13 @@ impl Report {
 
     /// The newest watermark, unless it is that of another journal: none of the segments here has its UUID.
     pub fn own_mark(&self) -> Option<&Watermark> {
-        let mut openings = self.segments.iter().filter_map(|segment| segment.opening).peekable();
-        let mark = self.watermark.newest.as_ref()?;
-        let is_own =
-            openings.peek().is_none() || openings.any(|opening| opening.journal_uuid == mark.journal_uuid);
-        is_own.then_some(mark)
+        let openings = self.segments.iter().filter_map(|segment| segment.opening.as_ref());
+        self.watermark.newest.as_ref().filter(|mark| is_own_mark(mark, openings))
     }
 
     /// Whether an earlier open has recorded that all of this is damaged in a segment.
     pub fn is_on_record(&self, segment_number: u64, damage: &Extent) -> bool {
-        self.known_damage.iter().any(|range| {
-            range.segment_number == segment_number
-                && range.offset <= damage.start as u64
-                && damage.end as u64 <= range.offset.saturating_add(range.length)
-        })
+        covers(&self.known_damage, segment_number, damage.start as u64, damage.end as u64)
     }
 
     /// Whether nothing that was committed is missing, as far as the bytes can tell.
@@ -325,4 +319,10 @@ impl SegmentReport {
     pub const fn original_end(&self) -> u64 {
         self.totals.thinned.original(self.end)
     }
+}
+
+/// Whether a watermark is that of the journal whose segments have these SegmentOpens, as far as there are any.
+pub(crate) fn is_own_mark<'a>(mark: &Watermark, openings: impl Iterator<Item = &'a SegmentOpen>) -> bool {
+    let mut openings = openings.peekable();
+    openings.peek().is_none() || openings.any(|opening| opening.journal_uuid == mark.journal_uuid)
 }

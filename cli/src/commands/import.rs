@@ -308,16 +308,12 @@ impl Import<'_> {
                 let most = LINE_SIZE_MAX - line.len() as u64;
                 match (&mut *reader).take(most).read_until(b'\n', line) {
                     // What a signal has cut off is no line.
-                    Ok(_) if self.pace.is_cut() && !line.ends_with(b"\n") => {
+                    Ok(_) if line.is_empty() || self.pace.is_cut() && !line.ends_with(b"\n") => {
                         is_at_end = true;
                         break;
                     }
                     // Nor is a frame that ends there a damaged one.
                     Err(_) if self.pace.is_cut() => {
-                        is_at_end = true;
-                        break;
-                    }
-                    Ok(_) if line.is_empty() => {
                         is_at_end = true;
                         break;
                     }

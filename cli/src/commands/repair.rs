@@ -4,7 +4,6 @@ use std::io::Write;
 use std::path::Path;
 
 use anyhow::{Result, bail};
-use semj::format::Watermark;
 use semj::recovery::Extent;
 use semj::{Error, Journal, OpenMode, Options, Report, SegmentReport, Verdict, examine_journal_watched};
 use serde_json::json;
@@ -94,15 +93,11 @@ struct Fate<'a> {
 impl<'a> Repair<'a> {
     /// By what the journal was found to be, and what is kept of it.
     fn new(before: &Report, after: &'a Report) -> Self {
-        let mark = before.own_mark();
-        let before_all = before;
         let fate = |(place, segment): (usize, &'a SegmentReport)| {
-            let before = before.segments.iter().find(|before| before.name == segment.name);
-            let on_record = |damage: &Extent| before_all.is_on_record(segment.number, damage);
-            Fate::new(before, segment, place < after.kept && segment.opening.is_some(), mark, on_record)
+            Fate::new(before, segment, place < after.kept && segment.opening.is_some())
         };
         let is_missing = |number: u64| before.segments.iter().all(|segment| segment.number < number);
-        let missing = mark.filter(|mark| is_missing(mark.segment_number));
+        let missing = before.own_mark().filter(|mark| is_missing(mark.segment_number));
         Self {
             fates: after.segments.iter().enumerate().map(fate).collect(),
             missing: missing.map(|mark| (mark.segment_number, mark.end)),
@@ -136,13 +131,8 @@ impl<'a> Repair<'a> {
 }
 
 impl<'a> Fate<'a> {
-    fn new(
-        before: Option<&SegmentReport>,
-        segment: &'a SegmentReport,
-        is_kept: bool,
-        mark: Option<&Watermark>,
-        is_on_record: impl Fn(&Extent) -> bool,
-    ) -> Self {
+    /// By what the journal was found to be.
+    fn new(journal: &Report, segment: &'a SegmentReport, is_kept: bool) -> Self {
         let mut fate = Self { segment, is_kept, lines: Vec::new(), bytes_lost: 0, loses_anything: false };
         if !is_kept {
             let fault = segment.fault.map_or_else(|| "behind the damage".into(), |fault| fault.to_string());
@@ -151,11 +141,13 @@ impl<'a> Fate<'a> {
             return fate;
         }
         // Damage that is on record already is not lost once more.
+        let before = journal.segments.iter().find(|before| before.name == segment.name);
         let Some(before) = before.filter(|before| !before.verdict.is_good()) else { return fate };
         if let Some(lost) = segment.lost_before.filter(|_| before.lost_before.is_none()) {
             fate.lose(lost.length, format!("kept; {}", output::lost_segment(&lost)));
         }
-        for damage in segment.damaged.iter().filter(|damage| !is_on_record(damage)) {
+        let is_new = |damage: &&Extent| !journal.is_on_record(segment.number, damage);
+        for damage in segment.damaged.iter().filter(is_new) {
             let size = damage.size() as u64;
             fate.lose(size, format!("kept but for {} at offset {}", output::bytes(size), damage.start));
         }
@@ -168,7 +160,7 @@ impl<'a> Fate<'a> {
             _ if fate.loses_anything => {}
             // What it lacks is not there at all.
             (false, Some(fault)) => {
-                let mark = mark.filter(|mark| mark.segment_number == segment.number);
+                let mark = journal.own_mark().filter(|mark| mark.segment_number == segment.number);
                 let end = mark.map_or(0, |mark| mark.end);
                 fate.lose(end.saturating_sub(segment.original_end()), format!("kept; {fault}"));
             }

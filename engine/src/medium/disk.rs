@@ -56,11 +56,11 @@ impl Medium for Disk {
             // Whoever made it may have died before its name was durable. Where the directory above may not be opened, or is of a
             // file system that is not written to, it is somebody else's matter.
             use io::ErrorKind::{InvalidInput, PermissionDenied, ReadOnlyFilesystem, Unsupported};
-            return match sync_parent(dir).map_err(|error| (error.kind(), error)) {
-                Ok(()) | Err((InvalidInput | PermissionDenied | ReadOnlyFilesystem | Unsupported, _)) => {
-                    Ok(())
-                }
-                Err((_, error)) => Err(error),
+            let is_others =
+                |kind| matches!(kind, InvalidInput | PermissionDenied | ReadOnlyFilesystem | Unsupported);
+            return match sync_parent(dir) {
+                Err(error) if is_others(error.kind()) => Ok(()),
+                synced => synced,
             };
         }
         // Each level that is new becomes durable in the one above it.
